@@ -1,0 +1,46 @@
+# Stowplan's commands. `make demo` and `make test` set up all they need on a fresh machine.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+export STOWPLAN_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/stowplan
+VENV := .venv
+PY := $(VENV)/bin/python
+RESULTS ?= test-results
+
+-include cluster/cluster.mk
+-include trainer-image/trainer.mk
+
+help: ## list the commands
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
+
+venv: $(VENV)/.synced ## the development environment, from the hashed requirement files
+
+$(VENV)/.synced: requirements/dev.txt pyproject.toml hack/python.sh hack/uv.sh
+	@uv=$$(hack/uv.sh); python=$$(PATH="$$(dirname $$uv):$$PATH" hack/python.sh); \
+	[ -x $(PY) ] && $(PY) -c 'import sys; raise SystemExit(sys.version_info < (3, 12))' || $$uv venv --quiet --clear --python "$$python" $(VENV); \
+	$$uv pip sync --quiet --python $(PY) --require-hashes requirements/dev.txt; \
+	$$uv pip install --quiet --python $(PY) --no-build-isolation --no-deps --editable .
+	@touch $@
+
+lock: ## compile the hashed requirement files anew
+	@uv=$$(hack/uv.sh); cd requirements; for name in dev operator; do \
+	  $$uv pip compile --quiet --universal --python-version 3.12 --generate-hashes --no-header \
+	    $$([ $$name = dev ] || echo -c dev.txt) $$name.in -o $$name.txt; done
+
+lint: venv ## ruff, mypy --strict, import layers
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports --no-cache
+
+check: lint ## the inner loop: lint, types, import layers, unit and scenario tests
+	@mkdir -p $(RESULTS)
+	$(PY) -m pytest -q -n 2 -m "not slow and not apiserver and not kind" --junitxml=$(RESULTS)/check.xml tests/unit tests/scenario
+
+test: check ## everything: make check, then real pods and real torchrun on a kind cluster
+
+clean: ## remove what the repository's commands made inside it
+	rm -rf $(VENV) .venv-trainer $(RESULTS) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+.PHONY: help venv lock lint check test clean
