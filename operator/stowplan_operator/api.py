@@ -1,0 +1,156 @@
+"""The TrainingJob API as Python sees it: names, the spec's model, and the fixed words of its status.
+
+The CRD validates and fills defaults first; this model only reads what passed, and turns what CEL
+cannot see into a ``ValueError`` whose text starts with the field's path. Status stays plain JSON
+(see ``status.py``), because it is written, never interpreted, by anyone but us.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import Any, Literal
+
+import pydantic
+from pydantic.alias_generators import to_camel
+
+GROUP = "stowplan.dev"
+VERSION = "v1alpha1"
+PLURAL = "trainingjobs"
+KIND = "TrainingJob"
+API_VERSION = f"{GROUP}/{VERSION}"
+
+LABEL_MANAGED_BY = "app.kubernetes.io/managed-by"
+MANAGED_BY = "stowplan"
+LABEL_JOB = f"{GROUP}/job"
+LABEL_ATTEMPT = f"{GROUP}/attempt"
+LABEL_RANK = f"{GROUP}/rank"
+
+CONTAINER_NAME = "trainer"
+METRICS_PORT_NAME = "metrics"
+METRICS_PORT = 9400
+RUN_DIR = "/var/run/stowplan"
+
+
+class Phase(enum.StrEnum):
+    """Where a TrainingJob is in its life; a summary of its conditions for people."""
+
+    PENDING = "Pending"
+    STARTING = "Starting"
+    RUNNING = "Running"
+    RESTARTING = "Restarting"
+    SUSPENDED = "Suspended"
+    SUCCEEDED = "Succeeded"
+    FAILED = "Failed"
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether the job will never run again."""
+        return self in (Phase.SUCCEEDED, Phase.FAILED)
+
+
+class Condition(enum.StrEnum):
+    """Condition types of a TrainingJob."""
+
+    ADMITTED = "Admitted"
+    PODS_READY = "PodsReady"
+    PROGRESSING = "Progressing"
+    SUSPENDED = "Suspended"
+    RESTARTING = "Restarting"
+    TELEMETRY_STALE = "TelemetryStale"
+    COMPLETE = "Complete"
+    FAILED = "Failed"
+
+
+class _Model(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(
+        alias_generator=to_camel, populate_by_name=True, frozen=True, extra="ignore", strict=False
+    )
+
+
+class Accelerator(_Model):
+    """An acceptable accelerator product; ``relative_throughput`` is a decimal string, 1 for the best."""
+
+    product: str
+    relative_throughput: str = "1"
+
+
+class Topology(_Model):
+    """The level whose one domain should hold all pods."""
+
+    level: str
+    mode: Literal["Required", "Preferred"] = "Preferred"
+
+
+class Checkpoint(_Model):
+    """Where checkpoints go, and how long a planned stop may take to write one (seconds)."""
+
+    persistent_volume_claim: str | None = None
+    path: str = "/checkpoints"
+    grace_period_seconds: int = 60
+
+
+class FailurePolicy(_Model):
+    """How often a failed gang is started again."""
+
+    max_restarts: int = 10
+    avoid_failed_nodes: bool = True
+
+
+class PodMetadata(_Model):
+    """Labels and annotations that users add to pods."""
+
+    labels: dict[str, str] = {}
+    annotations: dict[str, str] = {}
+
+
+class PodTemplate(_Model):
+    """The narrow, typed part of a pod that users may shape."""
+
+    metadata: PodMetadata = PodMetadata()
+    volumes: list[dict[str, Any]] = []
+    volume_mounts: list[dict[str, Any]] = []
+    security_context: dict[str, Any] = {}
+
+
+class TrainingJobSpec(_Model):
+    """What the user asks for. Field names follow Kubeflow Trainer, JobSet and torchrun."""
+
+    image: str
+    image_pull_policy: str | None = None
+    command: list[str] = []
+    args: list[str] = []
+    env: list[dict[str, Any]] = []
+    num_nodes: int = 1
+    num_proc_per_node: int | Literal["auto"] = "auto"
+    resources_per_node: dict[str, str | int] = {}
+    shared_memory: str | int | None = None
+    accelerators: list[Accelerator] = []
+    topology: Topology | None = None
+    priority_class_name: str | None = None
+    checkpoint: Checkpoint | None = None
+    failure_policy: FailurePolicy = FailurePolicy()
+    startup_timeout_seconds: int = 1800
+    active_deadline_seconds: int | None = None
+    ttl_seconds_after_finished: int | None = None
+    suspend: bool = False
+    node_selector: dict[str, str] = {}
+    tolerations: list[dict[str, Any]] = []
+    service_account_name: str | None = None
+    image_pull_secrets: list[dict[str, str]] = []
+    runtime_class_name: str | None = None
+    pod_template: PodTemplate = PodTemplate()
+
+    @property
+    def grace_period_seconds(self) -> int:
+        """Seconds that a planned stop gives the pods to write a checkpoint."""
+        return self.checkpoint.grace_period_seconds if self.checkpoint else 30
+
+
+def parse_spec(raw: dict[str, Any]) -> TrainingJobSpec:
+    """Read a spec; a ValueError names the first wrong field as ``spec.<path>: <cause>``."""
+    try:
+        return TrainingJobSpec.model_validate(raw)
+    except pydantic.ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        path = ".".join(str(part) for part in ("spec", *first["loc"]))
+        raise ValueError(f"{path}: {first['msg']}") from None

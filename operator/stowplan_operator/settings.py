@@ -1,0 +1,150 @@
+"""Settings: one YAML file (the chart's ConfigMap), re-read on change; a bad one keeps the old.
+
+Where the file says nothing the defaults here hold. ``STOWPLAN_SETTINGS`` names the file;
+``STOWPLAN_PROMETHEUS_URL`` and ``STOWPLAN_NAMESPACES`` override it.
+"""
+
+from __future__ import annotations
+
+import os
+import pathlib
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import pydantic
+import yaml
+from pydantic.alias_generators import to_camel
+
+DEFAULT_PATH = pathlib.Path("/etc/stowplan/settings.yaml")
+
+# Actions "exclude the node" of NVIDIA's XID catalogue: GPU reset, bare-metal restart, exclude until cleared.
+EXCLUDING_XIDS = (
+    *(46, 48, 62, 64, 74, 79, 95, 109, 110, 119, 120, 136, 140, 143, 144, 145, 146, 147, 148, 149, 150),
+    *(155, 156, 158),
+)
+
+
+class _Model(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(alias_generator=to_camel, populate_by_name=True, frozen=True, extra="forbid")
+
+
+class TopologyLevel(_Model):
+    """A level of the topology tree: its name in TrainingJobs and the node label that names the domain."""
+
+    name: str = pydantic.Field(pattern=r"^[a-z]([-a-z0-9]{0,30}[a-z0-9])?$")
+    label: str = pydantic.Field(min_length=1)
+
+
+class PrometheusSettings(_Model):
+    """Where DCGM metrics are read; an empty url turns telemetry off."""
+
+    url: str = ""
+    interval_seconds: float = pydantic.Field(default=15, gt=0)
+    stale_after_seconds: float = pydantic.Field(default=120, gt=0)
+    timeout_seconds: float = pydantic.Field(default=5, gt=0)
+    max_bytes: int = pydantic.Field(default=32 * 1024 * 1024, gt=0)
+
+
+class PlannerSettings(_Model):
+    """Pace and solver of the planner."""
+
+    debounce_seconds: float = pydantic.Field(default=0.2, ge=0)
+    resync_seconds: float = pydantic.Field(default=30, gt=0)
+    time_limit_seconds: float = pydantic.Field(default=10, gt=0)
+    solver: str = "HiGHS"
+    strategy: Literal["exact", "greedy"] = "exact"
+
+
+class ProgressSettings(_Model):
+    """How training progress is read from rank 0: straight from the pod, or through the API server's proxy."""
+
+    interval_seconds: float = pydantic.Field(default=10, gt=0)
+    via: Literal["auto", "direct", "proxy"] = "auto"
+    timeout_seconds: float = pydantic.Field(default=3, gt=0)
+
+
+class HealthSettings(_Model):
+    """Which XID codes keep new pods off a node, and after how long a NotReady node counts as lost."""
+
+    exclude_xids: tuple[int, ...] = EXCLUDING_XIDS
+    node_lost_after_seconds: float = pydantic.Field(default=60, gt=0)
+
+
+class LeaseSettings(_Model):
+    """Leader election."""
+
+    name: str = "stowplan-operator"
+    namespace: str = ""
+    duration_seconds: int = pydantic.Field(default=15, ge=5)
+
+
+class Settings(_Model):
+    """All settings of the operator. An empty ``namespaces`` means every namespace."""
+
+    namespaces: tuple[str, ...] = ()
+    topology_levels: tuple[TopologyLevel, ...] = (
+        TopologyLevel(name="zone", label="topology.kubernetes.io/zone"),
+        TopologyLevel(name="rack", label="topology.stowplan.dev/rack"),
+    )
+    accelerator_resource: str = "nvidia.com/gpu"
+    product_label: str = "nvidia.com/gpu.product"
+    prometheus: PrometheusSettings = PrometheusSettings()
+    planner: PlannerSettings = PlannerSettings()
+    progress: ProgressSettings = ProgressSettings()
+    health: HealthSettings = HealthSettings()
+    lease: LeaseSettings = LeaseSettings()
+    leader_election: bool = True
+    network_policy: bool = True
+    priority_class_name: str = "stowplan-gang"
+    metrics_port: int = pydantic.Field(default=8080, ge=0, le=65535)
+    health_port: int = pydantic.Field(default=8081, ge=0, le=65535)
+
+    @pydantic.field_validator("topology_levels")
+    @classmethod
+    def _levels_are_distinct(cls, levels: tuple[TopologyLevel, ...]) -> tuple[TopologyLevel, ...]:
+        names = [level.name for level in levels]
+        if "node" in names:
+            raise ValueError("'node' is the implicit last level; remove it from the list")
+        if len(set(names)) != len(names):
+            raise ValueError("two levels have the same name; give each its own")
+        return levels
+
+    @property
+    def level_names(self) -> tuple[str, ...]:
+        """Names of the topology levels, widest first, without ``node``."""
+        return tuple(level.name for level in self.topology_levels)
+
+
+def parse(raw: Mapping[str, Any]) -> Settings:
+    """Check settings; a ValueError names the first wrong one, what is wrong with it, and its path."""
+    try:
+        return Settings.model_validate(dict(raw))
+    except pydantic.ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        path = ".".join(str(part) for part in first["loc"]) or "(settings)"
+        raise ValueError(f"settings: {path}: {first['msg']}") from None
+
+
+def settings_path(environ: Mapping[str, str] = os.environ) -> pathlib.Path:
+    """The settings file: ``STOWPLAN_SETTINGS`` or the place where the chart mounts it."""
+    return pathlib.Path(environ.get("STOWPLAN_SETTINGS", str(DEFAULT_PATH)))
+
+
+def load(environ: Mapping[str, str] = os.environ) -> Settings:
+    """Read the settings file, if there is one, then overlay ``STOWPLAN_PROMETHEUS_URL`` and its like."""
+    path = settings_path(environ)
+    raw: dict[str, Any] = {}
+    if path.exists():
+        try:
+            raw = yaml.safe_load(path.read_text()) or {}
+        except yaml.YAMLError as error:
+            raise ValueError(f"settings: {path} is not YAML: {error}") from None
+        if not isinstance(raw, dict):
+            raise ValueError(f"settings: {path} must hold a mapping of settings, not a {type(raw).__name__}")
+    elif "STOWPLAN_SETTINGS" in environ:
+        raise ValueError(f"settings: STOWPLAN_SETTINGS names {path}, which does not exist")
+    if url := environ.get("STOWPLAN_PROMETHEUS_URL"):
+        raw = {**raw, "prometheus": {**(raw.get("prometheus") or {}), "url": url}}
+    if namespaces := environ.get("STOWPLAN_NAMESPACES"):
+        raw = {**raw, "namespaces": [name.strip() for name in namespaces.split(",") if name.strip()]}
+    return parse(raw)
