@@ -7,16 +7,21 @@ megabytes, and pure modules get typed data. Nothing here decides anything.
 from __future__ import annotations
 
 import datetime
+import decimal
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from kubernetes.utils.quantity import parse_quantity
-from stowplan_allocator.types import Resources, Taint, TaintEffect
+from kubernetes.utils import quantity
 
+from stowplan_allocator.types import Resources, Taint, TaintEffect
 from stowplan_operator import api
 
 _MIB = 1024 * 1024
+
+
+def _decimal(amount: object) -> decimal.Decimal:
+    return decimal.Decimal(quantity.parse_quantity(amount))  # type: ignore[no-untyped-call]
 
 
 def parse_time(text: str | None) -> float:
@@ -40,7 +45,7 @@ def parse_resources(amounts: Mapping[str, Any] | None, *, accelerator: str, roun
     for name, amount in (amounts or {}).items():
         scale, unit = (1000, 1) if name == "cpu" else (1, _MIB) if name == "memory" else (1, 1)
         try:
-            exact = parse_quantity(amount) * scale / unit
+            exact = _decimal(amount) * scale / unit
         except ValueError:
             raise ValueError(f"{name}: {amount!r} is not a quantity such as 8, 500m or 64Gi") from None
         whole = int(exact)
@@ -95,7 +100,7 @@ class NodeView:
             ready_since=parse_time(ready.get("lastTransitionTime")),
             allocatable=parse_resources(status.get("allocatable"), accelerator=accelerator, round_up=False),
             capacity=parse_resources(status.get("capacity"), accelerator=accelerator, round_up=False),
-            max_pods=int(parse_quantity((status.get("allocatable") or {}).get("pods", "110"))),
+            max_pods=int(_decimal((status.get("allocatable") or {}).get("pods", "110"))),
             conditions={name: one.get("status", "") for name, one in conditions.items()},
         )
 
@@ -153,7 +158,7 @@ class PodView:
         """Read a core/v1 Pod."""
         meta, spec, status = body["metadata"], body.get("spec", {}), body.get("status", {})
         labels = meta.get("labels") or {}
-        owner = next((one for one in meta.get("ownerReferences") or () if one.get("controller")), {})
+        owner: Mapping[str, Any] = next((one for one in meta.get("ownerReferences") or () if one.get("controller")), {})
         managed = labels.get(api.LABEL_MANAGED_BY) == api.MANAGED_BY and owner.get("kind") == api.KIND
         conditions = {one["type"]: one for one in status.get("conditions") or ()}
         statuses = status.get("containerStatuses") or ()

@@ -1,0 +1,251 @@
+"""The one module that talks to the API server.
+
+Connection settings and credentials come from ``kubernetes.aio`` (kubeconfig or service account);
+requests are plain JSON on its own aiohttp session, which costs a third of the client's CPU per pod.
+Every write that gives or takes accelerators carries a precondition (resourceVersion or UID), so
+that an operator that was frozen and thawed cannot act on what it remembers. At most 16 requests are
+in flight. ``KubeApi`` is what the rest of the operator may use, and what tests replace.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import pathlib
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import aiohttp
+from kubernetes.aio import client as aio_client
+from kubernetes.aio import config as aio_config
+
+from stowplan_operator import api
+
+Json = dict[str, Any]
+
+_IN_FLIGHT = 16
+_METADATA_ONLY = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json"
+_JOBS = f"/apis/{api.GROUP}/{api.VERSION}"
+_SERVICE_ACCOUNT_TOKEN = pathlib.Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
+_COLLECTIONS = {
+    "nodes": "/api/v1/nodes",
+    "pods": "/api/v1/pods",
+    api.PLURAL: f"{_JOBS}/{api.PLURAL}",
+    "priorityclasses": "/apis/scheduling.k8s.io/v1/priorityclasses",
+}
+
+
+class ApiError(Exception):
+    """The API server refused or could not be reached; ``status`` is the HTTP status, 0 without an answer."""
+
+    def __init__(self, status: int, reason: str, message: str) -> None:
+        super().__init__(f"{status} {reason}: {message}")
+        self.status = status
+        self.reason = reason
+        self.message = message
+
+    @property
+    def is_conflict(self) -> bool:
+        """A precondition failed or the object exists already."""
+        return self.status == 409
+
+    @property
+    def is_not_found(self) -> bool:
+        """The object, or its namespace, is gone."""
+        return self.status == 404
+
+
+class KubeApi(Protocol):
+    """What the operator asks of the API server."""
+
+    async def list_keys(self, resource: str, namespace: str | None = None) -> dict[str, str]:
+        """UID → resourceVersion of every object of ``nodes``, ``pods``, ``trainingjobs`` or ``priorityclasses``."""
+
+    async def patch_job_status(
+        self, namespace: str, name: str, *, patch: Json, uid: str, resource_version: str
+    ) -> Json:
+        """Merge ``patch`` into the status if the job still has this UID and resourceVersion; the new object."""
+
+    async def delete_job(self, namespace: str, name: str, *, uid: str, resource_version: str) -> None:
+        """Delete the job if it is still this one; its children follow through owner references."""
+
+    async def create(self, kind: str, namespace: str, body: Json) -> Json:
+        """Create a ``pods``, ``services``, ``networkpolicies`` or ``events`` object."""
+
+    async def delete_pod(self, namespace: str, name: str, *, uid: str, grace_seconds: int) -> None:
+        """Delete the pod if it is still this one; gone already is fine."""
+
+    async def delete_child(self, kind: str, namespace: str, name: str) -> None:
+        """Delete a Service or NetworkPolicy; gone already is fine."""
+
+    async def read_pod_metrics(self, namespace: str, name: str, *, port: int, timeout_seconds: float) -> str:
+        """The text that the pod serves at ``/metrics``, through the API server's pod proxy."""
+
+
+_CREATE = {
+    "pods": "/api/v1/namespaces/{namespace}/pods",
+    "services": "/api/v1/namespaces/{namespace}/services",
+    "events": "/api/v1/namespaces/{namespace}/events",
+    "networkpolicies": "/apis/networking.k8s.io/v1/namespaces/{namespace}/networkpolicies",
+}
+
+
+class Kube:
+    """``KubeApi`` over HTTP."""
+
+    def __init__(self, configuration: Any) -> None:
+        self._configuration = configuration
+        self._api_client = aio_client.ApiClient(configuration)
+        rest = self._api_client.rest_client
+        connector = aiohttp.TCPConnector(limit=_IN_FLIGHT, ssl=rest.ssl_context)
+        self._session = aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=30))
+        self._slots = asyncio.Semaphore(_IN_FLIGHT)
+
+    @classmethod
+    async def connect(cls) -> Kube:
+        """Connect with the pod's service account, or else with the kubeconfig (``KUBECONFIG``)."""
+        configuration = aio_client.Configuration()
+        if in_cluster():
+            aio_config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
+        else:
+            await aio_config.load_kube_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
+        return cls(configuration)
+
+    @property
+    def api_client(self) -> Any:
+        """The library's client, for its leader election."""
+        return self._api_client
+
+    async def close(self) -> None:
+        """Close both sessions."""
+        await self._session.close()
+        await self._api_client.close()  # type: ignore[no-untyped-call]
+
+    async def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: Json | None = None,
+        params: Mapping[str, str] | None = None,
+        content_type: str = "application/json",
+        accept: str = "application/json",
+        timeout_seconds: float = 30,
+    ) -> bytes:
+        """One request; the response's body. ApiError on every status that is not 2xx, and without an answer."""
+        headers = {"Content-Type": content_type, "Accept": accept, "User-Agent": "stowplan-operator"}
+        token = await self._configuration.get_api_key_with_prefix("BearerToken")
+        if token:
+            headers["Authorization"] = token
+        async with self._slots:
+            try:
+                async with self._session.request(
+                    method,
+                    self._configuration.host + path,
+                    data=None if body is None else json.dumps(body, separators=(",", ":")),
+                    params=params,
+                    headers=headers,
+                    timeout=aiohttp.ClientTimeout(total=timeout_seconds),
+                ) as response:
+                    text = await response.read()
+                    if response.status >= 400:
+                        raise _error(response.status, response.reason or "", text)
+                    return text
+            except TimeoutError:
+                raise ApiError(0, "Timeout", f"{method} {path} took over {timeout_seconds} s") from None
+            except aiohttp.ClientError as error:
+                raise ApiError(0, type(error).__name__, str(error)) from error
+
+    async def list_keys(self, resource: str, namespace: str | None = None) -> dict[str, str]:
+        """See ``KubeApi``. Only metadata is asked for."""
+        path = _COLLECTIONS[resource]
+        if namespace:
+            root, plural = path.rsplit("/", 1)
+            path = f"{root}/namespaces/{namespace}/{plural}"
+        keys: dict[str, str] = {}
+        token = ""
+        while True:
+            params = {"limit": "2000", **({"continue": token} if token else {})}
+            page = json.loads(await self.request("GET", path, params=params, accept=_METADATA_ONLY))
+            keys.update((one["metadata"]["uid"], one["metadata"]["resourceVersion"]) for one in page["items"])
+            token = page["metadata"].get("continue") or ""
+            if not token:
+                return keys
+
+    async def patch_job_status(
+        self, namespace: str, name: str, *, patch: Json, uid: str, resource_version: str
+    ) -> Json:
+        """See ``KubeApi``."""
+        body = {"metadata": {"uid": uid, "resourceVersion": resource_version}, "status": patch}
+        text = await self.request(
+            "PATCH",
+            f"{_JOBS}/namespaces/{namespace}/{api.PLURAL}/{name}/status",
+            body=body,
+            content_type="application/merge-patch+json",
+        )
+        answer: Json = json.loads(text)
+        return answer
+
+    async def delete_job(self, namespace: str, name: str, *, uid: str, resource_version: str) -> None:
+        """See ``KubeApi``."""
+        body = {
+            "apiVersion": "v1",
+            "kind": "DeleteOptions",
+            "propagationPolicy": "Background",
+            "preconditions": {"uid": uid, "resourceVersion": resource_version},
+        }
+        await self._delete(f"{_JOBS}/namespaces/{namespace}/{api.PLURAL}/{name}", body)
+
+    async def create(self, kind: str, namespace: str, body: Json) -> Json:
+        """See ``KubeApi``."""
+        answer: Json = json.loads(await self.request("POST", _CREATE[kind].format(namespace=namespace), body=body))
+        return answer
+
+    async def delete_pod(self, namespace: str, name: str, *, uid: str, grace_seconds: int) -> None:
+        """See ``KubeApi``."""
+        body = {
+            "apiVersion": "v1",
+            "kind": "DeleteOptions",
+            "gracePeriodSeconds": grace_seconds,
+            "preconditions": {"uid": uid},
+        }
+        await self._delete(f"/api/v1/namespaces/{namespace}/pods/{name}", body)
+
+    async def delete_child(self, kind: str, namespace: str, name: str) -> None:
+        """See ``KubeApi``."""
+        await self._delete(f"{_CREATE[kind].format(namespace=namespace)}/{name}", None)
+
+    async def _delete(self, path: str, body: Json | None) -> None:
+        try:
+            await self.request("DELETE", path, body=body)
+        except ApiError as error:
+            if not error.is_not_found:
+                raise
+
+    async def read_pod_metrics(self, namespace: str, name: str, *, port: int, timeout_seconds: float) -> str:
+        """See ``KubeApi``."""
+        path = f"/api/v1/namespaces/{namespace}/pods/{name}:{port}/proxy/metrics"
+        text = await self.request("GET", path, timeout_seconds=timeout_seconds)
+        return text.decode(errors="replace")
+
+
+def in_cluster() -> bool:
+    """Whether this process runs in a pod with a service account."""
+    return "KUBERNETES_SERVICE_HOST" in os.environ and _SERVICE_ACCOUNT_TOKEN.exists()
+
+
+def own_namespace() -> str:
+    """The namespace of this pod, else ``STOWPLAN_NAMESPACE``, else ``default``."""
+    path = _SERVICE_ACCOUNT_TOKEN.with_name("namespace")
+    if in_cluster() and path.exists():
+        return path.read_text().strip()
+    return os.environ.get("STOWPLAN_NAMESPACE", "default")
+
+
+def _error(status: int, reason: str, text: bytes) -> ApiError:
+    try:
+        answer = json.loads(text)
+        return ApiError(status, answer.get("reason") or reason, answer.get("message") or "")
+    except (ValueError, AttributeError):
+        return ApiError(status, reason, text[:300].decode(errors="replace"))
