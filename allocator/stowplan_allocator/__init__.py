@@ -1,1 +1,51 @@
 """The decision where pods go, as a pure function: plan(snapshot, settings) -> Plan."""
+
+from stowplan_allocator.checks import PlanViolationError
+from stowplan_allocator.planner import plan
+from stowplan_allocator.types import (
+    Certificate,
+    Job,
+    Node,
+    NodeShare,
+    Placement,
+    Plan,
+    ProductChoice,
+    Reason,
+    Resources,
+    Settings,
+    Snapshot,
+    SolveStatus,
+    Strategy,
+    Taint,
+    TaintEffect,
+    TierResult,
+    Toleration,
+    TopologyMode,
+    TopologyRequest,
+    Waiting,
+)
+
+__all__ = [
+    "Certificate",
+    "Job",
+    "Node",
+    "NodeShare",
+    "Placement",
+    "Plan",
+    "PlanViolationError",
+    "ProductChoice",
+    "Reason",
+    "Resources",
+    "Settings",
+    "Snapshot",
+    "SolveStatus",
+    "Strategy",
+    "Taint",
+    "TaintEffect",
+    "TierResult",
+    "Toleration",
+    "TopologyMode",
+    "TopologyRequest",
+    "Waiting",
+    "plan",
+]

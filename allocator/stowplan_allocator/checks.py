@@ -1,0 +1,132 @@
+"""Every hard constraint, verified on the finished plan against the snapshot alone.
+
+This module shares no code with the model, the packing or the eligibility rules: it reads
+the snapshot as an outsider would. What must stay true: a plan that breaks a constraint
+raises ``PlanViolationError`` with every breach in words, in production too, and is never applied.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from stowplan_allocator import types
+
+
+class PlanViolationError(AssertionError):
+    """A plan breaks a hard constraint: an error of the allocator, never of a user."""
+
+    def __init__(self, breaches: list[str]) -> None:
+        super().__init__("the plan breaks hard constraints: " + "; ".join(breaches))
+        self.breaches = tuple(breaches)
+
+
+def verify(plan: types.Plan, *, snapshot: types.Snapshot) -> None:
+    """Raise ``PlanViolationError`` unless the plan keeps every hard constraint of the snapshot."""
+    breaches = list(find_breaches(plan, snapshot=snapshot))
+    if breaches:
+        raise PlanViolationError(breaches)
+
+
+def find_breaches(plan: types.Plan, *, snapshot: types.Snapshot) -> Iterator[str]:
+    """Every breach in words; nothing for a sound plan."""
+    nodes = {node.name: node for node in snapshot.nodes}
+    pending = {job.id: job for job in snapshot.jobs if job.placement is None}
+    yield from _answers(plan, pending=pending)
+    added: dict[str, types.Resources] = {}
+    for job_id, placement in plan.placements.items():
+        job = pending.get(job_id)
+        if job is None:
+            continue
+        yield from _gang(job, placement=placement)
+        placed_on = []
+        for share in placement.shares:
+            node = nodes.get(share.node)
+            if node is None:
+                yield f"{job.id}: node {share.node} is not in the snapshot"
+                continue
+            placed_on.append(node)
+            added[node.name] = added.get(node.name, types.Resources()) + job.pod * share.num_pods
+            yield from _node_rules(job, node=node)
+        yield from _product(job, placement=placement, nodes=placed_on)
+        yield from _topology(job, nodes=placed_on, levels=snapshot.levels)
+    yield from _capacity(added, nodes=nodes, snapshot=snapshot)
+
+
+def _answers(plan: types.Plan, *, pending: dict[str, types.Job]) -> Iterator[str]:
+    for job_id in sorted(plan.placements.keys() | plan.waiting.keys()):
+        if job_id not in pending:
+            yield f"{job_id}: the plan speaks of a job that does not wait in the snapshot"
+    for job_id in pending:
+        answers = (job_id in plan.placements) + (job_id in plan.waiting)
+        if answers != 1:
+            yield f"{job_id}: the plan gives {answers} answers, not one"
+
+
+def _gang(job: types.Job, *, placement: types.Placement) -> Iterator[str]:
+    if placement.num_pods != job.num_pods:
+        yield f"{job.id}: {placement.num_pods} of {job.num_pods} pods are placed"
+    if any(share.num_pods < 1 for share in placement.shares):
+        yield f"{job.id}: a share of less than one pod"
+    if len({share.node for share in placement.shares}) != len(placement.shares):
+        yield f"{job.id}: a node is named in two shares"
+
+
+def _node_rules(job: types.Job, *, node: types.Node) -> Iterator[str]:
+    where = f"{job.id} on {node.name}"
+    if node.blocked:
+        yield f"{where}: the node is blocked ({node.blocked})"
+    if node.name in job.avoided_nodes:
+        yield f"{where}: the job avoids the node"
+    for key, value in job.node_selector:
+        if node.labels.get(key) != value:
+            yield f"{where}: the node lacks label {key}={value}"
+    for taint in node.taints:
+        if not any(toleration.tolerates(taint) for toleration in job.tolerations):
+            yield f"{where}: taint {taint.key} is not tolerated"
+
+
+def _product(job: types.Job, *, placement: types.Placement, nodes: list[types.Node]) -> Iterator[str]:
+    if not job.products and not job.pod.accelerators:
+        return
+    acceptable = {choice.product for choice in job.products}
+    if acceptable and placement.product not in acceptable:
+        yield f'{job.id}: product "{placement.product}" is not acceptable'
+    for node in nodes:
+        if node.product != placement.product:
+            yield f'{job.id} on {node.name}: the node is "{node.product}", the placement says "{placement.product}"'
+
+
+def _topology(job: types.Job, *, nodes: list[types.Node], levels: tuple[str, ...]) -> Iterator[str]:
+    if job.topology is None or job.topology.mode is not types.TopologyMode.REQUIRED:
+        return
+    if job.topology.level == "node":
+        if len({node.name for node in nodes}) > 1:
+            yield f"{job.id}: spread over {len(nodes)} nodes where one is required"
+        return
+    if job.topology.level not in levels:
+        yield f"{job.id}: level {job.topology.level} is unknown"
+        return
+    depth = levels.index(job.topology.level)
+    for node in nodes:
+        if depth >= len(node.topology) or node.topology[depth] is None:
+            yield f"{job.id} on {node.name}: the node is in no {job.topology.level}"
+    domains = {node.topology[: depth + 1] for node in nodes}
+    if len(domains) > 1:
+        yield f"{job.id}: spread over {len(domains)} domains of {job.topology.level} where one is required"
+
+
+def _capacity(
+    added: dict[str, types.Resources], *, nodes: dict[str, types.Node], snapshot: types.Snapshot
+) -> Iterator[str]:
+    used: dict[str, types.Resources] = {}
+    for job in snapshot.jobs:
+        if job.placement is not None:
+            for share in job.placement.shares:
+                if share.node in added:
+                    used[share.node] = used.get(share.node, types.Resources()) + job.pod * share.num_pods
+    for name, amounts in sorted(added.items()):
+        free = nodes[name].available - used.get(name, types.Resources())
+        there = dict(free.items())
+        for resource, amount in amounts.items():
+            if amount > max(there.get(resource, 0), 0):
+                yield f"{name}: {amount} {resource} given where {max(there.get(resource, 0), 0)} are free"

@@ -1,0 +1,132 @@
+"""The fallback and the first incumbent: jobs in queue order, each where it destroys least.
+
+For each job in turn: products by throughput, then the narrowest and fullest domain that
+holds the whole gang, then nodes by what would be lost. What must stay true: it always
+ends, in time that grows with jobs times cells; a job is placed whole or not at all; and it
+never looks at a younger or lower job before an older or higher one, so that nobody is
+overtaken by someone who takes away his place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from stowplan_allocator import topology
+from stowplan_allocator.problem import Cell, Problem, Request, Vector
+from stowplan_allocator.stock import Stock
+
+
+@dataclass(slots=True)
+class Spot:
+    """Where one job stands: takes are (cell, node, pods)."""
+
+    product: str
+    takes: list[tuple[int, int, int]]
+
+
+def whole_gang(request: Request) -> Vector:
+    """All pods of the gang as one pod, for a gang that must or would like to share a node."""
+    return tuple(amount * request.num_pods for amount in request.vector)
+
+
+def wants_one_node(request: Request, *, num_levels: int) -> bool:
+    """Whether the gang asks for level ``node``."""
+    return request.level == num_levels
+
+
+def cells_by_option(request: Request, *, problem: Problem) -> list[tuple[str, list[Cell]]]:
+    """The cells that may serve the request, split by product, best product first."""
+    cells = [problem.cells[index] for index in problem.cells_of[request.index]]
+    if request.any_product:
+        return [("", cells)] if cells else []
+    by_product: dict[str, list[Cell]] = {}
+    for cell in cells:
+        by_product.setdefault(cell.product, []).append(cell)
+    if request.products:
+        ranked = sorted(enumerate(request.products), key=lambda item: (-item[1].relative_throughput_milli, item[0]))
+        return [(choice.product, by_product[choice.product]) for _, choice in ranked if choice.product in by_product]
+    return sorted(by_product.items())
+
+
+def fill(
+    problem: Problem,
+    *,
+    stock: Stock,
+    queue: Sequence[str],
+    spots: dict[str, Spot],
+) -> list[str]:
+    """Place the queued jobs one after the other, adding to ``spots``; returns the ids that found no place."""
+    left_out = []
+    refused: set[int] = set()
+    for job_id in queue:
+        request = problem.shape_of[job_id].request
+        spot = None if request.index in refused else place(request, problem=problem, stock=stock)
+        if spot is None:
+            refused.add(request.index)
+            left_out.append(job_id)
+        else:
+            spots[job_id] = spot
+    return left_out
+
+
+def place(request: Request, *, problem: Problem, stock: Stock) -> Spot | None:
+    """Place one gang and take its room from the stock, or leave the stock alone and return None."""
+    num_levels = len(problem.levels)
+    options = cells_by_option(request, problem=problem)
+    if not request.products and len(options) > 1:
+        room = {product: _room(request, cells=cells, stock=stock) for product, cells in options}
+        options.sort(key=lambda option: (room[option[0]], option[0]))
+    one_node = wants_one_node(request, num_levels=num_levels)
+    for product, cells in options:
+        if one_node:
+            takes = _on_one_node(request, cells=cells, stock=stock)
+            if takes is None and not request.required:
+                takes = _over_cells(request, cells=cells, stock=stock, num_levels=num_levels)
+        else:
+            takes = _over_cells(request, cells=cells, stock=stock, num_levels=num_levels)
+        if takes is not None:
+            return Spot(product, takes)
+    return None
+
+
+def _room(request: Request, *, cells: Sequence[Cell], stock: Stock) -> int:
+    return sum(stock.slots(cell.index, request.vector) for cell in cells)
+
+
+def _on_one_node(request: Request, *, cells: Sequence[Cell], stock: Stock) -> list[tuple[int, int, int]] | None:
+    gang = whole_gang(request)
+    fitting = [cell for cell in cells if stock.slots(cell.index, gang)]
+    if not fitting:
+        return None
+    cell = min(fitting, key=lambda cell: (stock.slots(cell.index, gang), cell.index))
+    [(node, _)] = stock.take(cell.index, gang, 1)
+    return [(cell.index, node, request.num_pods)]
+
+
+def _over_cells(
+    request: Request, *, cells: Sequence[Cell], stock: Stock, num_levels: int
+) -> list[tuple[int, int, int]] | None:
+    required = request.level if request.required else None
+    slots = {cell.index: stock.slots(cell.index, request.vector) for cell in cells}
+    if sum(slots.values()) < request.num_pods:
+        return None
+    if request.any_product and required is None:
+        # A pod without accelerators keeps away from nodes that have some, if it can.
+        plain = [cell for cell in cells if not cell.product]
+        if sum(slots[cell.index] for cell in plain) >= request.num_pods:
+            cells = plain
+    shares = topology.choose_cells(request.num_pods, cells=cells, slots=slots, num_levels=num_levels, required=required)
+    if shares is None:
+        return None
+    takes = []
+    for cell, count in shares:
+        taken = stock.take(cell, request.vector, count)
+        assert sum(pods for _, pods in taken) == count, "a cell held fewer pods than it had slots"
+        takes += [(cell, node, pods) for node, pods in taken]
+    return takes
+
+
+def new_stock(problem: Problem) -> Stock:
+    """The stock before anything is placed."""
+    return Stock([cell.nodes for cell in problem.cells], free=problem.free, sizes=problem.sizes)

@@ -1,0 +1,122 @@
+"""What is still free while a plan is being made, and which node a pod takes.
+
+Nodes of a cell with equal free amounts stand in one bucket, so a choice looks at the
+different amounts and not at the nodes. What must stay true: a pod goes only where all its
+amounts fit; of the nodes it may take, it takes the one where it destroys the least, the
+largest slots counting first (plain best fit can waste one: free 4, 6, 6, place 1); and of
+equal nodes the first by name, so that the same questions get the same answers.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Sequence
+
+from stowplan_allocator import problem as problems
+from stowplan_allocator.problem import Vector
+
+Take = tuple[int, int]  # node index, pods
+
+
+class Stock:
+    """Free amounts by cell. Cheap to copy; ``version`` grows with each change of a cell."""
+
+    def __init__(self, cells: Sequence[Sequence[int]], *, free: Sequence[Vector], sizes: Sequence[int]) -> None:
+        self.free: list[Vector] = list(free)
+        self.sizes = tuple(sorted(sizes, reverse=True))
+        self.version = [0] * len(cells)
+        self.buckets: list[dict[Vector, list[int]]] = []
+        self._slots: dict[Vector, dict[Vector, int]] = {}
+        self._costs: dict[Vector, dict[Vector, tuple[int, ...]]] = {}
+        self._totals: dict[Vector, dict[int, tuple[int, int]]] = {}
+        for members in cells:
+            buckets: dict[Vector, list[int]] = {}
+            for node in sorted(members):
+                buckets.setdefault(self.free[node], []).append(node)
+            self.buckets.append(buckets)
+
+    def copy(self) -> Stock:
+        """An independent copy; remembered slots and costs are shared, as they never change."""
+        twin = object.__new__(Stock)
+        twin.free = list(self.free)
+        twin.sizes = self.sizes
+        twin.version = list(self.version)
+        twin.buckets = [{room: list(nodes) for room, nodes in buckets.items()} for buckets in self.buckets]
+        twin._slots = self._slots
+        twin._costs = self._costs
+        twin._totals = {pod: dict(known) for pod, known in self._totals.items()}
+        return twin
+
+    def slots_in(self, room: Vector, pod: Vector) -> int:
+        """How many such pods fit into the room (remembered)."""
+        known = self._slots.setdefault(pod, {})
+        count = known.get(room)
+        if count is None:
+            count = known[room] = problems.slots(room, pod)
+        return count
+
+    def slots(self, cell: int, pod: Vector) -> int:
+        """How many such pods the cell holds, nothing else being added."""
+        known = self._totals.setdefault(pod, {})
+        version = self.version[cell]
+        total = known.get(cell)
+        if total is None or total[0] != version:
+            count = sum(len(nodes) * self.slots_in(room, pod) for room, nodes in self.buckets[cell].items())
+            total = known[cell] = (version, count)
+        return total[1]
+
+    def take(self, cell: int, pod: Vector, count: int) -> list[Take]:
+        """Place up to ``count`` such pods in the cell; returns what was taken, in order."""
+        taken: dict[int, int] = {}
+        buckets = self.buckets[cell]
+        for _ in range(count):
+            best: tuple[tuple[int, ...], int, Vector] | None = None
+            for room, nodes in buckets.items():
+                if self.slots_in(room, pod):
+                    offer = (self._cost(room, pod), nodes[0], room)
+                    if best is None or offer < best:
+                        best = offer
+            if best is None:
+                break
+            node = self._move(cell, best[2], tuple(have - need for have, need in zip(best[2], pod, strict=True)))
+            taken[node] = taken.get(node, 0) + 1
+        return list(taken.items())
+
+    def take_on(self, cell: int, node: int, pod: Vector, count: int) -> None:
+        """Take ``count`` such pods from one node; whether they fit is the caller's promise."""
+        room = self.free[node]
+        left = tuple(have - need * count for have, need in zip(room, pod, strict=True))
+        assert min(left) >= 0, "a pod was put where it does not fit"
+        self._move(cell, room, left, node=node)
+
+    def give_back(self, cell: int, pod: Vector, taken: Sequence[Take]) -> None:
+        """Undo a ``take``."""
+        for node, count in taken:
+            room = self.free[node]
+            back = tuple(have + need * count for have, need in zip(room, pod, strict=True))
+            self._move(cell, room, back, node=node)
+
+    def _move(self, cell: int, room: Vector, left: Vector, *, node: int | None = None) -> int:
+        buckets = self.buckets[cell]
+        nodes = buckets[room]
+        if node is None:
+            node = heapq.heappop(nodes)
+        else:
+            nodes.remove(node)
+            heapq.heapify(nodes)
+        if not nodes:
+            del buckets[room]
+        heapq.heappush(buckets.setdefault(left, []), node)
+        self.free[node] = left
+        self.version[cell] += 1
+        return node
+
+    def _cost(self, room: Vector, pod: Vector) -> tuple[int, ...]:
+        """What the pod destroys in such a room: slots by size, the largest first, then what it leaves over."""
+        known = self._costs.setdefault(pod, {})
+        cost = known.get(room)
+        if cost is None:
+            left = tuple(have - need for have, need in zip(room, pod, strict=True))
+            lost = tuple(room[0] // size - left[0] // size for size in self.sizes)
+            cost = known[room] = (*lost, *left)
+        return cost

@@ -1,0 +1,52 @@
+"""Ways to plan, behind one interface: a compiled problem in, an ``Outcome`` out.
+
+What must stay true: every strategy keeps the hard constraints and the order of the queue,
+and says no more about its result than it has proven.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from stowplan_allocator import greedy, types
+from stowplan_allocator.problem import Problem
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a strategy found. ``undecided`` are the jobs left out without proof that they had to be."""
+
+    spots: dict[str, greedy.Spot]
+    status: types.SolveStatus
+    value: float = 0.0
+    bound: float = 0.0
+    gap: float = 0.0
+    tiers: tuple[types.TierResult, ...] = ()
+    note: str = ""
+    undecided: frozenset[str] = field(default_factory=frozenset)
+
+
+def solve(problem: Problem, *, settings: types.Settings, deadline: float) -> Outcome:
+    """Plan by the chosen strategy. ``deadline`` is on the monotonic clock."""
+    if not problem.queue:
+        return Outcome({}, types.SolveStatus.NOTHING_TO_DO)
+    if settings.strategy is types.Strategy.GREEDY:
+        return by_greed(problem)
+    return by_greed(problem)
+
+
+def by_greed(problem: Problem, *, note: str = "") -> Outcome:
+    """One pass in queue order. Nothing is proven: the bound is that every job might have been placed."""
+    spots: dict[str, greedy.Spot] = {}
+    left_out = greedy.fill(
+        problem, stock=greedy.new_stock(problem), queue=[job.id for job in problem.queue], spots=spots
+    )
+    return Outcome(
+        spots,
+        types.SolveStatus.GREEDY,
+        value=float(len(spots)),
+        bound=float(len(problem.queue)),
+        gap=len(left_out) / len(problem.queue),
+        note=note,
+        undecided=frozenset(left_out),
+    )
