@@ -13,10 +13,11 @@ import asyncio
 import json
 import os
 import pathlib
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from typing import Any, Protocol
 
 import aiohttp
+import yaml
 from kubernetes.aio import client as aio_client
 from kubernetes.aio import config as aio_config
 
@@ -94,8 +95,9 @@ _CREATE = {
 class Kube:
     """``KubeApi`` over HTTP."""
 
-    def __init__(self, configuration: Any) -> None:
+    def __init__(self, configuration: Any, *, namespace: str = "default") -> None:
         self._configuration = configuration
+        self.namespace = namespace
         self._api_client = aio_client.ApiClient(configuration)
         rest = self._api_client.rest_client
         connector = aiohttp.TCPConnector(limit=_IN_FLIGHT, ssl=rest.ssl_context)
@@ -103,14 +105,28 @@ class Kube:
         self._slots = asyncio.Semaphore(_IN_FLIGHT)
 
     @classmethod
-    async def connect(cls) -> Kube:
-        """Connect with the pod's service account, or else with the kubeconfig (``KUBECONFIG``)."""
+    async def connect(cls, *, kubeconfig: str | None = None, context: str | None = None) -> Kube:
+        """Connect with the pod's service account, or else with the kubeconfig (``KUBECONFIG``).
+
+        Naming a kubeconfig or a context asks for that one, in a pod as well. ValueError says what is wrong with it.
+        """
         configuration = aio_client.Configuration()
-        if in_cluster():
+        if in_cluster() and not kubeconfig and not context:
             aio_config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
-        else:
-            await aio_config.load_kube_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
-        return cls(configuration)
+            return cls(configuration, namespace=own_namespace())
+        try:
+            loader = await aio_config.load_kube_config(  # type: ignore[no-untyped-call]
+                config_file=kubeconfig, context=context, client_configuration=configuration
+            )
+            chosen = loader.current_context["context"]
+        except (aio_config.ConfigException, yaml.YAMLError, LookupError, AttributeError, TypeError, OSError) as error:
+            raise ValueError(f"kubeconfig: {error}") from None
+        return cls(configuration, namespace=chosen.get("namespace") or "default")
+
+    @property
+    def host(self) -> str:
+        """The API server's address."""
+        return str(self._configuration.host)
 
     @property
     def api_client(self) -> Any:
@@ -134,10 +150,7 @@ class Kube:
         timeout_seconds: float = 30,
     ) -> bytes:
         """One request; the response's body. ApiError on every status that is not 2xx, and without an answer."""
-        headers = {"Content-Type": content_type, "Accept": accept, "User-Agent": "stowplan-operator"}
-        token = await self._configuration.get_api_key_with_prefix("BearerToken")
-        if token:
-            headers["Authorization"] = token
+        headers = {"Content-Type": content_type, "Accept": accept, **await self._headers()}
         async with self._slots:
             try:
                 async with self._session.request(
@@ -156,6 +169,25 @@ class Kube:
                 raise ApiError(0, "Timeout", f"{method} {path} took over {timeout_seconds} s") from None
             except aiohttp.ClientError as error:
                 raise ApiError(0, type(error).__name__, str(error)) from error
+
+    async def _headers(self) -> dict[str, str]:
+        token = await self._configuration.get_api_key_with_prefix("BearerToken")
+        return {"User-Agent": "stowplan-operator", **({"Authorization": token} if token else {})}
+
+    async def stream(self, path: str, *, params: Mapping[str, str] | None = None) -> AsyncIterator[bytes]:
+        """A GET whose answer has no known end, piece by piece as it arrives; ApiError as in ``request``."""
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=30)
+        headers = await self._headers()
+        try:
+            async with self._session.get(
+                self._configuration.host + path, params=params, headers=headers, timeout=timeout
+            ) as response:
+                if response.status >= 400:
+                    raise _error(response.status, response.reason or "", await response.read())
+                async for piece in response.content.iter_any():
+                    yield piece
+        except (TimeoutError, aiohttp.ClientError) as error:
+            raise ApiError(0, type(error).__name__, str(error)) from error
 
     async def list_keys(self, resource: str, namespace: str | None = None) -> dict[str, str]:
         """See ``KubeApi``. Only metadata is asked for."""
