@@ -287,7 +287,10 @@ class JobView:
 
 @dataclass(frozen=True, slots=True)
 class GpuReading:
-    """What the DCGM exporter last said of one GPU. Memory is in MiB; None where no sample was found."""
+    """What the DCGM exporter last said of one GPU. Memory is in MiB; None where no sample was found.
+
+    ``sampled_at`` is the sample's own time (Unix seconds), 0 where the source gave none.
+    """
 
     index: str
     uuid: str
@@ -297,6 +300,7 @@ class GpuReading:
     memory_total_mib: float | None = None
     temperature_celsius: float | None = None
     power_watts: float | None = None
+    sampled_at: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
