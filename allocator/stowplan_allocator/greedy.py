@@ -14,15 +14,15 @@ from dataclasses import dataclass
 
 from stowplan_allocator import topology
 from stowplan_allocator.problem import Cell, Problem, Request, Vector
-from stowplan_allocator.stock import Stock
+from stowplan_allocator.stock import Stock, Take
 
 
 @dataclass(slots=True)
 class Spot:
-    """Where one job stands: takes are (cell, node, pods)."""
+    """Where one job stands: its product, and pods by node as (node, pods)."""
 
     product: str
-    takes: list[tuple[int, int, int]]
+    takes: list[Take]
 
 
 def whole_gang(request: Request) -> Vector:
@@ -94,36 +94,34 @@ def _room(request: Request, *, cells: Sequence[Cell], stock: Stock) -> int:
     return sum(stock.slots(cell.index, request.vector) for cell in cells)
 
 
-def _on_one_node(request: Request, *, cells: Sequence[Cell], stock: Stock) -> list[tuple[int, int, int]] | None:
+def _on_one_node(request: Request, *, cells: Sequence[Cell], stock: Stock) -> list[Take] | None:
     gang = whole_gang(request)
     fitting = [cell for cell in cells if stock.slots(cell.index, gang)]
     if not fitting:
         return None
     cell = min(fitting, key=lambda cell: (stock.slots(cell.index, gang), cell.index))
     [(node, _)] = stock.take(cell.index, gang, 1)
-    return [(cell.index, node, request.num_pods)]
+    return [(node, request.num_pods)]
 
 
-def _over_cells(
-    request: Request, *, cells: Sequence[Cell], stock: Stock, num_levels: int
-) -> list[tuple[int, int, int]] | None:
+def _over_cells(request: Request, *, cells: Sequence[Cell], stock: Stock, num_levels: int) -> list[Take] | None:
     required = request.level if request.required else None
     slots = {cell.index: stock.slots(cell.index, request.vector) for cell in cells}
     if sum(slots.values()) < request.num_pods:
         return None
     if request.any_product and required is None:
         # A pod without accelerators keeps away from nodes that have some, if it can.
-        plain = [cell for cell in cells if not cell.product]
+        plain = [cell for cell in cells if not cell.has_accelerators]
         if sum(slots[cell.index] for cell in plain) >= request.num_pods:
             cells = plain
     shares = topology.choose_cells(request.num_pods, cells=cells, slots=slots, num_levels=num_levels, required=required)
     if shares is None:
         return None
-    takes = []
+    takes: list[Take] = []
     for cell, count in shares:
         taken = stock.take(cell, request.vector, count)
         assert sum(pods for _, pods in taken) == count, "a cell held fewer pods than it had slots"
-        takes += [(cell, node, pods) for node, pods in taken]
+        takes += taken
     return takes
 
 

@@ -44,14 +44,12 @@ def plan(snapshot: types.Snapshot, settings: types.Settings | None = None) -> ty
 def to_placement(spot: greedy.Spot, *, problem: problems.Problem) -> types.Placement:
     """A spot in the words of the outside, shares in rank order."""
     pods: dict[int, int] = {}
-    paths = {}
-    for cell, node, count in spot.takes:
+    for node, count in spot.takes:
         pods[node] = pods.get(node, 0) + count
-        paths[node] = problem.cells[cell].path
     return types.Placement(
         product=spot.product,
         shares=tuple(
             types.NodeShare(problem.nodes[node].name, count)
-            for node, count in topology.rank_order(pods, problem=problem, paths=paths)
+            for node, count in topology.rank_order(pods, problem=problem)
         ),
     )

@@ -10,8 +10,8 @@ Words used in all modules of this package:
 vector   amounts as a tuple of integers over ``Problem.dims``; the first is accelerators.
 request  what a job asks for, without its name, age and priority; equal jobs share one.
 shape    a request at one priority, with its waiting jobs in queue order.
-cell     the usable nodes of one product in one leaf topology domain that are eligible
-         for the same requests; within a cell nodes differ by what is free, and only by that.
+cell     the usable nodes of one product and price in one leaf topology domain that are
+         eligible for the same requests; they differ by what is free, and only by that.
 path     a node's domain at each level, widest first; None where it lacks the label.
          A domain is named by its path down to its level, so equal rack names in two
          zones stay two racks.
@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from stowplan_allocator import eligibility, types
 
@@ -70,6 +70,8 @@ class Cell:
     path: Path
     nodes: tuple[int, ...]
     requests: frozenset[int]
+    has_accelerators: bool
+    price_per_hour_micros: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +81,7 @@ class Problem:
     dims: tuple[str, ...]
     levels: tuple[str, ...]
     nodes: tuple[types.Node, ...]
+    paths: tuple[Path, ...]
     free: tuple[Vector, ...]
     requests: tuple[Request, ...]
     profiles: tuple[eligibility.Profile, ...]
@@ -93,6 +96,11 @@ class Problem:
     def vector(self, amounts: types.Resources) -> Vector:
         """The amounts over ``dims``."""
         return to_vector(amounts, dims=self.dims)
+
+
+def path_of(node: types.Node, *, num_levels: int) -> Path:
+    """The node's domain at each of the snapshot's levels; a short ``topology`` means missing labels."""
+    return (node.topology + (None,) * num_levels)[:num_levels]
 
 
 def to_vector(amounts: types.Resources, *, dims: tuple[str, ...]) -> Vector:
@@ -160,13 +168,13 @@ def compile_problem(snapshot: types.Snapshot) -> Problem:
     free = tuple(tuple(max(amount, 0) for amount in to_vector(amounts[node.name], dims=dims)) for node in nodes)
     requests, profiles, shapes = _group_jobs(queue, dims=dims, levels=snapshot.levels)
     cells = _build_cells(nodes, requests=requests, profiles=profiles, num_levels=len(snapshot.levels))
-    cells_of = tuple(tuple(cell.index for cell in cells if request.index in cell.requests) for request in requests)
     largest = max((vector[0] for vector in free), default=0)
     sizes = {request.vector[0] for request in requests} | {1 << i for i in range(largest.bit_length())}
     return Problem(
         dims=dims,
         levels=snapshot.levels,
         nodes=nodes,
+        paths=tuple(path_of(node, num_levels=len(snapshot.levels)) for node in nodes),
         free=free,
         requests=requests,
         profiles=profiles,
@@ -176,8 +184,21 @@ def compile_problem(snapshot: types.Snapshot) -> Problem:
         shape_of={job.id: shape for shape in shapes for job in shape.jobs},
         misconfigured=misconfigured,
         sizes=tuple(sorted((size for size in sizes if 0 < size <= largest), reverse=True)),
-        cells_of=cells_of,
+        cells_of=_cells_of(requests, cells=cells),
     )
+
+
+def split_cells(problem: Problem, *, cells: dict[int, list[tuple[int, ...]]]) -> Problem:
+    """The same problem with some cells cut into parts (lists of nodes): finer, and otherwise equal."""
+    parts: list[Cell] = []
+    for cell in problem.cells:
+        for nodes in cells.get(cell.index, [cell.nodes]):
+            parts.append(replace(cell, index=len(parts), nodes=nodes))
+    return replace(problem, cells=tuple(parts), cells_of=_cells_of(problem.requests, cells=tuple(parts)))
+
+
+def _cells_of(requests: tuple[Request, ...], *, cells: tuple[Cell, ...]) -> tuple[tuple[int, ...], ...]:
+    return tuple(tuple(cell.index for cell in cells if request.index in cell.requests) for request in requests)
 
 
 def _refuse_duplicates(snapshot: types.Snapshot) -> None:
@@ -259,22 +280,23 @@ def _build_cells(
         for name in request.avoided:
             avoiders[name] |= 1 << request.index
     expanded: dict[int, int] = {}
-    groups: dict[tuple[str, Path, int, bool], list[int]] = defaultdict(list)
+    groups: dict[tuple[str, Path, int, bool, int], list[int]] = defaultdict(list)
     for i, node in enumerate(nodes):
         mask = admission.mask(node)
         if mask not in expanded:
             expanded[mask] = sum(bits for p, bits in enumerate(by_profile) if mask >> p & 1)
-        path = (node.topology + (None,) * num_levels)[:num_levels]
-        key = (node.product, path, expanded[mask] & ~avoiders.get(node.name, 0), node.allocatable.accelerators > 0)
-        groups[key].append(i)
+        path = path_of(node, num_levels=num_levels)
+        eligible_mask = expanded[mask] & ~avoiders.get(node.name, 0)
+        has_accelerators = node.allocatable.accelerators > 0
+        groups[node.product, path, eligible_mask, has_accelerators, node.price_per_hour_micros].append(i)
     cells = []
     ordered = sorted(groups.items(), key=lambda group: group[1][0])
-    for index, ((product, path, mask, has_accelerators), members) in enumerate(ordered):
+    for index, ((product, path, mask, has_accelerators, price), members) in enumerate(ordered):
         eligible = frozenset(
             request.index
             for request in requests
             if mask >> request.index & 1
             and usable(request, product=product, path=path, has_accelerators=has_accelerators)
         )
-        cells.append(Cell(index, product, path, tuple(members), eligible))
+        cells.append(Cell(index, product, path, tuple(members), eligible, has_accelerators, price))
     return tuple(cells)

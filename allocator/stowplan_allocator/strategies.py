@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from stowplan_allocator import greedy, types
+from stowplan_allocator import exact, greedy, model, types
 from stowplan_allocator.problem import Problem
 
 
@@ -32,7 +32,28 @@ def solve(problem: Problem, *, settings: types.Settings, deadline: float) -> Out
         return Outcome({}, types.SolveStatus.NOTHING_TO_DO)
     if settings.strategy is types.Strategy.GREEDY:
         return by_greed(problem)
-    return by_greed(problem)
+    return by_proof(problem, settings=settings, deadline=deadline)
+
+
+def by_proof(problem: Problem, *, settings: types.Settings, deadline: float) -> Outcome:
+    """The exact strategy; every tier that is not proven is named in the note."""
+    model.make_solver(settings, limit_seconds=1.0)
+    search = exact.solve(problem, settings=settings, deadline=deadline)
+    admitted = [tier for tier in search.results if tier.name.startswith("admit")]
+    unproven = [tier for tier in search.results if tier.status is not types.SolveStatus.OPTIMAL]
+    value = sum(tier.value for tier in admitted)
+    bound = sum(tier.bound for tier in admitted)
+    notes = [f'tier "{tier.name}" is not proven, gap {tier.gap:.2%}' for tier in unproven]
+    return Outcome(
+        search.spots,
+        types.SolveStatus.FEASIBLE if unproven else types.SolveStatus.OPTIMAL,
+        value=value,
+        bound=bound,
+        gap=(bound - value) / bound if bound else 0.0,
+        tiers=tuple(search.results),
+        note="; ".join(dict.fromkeys([*notes, *search.notes])),
+        undecided=frozenset(search.undecided),
+    )
 
 
 def by_greed(problem: Problem, *, note: str = "") -> Outcome:

@@ -80,9 +80,9 @@ def _spread(
     return shares
 
 
-def rank_order(shares: Mapping[int, int], *, problem: Problem, paths: Mapping[int, Path]) -> list[tuple[int, int]]:
+def rank_order(shares: Mapping[int, int], *, problem: Problem) -> list[tuple[int, int]]:
     """The shares (node to pods) in the order of their ranks: by domain, widest first, then by node name."""
     return sorted(
         ((node, count) for node, count in shares.items() if count),
-        key=lambda share: (path_key(paths[share[0]]), problems.natural(problem.nodes[share[0]].name)),
+        key=lambda share: (path_key(problem.paths[share[0]]), problems.natural(problem.nodes[share[0]].name)),
     )

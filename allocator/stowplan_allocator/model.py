@@ -1,0 +1,279 @@
+"""The integer programme, in PuLP.
+
+Sets
+    p ∈ P            shapes: equal jobs of one priority, k_p pods each
+    c ∈ C            cells; C_p those eligible for p
+    m ∈ M_p          block sizes in pods: {1}; {k_p} where level ``node`` is required; {1, k_p} where preferred
+    g ∈ G_p          groups of C_p, of which one job may use only one: a product, or a product and a domain of
+                     the required level
+    d ∈ D_{p,l}      domains of level l among C_p, one product each
+    s ∈ S_{c,r}      sizes worth counting in cell c along resource r
+Data
+    a_{p,m,r}        what a block takes of resource r: m times a pod
+    u_{c,r,s}        Σ over nodes of c of floor(free_r / s): whole slots of size s
+    N_p              jobs to place (fixed), or already placed where a chain decides on more
+Variables (integers ≥ 0)
+    x_{p,c,m}        blocks of p in c
+    z_{p,g}          jobs of p in group g
+    y_j ∈ {0, 1}     the j-th job of the chain is placed: the next jobs in queue order
+    w_{p,d}, h_{p,d} jobs wholly inside d; pieces of jobs inside d that reach beyond it
+    e_{c,s}          phantom pods of s accelerators: slots left whole
+Constraints
+    (1) gang         Σ_{c∈g,m} m·x_{p,c,m} = k_p·z_{p,g}                      for p, g
+    (2) numbers      Σ_g z_{p,g} = N_p + Σ_{j of p} y_j                       for p
+    (3) slots        Σ_{p,m} floor(a_{p,m,r}/s)·x_{p,c,m} + Σ_t floor(t/s)·e_{c,t} ≤ u_{c,r,s}   for c, r, s
+    (4) order        y_{j+1} ≤ y_j                                            for j
+    (5) spans        Σ_{c∈d,m} m·x_{p,c,m} − k_p·w_{p,d} ≤ b_{p,d}·h_{p,d}    for p, d;  b = min(k_p − 1, slots of d)
+    (6) earlier tiers keep their values
+Objectives, one tier at a time
+    admit            max Σ_j y_j
+    goodput          max Σ k_p·a_p·throughput_{p,g}·z_{p,g}
+    domains          min Σ w + h (and pods on nodes without the label, each a domain of its own)
+    whole slots      max Σ (s − 1)·e_{c,s}: what is free, in few pieces; less pods without accelerators on
+                     nodes that have some
+    price            min Σ price of what is taken
+
+With s = 1 (3) is the plain sum. For sizes that divide each other and accelerators alone, (3)
+is exact: largest-first filling of a cell never fails. Otherwise it is a relaxation, so a
+bound or an infeasibility proven here holds for the real problem as well.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import pulp
+
+from stowplan_allocator import greedy, types
+from stowplan_allocator import problem as problems
+from stowplan_allocator.packing import Key
+from stowplan_allocator.problem import Cell, Problem, Request, Shape, Vector
+from stowplan_allocator.stock import Stock
+
+Term = tuple[pulp.LpVariable, float]
+INTEGRAL_TOLERANCE = 1e-4
+
+
+@dataclass(frozen=True, slots=True)
+class Solved:
+    """One solve. ``value`` is None without a solution; ``bound`` is proven; ``seconds`` of wall time."""
+
+    value: int | None
+    bound: int | None
+    infeasible: bool
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Cells of which one job may use only one group: g in the model."""
+
+    product: str
+    cells: tuple[Cell, ...]
+    z: pulp.LpVariable | None
+
+
+def block_sizes(request: Request, *, num_levels: int) -> tuple[int, ...]:
+    """M_p of the model."""
+    if not greedy.wants_one_node(request, num_levels=num_levels):
+        return (1,)
+    return (request.num_pods,) if request.required else (1, request.num_pods)
+
+
+class Model:
+    """The programme for given numbers of jobs, and optionally a chain of further ones."""
+
+    def __init__(
+        self,
+        problem: Problem,
+        *,
+        rooms: Stock,
+        numbers: Mapping[int, int],
+        chain: Sequence[int] = (),
+        phantoms: bool = False,
+    ) -> None:
+        self.problem = problem
+        self.rooms = rooms
+        self.lp = pulp.LpProblem("stowplan", pulp.LpMaximize)
+        self.x: dict[Key, pulp.LpVariable] = {}
+        self.y: list[pulp.LpVariable] = []
+        self.e: dict[int, dict[int, pulp.LpVariable]] = {}
+        self.groups: dict[int, list[Group]] = {}
+        self._names = 0
+        self._in_cell: list[list[tuple[Vector, pulp.LpVariable, int]]] = [[] for _ in problem.cells]
+        self.y = [self.add_integer("y", 1) for _ in chain]
+        for before, after in zip(self.y, self.y[1:], strict=False):
+            self.require([(after, 1.0), (before, -1.0)], "<=", 0.0)  # (4)
+        more: dict[int, list[Term]] = {}
+        for index, y in zip(chain, self.y, strict=True):
+            more.setdefault(index, []).append((y, -1.0))
+        for index in sorted({*(i for i, number in numbers.items() if number), *chain}):
+            self._add_shape(problem.shapes[index], number=numbers.get(index, 0), more=more.get(index, []))
+        if phantoms:
+            self._add_phantoms()
+        for cell in problem.cells:
+            self._add_capacity(cell)
+
+    def add_integer(self, kind: str, upper: float) -> pulp.LpVariable:
+        """A fresh integer variable from 0 to ``upper``."""
+        self._names += 1
+        return self.lp.add_variable(f"{kind}{self._names}", 0, upper, "Integer")
+
+    def require(self, terms: Sequence[Term], sense: str, right: float) -> None:
+        """Add a constraint: the terms' sum is at most, at least or equal to ``right``."""
+        left = pulp.LpAffineExpression.from_list(list(terms))
+        if sense == "<=":
+            self.lp.addConstraint(left <= right)
+        elif sense == ">=":
+            self.lp.addConstraint(left >= right)
+        else:
+            self.lp.addConstraint(left == right)
+
+    def _add_shape(self, shape: Shape, *, number: int, more: list[Term]) -> None:
+        request = shape.request
+        most = number + len(more)
+        num_levels = len(self.problem.levels)
+        deep = request.level if request.required and request.level is not None and request.level < num_levels else None
+        sizes = block_sizes(request, num_levels=num_levels)
+        members: dict[tuple[str, problems.Path], list[Cell]] = {}
+        for product, cells in greedy.cells_by_option(request, problem=self.problem):
+            for cell in cells:
+                members.setdefault((product, () if deep is None else cell.path[: deep + 1]), []).append(cell)
+        groups = []
+        pods_of: list[list[Term]] = []
+        for (product, _), cells in members.items():
+            pods: list[Term] = []
+            used = []
+            room = 0
+            for cell in cells:
+                for size in sizes:
+                    vector = tuple(amount * size for amount in request.vector)
+                    here = self.rooms.slots(cell.index, vector)
+                    if here:
+                        x = self.add_integer("x", min(here, most * request.num_pods // size))
+                        self.x[shape.index, cell.index, size] = x
+                        self._in_cell[cell.index].append((vector, x, size))
+                        pods.append((x, float(size)))
+                        used.append(cell)
+                        room += here * size
+            if pods and room >= request.num_pods:
+                groups.append((product, tuple(dict.fromkeys(used)), min(most, room // request.num_pods)))
+                pods_of.append(pods)
+            else:
+                for x, _ in pods:
+                    x.upBound = 0
+        several = len(members) > 1
+        self.groups[shape.index] = []
+        for (product, group_cells, upper), pods in zip(groups, pods_of, strict=True):
+            z = self.add_integer("z", upper) if several else None
+            self.groups[shape.index].append(Group(product, group_cells, z))
+            if z is not None:
+                self.require([*pods, (z, -float(request.num_pods))], "==", 0.0)  # (1)
+            else:
+                scaled = [(y, factor * request.num_pods) for y, factor in more]
+                self.require([*pods, *scaled], "==", float(number * request.num_pods))  # (1) with (2)
+        if several:
+            zs = [(group.z, 1.0) for group in self.groups[shape.index] if group.z is not None]
+            self.require([*zs, *more], "==", float(number))  # (2)
+        if not groups:
+            for y, _ in more:
+                y.upBound = 0
+            assert not number, "a placed shape has no cell"
+
+    def _request(self, shape: int) -> Request:
+        return self.problem.shapes[shape].request
+
+    def _add_phantoms(self) -> None:
+        powers = [size for size in self.problem.sizes if size & (size - 1) == 0]
+        asked = {index for shape in self.groups for index in self.problem.cells_of[self._request(shape).index]}
+        for cell in (self.problem.cells[index] for index in sorted(asked)):
+            for size in powers:
+                if size > 1:
+                    upper = sum(self.problem.free[node][0] // size for node in cell.nodes)
+                    if upper:
+                        self.e.setdefault(cell.index, {})[size] = self.add_integer("e", upper)
+
+    def _add_capacity(self, cell: Cell) -> None:
+        """(3): for each resource, whole slots of every size that could bind."""
+        blocks = self._in_cell[cell.index]
+        phantoms = self.e.get(cell.index, {})
+        if not blocks and not phantoms:
+            return
+        rooms = [self.problem.free[node] for node in cell.nodes]
+        for r in range(len(self.problem.dims)):
+            amounts = {vector[r] for vector, _, _ in blocks if vector[r]}
+            largest = max(room[r] for room in rooms)
+            sizes = {1} | (amounts | phantoms.keys() if r == 0 else {a for a in amounts if a * 4 > largest})
+            for s in sorted(sizes):
+                right = sum(room[r] // s for room in rooms)
+                terms = [(x, vector[r] // s) for vector, x, _ in blocks if vector[r] >= s]
+                if r == 0:
+                    terms += [(e, size // s) for size, e in phantoms.items() if size >= s]
+                if sum(factor * int(variable.upBound or 0) for variable, factor in terms) <= right:
+                    continue
+                divisor = math.gcd(*(factor for _, factor in terms))
+                self.require([(v, float(factor // divisor)) for v, factor in terms], "<=", float(right // divisor))
+
+    def start_from(self, counts: Mapping[Key, int]) -> None:
+        """Offer counts as the solver's first solution; w, h and e are left to the solver."""
+        for key, x in self.x.items():
+            x.varValue = float(counts.get(key, 0))
+        for index, groups in self.groups.items():
+            num_pods = self.problem.shapes[index].request.num_pods
+            for group in groups:
+                if group.z is not None:
+                    inside = {cell.index for cell in group.cells}
+                    pods = sum(n * key[2] for key, n in counts.items() if key[0] == index and key[1] in inside)
+                    group.z.varValue = float(pods // num_pods)
+        for y in self.y:
+            y.varValue = 0.0
+
+    def solve(
+        self, objective: Iterable[Term], *, maximise: bool, settings: types.Settings, limit_seconds: float
+    ) -> Solved:
+        """Solve one tier. All objectives have integer coefficients, so that a bound less than 1 away is a proof."""
+        terms = list(objective)
+        unit = math.gcd(*(int(factor) for _, factor in terms)) or 1
+        self.lp.sense = pulp.LpMaximize if maximise else pulp.LpMinimize
+        self.lp.setObjective(pulp.LpAffineExpression.from_list([(v, factor / unit) for v, factor in terms]))
+        stats = self.lp.solve(make_solver(settings, limit_seconds=max(limit_seconds, 0.01)))
+        infeasible = stats.status == pulp.constants.LpSolveStatus.Infeasible
+        if not stats.has_solution or stats.objective is None:
+            return Solved(None, None, infeasible, stats.time)
+        value = round(stats.objective)
+        bound = stats.best_bound
+        if stats.status == pulp.constants.LpSolveStatus.Optimal and bound is None:
+            bound = stats.objective
+        if bound is not None:
+            bound = math.floor(bound + 1e-6) if maximise else math.ceil(bound - 1e-6)
+            bound = max(bound, value) if maximise else min(bound, value)
+        return Solved(value * unit, None if bound is None else bound * unit, infeasible, stats.time)
+
+    def counts(self) -> dict[Key, int]:
+        """The blocks of the last solution, rounded. Raises ArithmeticError where a value is not near an integer."""
+        found = {}
+        for key, x in self.x.items():
+            value = x.varValue or 0.0
+            count = round(value)
+            if abs(value - count) > INTEGRAL_TOLERANCE:
+                raise ArithmeticError(f"the solver returned {value} for an integer variable")
+            if count:
+                found[key] = count
+        return found
+
+    def chain_length(self) -> int:
+        """How many jobs of the chain the last solution places."""
+        return sum(round(y.varValue or 0.0) for y in self.y)
+
+
+def make_solver(settings: types.Settings, *, limit_seconds: float) -> pulp.LpSolver:
+    """The solver of the settings, quiet, on one thread, with a fixed seed where it takes one."""
+    options: dict[str, object] = {"msg": False, "timeLimit": limit_seconds, "gapRel": settings.gap_tolerance}
+    if settings.solver == "HiGHS":
+        options |= {"threads": 1, "gapAbs": 0.99, "random_seed": 0, "parallel": "off", "warmStart": True}
+    available = pulp.listSolvers(onlyAvailable=True) if settings.solver != "HiGHS" else ["HiGHS"]
+    if settings.solver not in available:
+        raise ValueError(f'planner.solver "{settings.solver}" is not available here; use one of {", ".join(available)}')
+    return pulp.getSolver(settings.solver, **options)

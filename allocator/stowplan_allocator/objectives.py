@@ -1,0 +1,162 @@
+"""The tiers after admission: each one's terms in the model, and its value on a finished placement.
+
+The two are written apart on purpose: the value that a certificate reports is measured on
+nodes and jobs, not read from the model, so that a loss on the way from cells to nodes shows
+as a gap. What must stay true: every tier's bound is valid for the measured value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from stowplan_allocator import greedy
+from stowplan_allocator.model import Model, Term
+from stowplan_allocator.problem import Cell, Problem, Request, Shape
+
+Spots = Mapping[str, greedy.Spot]
+
+
+@dataclass(frozen=True, slots=True)
+class Tier:
+    """One tier. In the model its value is ``offset`` plus the terms; ``easy_bound`` needs no solver."""
+
+    name: str
+    maximise: bool
+    measure: Callable[[Spots], int]
+    easy_bound: int
+    terms: Callable[[Model], list[Term]]
+    offset: int = 0
+
+
+def placed_shapes(problem: Problem, *, spots: Spots) -> list[Shape]:
+    """The shapes with at least one job placed; the oldest is always among them."""
+    return [shape for shape in problem.shapes if shape.jobs[0].id in spots]
+
+
+def num_placed(shape: Shape, *, spots: Spots) -> int:
+    """How many jobs of the shape are placed."""
+    return sum(job.id in spots for job in shape.jobs)
+
+
+def goodput(problem: Problem, *, priority: int, spots: Spots) -> Tier | None:
+    """Accelerators times relative throughput of one priority's jobs; None where no job has a choice."""
+    shapes = []
+    best = 0
+    weights: dict[int, dict[str, int]] = {}
+    for shape in placed_shapes(problem, spots=spots):
+        request = shape.request
+        options = greedy.cells_by_option(request, problem=problem)
+        if shape.priority == priority and request.products and len(options) > 1:
+            size = request.num_pods * max(request.vector[0], 1)
+            by_product = {choice.product: size * choice.relative_throughput_milli for choice in request.products}
+            weights[shape.index] = by_product
+            best += num_placed(shape, spots=spots) * max(by_product[product] for product, _ in options)
+            shapes.append(shape)
+    if not shapes:
+        return None
+
+    def measure(spots: Spots) -> int:
+        return sum(
+            weights[shape.index][spots[job.id].product] for shape in shapes for job in shape.jobs if job.id in spots
+        )
+
+    def terms(model: Model) -> list[Term]:
+        return [
+            (group.z, float(by_product[group.product]))
+            for shape, by_product in weights.items()
+            for group in model.groups[shape]
+            if group.z is not None
+        ]
+
+    return Tier(f"goodput at priority {priority}", True, measure, best, terms)
+
+
+def whole_slots(problem: Problem, *, spots: Spots) -> Tier:
+    """Leave what is free in few pieces: the value is free accelerators less the pieces that they form.
+
+    A piece is a power of two, at most the largest that fits into the largest node. Pods
+    that take no accelerator count one against it where they stand on a node that has some.
+    """
+    largest = max((size for size in problem.sizes if size & (size - 1) == 0), default=1)
+    shapes = placed_shapes(problem, spots=spots)
+    touched = sorted({index for shape in shapes for index in problem.cells_of[shape.request.index]})
+    nodes = [node for index in touched for node in problem.cells[index].nodes]
+    with_some = {
+        node for index in touched if problem.cells[index].has_accelerators for node in problem.cells[index].nodes
+    }
+    strays = {shape.index for shape in shapes if not shape.request.vector[0]}
+
+    def worth(free: int) -> int:
+        return free - free // largest - (free % largest).bit_count()
+
+    def measure(spots: Spots) -> int:
+        taken: dict[int, int] = {}
+        stray = 0
+        for shape in shapes:
+            size = shape.request.vector[0]
+            for job in shape.jobs:
+                if job.id in spots:
+                    for node, pods in spots[job.id].takes:
+                        taken[node] = taken.get(node, 0) + pods * size
+                        stray += pods if not size and node in with_some else 0
+        return sum(worth(problem.free[node][0] - taken.get(node, 0)) for node in nodes) - stray
+
+    def terms(model: Model) -> list[Term]:
+        found: list[Term] = [(e, float(size - 1)) for phantoms in model.e.values() for size, e in phantoms.items()]
+        for (p, c, size), x in model.x.items():
+            if p in strays and model.problem.cells[c].has_accelerators:
+                found.append((x, -float(size)))
+        return found
+
+    taken = sum(num_placed(shape, spots=spots) * shape.request.num_pods * shape.request.vector[0] for shape in shapes)
+    free = sum(problem.free[node][0] for node in nodes)
+    easy = min(sum(worth(problem.free[node][0]) for node in nodes), worth(free - taken))
+    return Tier("whole slots", True, measure, easy, terms)
+
+
+def price(problem: Problem, *, spots: Spots) -> Tier | None:
+    """What the taken share of the nodes costs, in millionths an hour; None where it cannot differ."""
+    shapes = placed_shapes(problem, spots=spots)
+    cells = sorted({index for shape in shapes for index in problem.cells_of[shape.request.index]})
+    if len({problem.cells[index].price_per_hour_micros for index in cells}) < 2:
+        return None
+    whole: dict[tuple[str, int], tuple[int, int]] = {}
+    for node in problem.nodes:
+        accelerators, cpu = whole.get((node.product, node.price_per_hour_micros), (1, 1))
+        whole[node.product, node.price_per_hour_micros] = (
+            max(accelerators, node.allocatable.accelerators),
+            max(cpu, node.allocatable.cpu_milli),
+        )
+
+    def of_pod(request: Request, *, product: str, per_hour: int) -> int:
+        accelerators, cpu = whole[product, per_hour]
+        if request.vector[0]:
+            return per_hour * request.vector[0] // accelerators
+        return per_hour * request.vector[1] // cpu
+
+    def of_cell(request: Request, *, cell: Cell) -> int:
+        return of_pod(request, product=cell.product, per_hour=cell.price_per_hour_micros)
+
+    def measure(spots: Spots) -> int:
+        total = 0
+        for shape in shapes:
+            for job in shape.jobs:
+                for node, pods in spots[job.id].takes if job.id in spots else ():
+                    at = problem.nodes[node]
+                    total += pods * of_pod(shape.request, product=at.product, per_hour=at.price_per_hour_micros)
+        return total
+
+    def terms(model: Model) -> list[Term]:
+        return [
+            (x, float(size * of_cell(model.problem.shapes[p].request, cell=model.problem.cells[c])))
+            for (p, c, size), x in model.x.items()
+        ]
+
+    easy = sum(
+        num_placed(shape, spots=spots)
+        * shape.request.num_pods
+        * min(of_cell(shape.request, cell=problem.cells[index]) for index in problem.cells_of[shape.request.index])
+        for shape in shapes
+    )
+    return Tier("price", False, measure, easy, terms)
