@@ -84,6 +84,20 @@ class KubeApi(Protocol):
         """The text that the pod serves at ``/metrics``, through the API server's pod proxy."""
 
 
+class LeaseApi(Protocol):
+    """What leader election asks of the API server."""
+
+    async def read_lease(self, namespace: str, name: str) -> Json | None:
+        """The Lease, or None."""
+
+    async def create_lease(self, namespace: str, body: Json) -> None:
+        """Create it; 409 where somebody was faster."""
+
+    async def replace_lease(self, namespace: str, name: str, body: Json) -> None:
+        """Replace it if its resourceVersion is still the one in ``body``."""
+
+
+_LEASES = "/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases"
 _CREATE = {
     "pods": "/api/v1/namespaces/{namespace}/pods",
     "services": "/api/v1/namespaces/{namespace}/services",
@@ -129,9 +143,9 @@ class Kube:
         return str(self._configuration.host)
 
     @property
-    def api_client(self) -> Any:
-        """The library's client, for its leader election."""
-        return self._api_client
+    def configuration(self) -> Any:
+        """The library's configuration: address and credentials."""
+        return self._configuration
 
     async def close(self) -> None:
         """Close both sessions."""
@@ -200,7 +214,7 @@ class Kube:
         while True:
             params = {"limit": "2000", **({"continue": token} if token else {})}
             page = json.loads(await self.request("GET", path, params=params, accept=_METADATA_ONLY))
-            keys.update((one["metadata"]["uid"], one["metadata"]["resourceVersion"]) for one in page["items"])
+            keys.update((one["metadata"]["uid"], one["metadata"]["resourceVersion"]) for one in page["items"] or ())
             token = page["metadata"].get("continue") or ""
             if not token:
                 return keys
@@ -254,6 +268,24 @@ class Kube:
         except ApiError as error:
             if not error.is_not_found:
                 raise
+
+    async def read_lease(self, namespace: str, name: str) -> Json | None:
+        """See ``LeaseApi``."""
+        try:
+            answer: Json = json.loads(await self.request("GET", f"{_LEASES.format(namespace=namespace)}/{name}"))
+        except ApiError as error:
+            if error.is_not_found:
+                return None
+            raise
+        return answer
+
+    async def create_lease(self, namespace: str, body: Json) -> None:
+        """See ``LeaseApi``."""
+        await self.request("POST", _LEASES.format(namespace=namespace), body=body)
+
+    async def replace_lease(self, namespace: str, name: str, body: Json) -> None:
+        """See ``LeaseApi``."""
+        await self.request("PUT", f"{_LEASES.format(namespace=namespace)}/{name}", body=body)
 
     async def read_pod_metrics(self, namespace: str, name: str, *, port: int, timeout_seconds: float) -> str:
         """See ``KubeApi``."""

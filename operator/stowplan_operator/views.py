@@ -188,8 +188,8 @@ class PodView:
             started_at=parse_time((state.get("running") or {}).get("startedAt")),
             ip=status.get("podIP") or "",
             requests=pod_requests(spec, accelerator=accelerator),
-            waiting_reason=waiting.get("reason") or "",
-            waiting_message=(waiting.get("message") or "")[:500],
+            waiting_reason=waiting.get("reason") or status.get("reason") or "",
+            waiting_message=(waiting.get("message") or status.get("message") or "")[:500],
             end=_container_end(ended) if ended else None,
             disruption=disruption.get("reason", "") if disruption.get("status") == "True" else "",
         )

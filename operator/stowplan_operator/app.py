@@ -1,0 +1,257 @@
+"""The operator's process: puts the parts together, and ends when one of them can only be helped by a new process.
+
+Parts: kopf (watches and indexes), telemetry and progress pollers, the planner loop under the Lease, the audit of
+the indexes, the servers for metrics and probes. Every part reads settings through one source that is re-read on
+change.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib.metadata
+import logging
+import os
+import signal
+import time
+from collections.abc import Callable, Mapping
+
+import aiohttp
+from stowplan_allocator.worker import PlannerWorker
+
+from stowplan_operator import audit, kube, settings, views
+from stowplan_operator.handlers import Watcher, connection_info
+from stowplan_operator.http_server import HttpServer, Liveness, planner_max_age_seconds
+from stowplan_operator.leader import Leader, NotLeaderError
+from stowplan_operator.metrics import Metrics
+from stowplan_operator.planner import Planner, Readings
+from stowplan_operator.progress import read_progress
+from stowplan_operator.progress_poller import ProgressPoller
+from stowplan_operator.prometheus import PrometheusClient
+from stowplan_operator.store import Store
+from stowplan_operator.telemetry import TelemetryPoller
+
+logger = logging.getLogger(__name__)
+
+PLANNER = "planner"
+_SETTINGS_CHECK_SECONDS = 5
+_FIRST_TELEMETRY_SECONDS = 10
+_PAUSE_AFTER_ERROR_SECONDS = 2.0
+
+
+class SettingsSource:
+    """The settings in force; ``watch`` re-reads the file on change, and a bad one keeps the old."""
+
+    def __init__(self, environ: Mapping[str, str] = os.environ) -> None:
+        self._environ = environ
+        self._seen = self._fingerprint()
+        self.current = settings.load(environ)
+
+    def _fingerprint(self) -> str:
+        path = settings.settings_path(self._environ)
+        try:
+            return path.read_text()
+        except OSError:
+            return ""
+
+    def refresh(self, metrics: Metrics) -> bool:
+        """Whether new settings came into force."""
+        text = self._fingerprint()
+        if text == self._seen:
+            return False
+        self._seen = text
+        try:
+            self.current = settings.load(self._environ)
+        except ValueError as error:
+            metrics.count_settings_error()
+            logger.error("the changed settings are refused and the old ones stay in force: %s", error)
+            return False
+        logger.info("new settings are in force")
+        return True
+
+    async def watch(self, metrics: Metrics, on_change: Callable[[], None]) -> None:
+        """Look every few seconds, for as long as the process lives."""
+        while True:
+            await asyncio.sleep(_SETTINGS_CHECK_SECONDS)
+            if self.refresh(metrics):
+                on_change()
+
+
+class App:
+    """One operator process."""
+
+    def __init__(self, source: SettingsSource) -> None:
+        self._source = source
+        self._metrics = Metrics(version=importlib.metadata.version("stowplan"))
+        self._liveness = Liveness()
+        self._changed = asyncio.Event()
+
+    async def run(self) -> None:
+        """Run until a signal comes, the Lease is lost, or a part fails."""
+        current = self._source.current
+        loop = asyncio.get_running_loop()
+        stop = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop.set)
+        server = HttpServer(
+            metrics=self._metrics,
+            liveness=self._liveness,
+            metrics_port=current.metrics_port,
+            health_port=current.health_port,
+        )
+        async with contextlib.AsyncExitStack() as stack:
+            await server.start()
+            stack.push_async_callback(server.stop)
+            api_server = await kube.Kube.connect()
+            stack.push_async_callback(api_server.close)
+            session = await stack.enter_async_context(aiohttp.ClientSession())
+            solver = PlannerWorker()
+            stack.callback(solver.close)
+            leader = Leader(
+                leases=api_server,
+                name=current.lease.name,
+                namespace=current.lease.namespace or kube.own_namespace(),
+                duration_seconds=current.lease.duration_seconds,
+            )
+            stack.push_async_callback(leader.release)
+            await self._run_parts(api_server, session, solver, leader, stop)
+
+    async def _run_parts(
+        self,
+        api_server: kube.Kube,
+        session: aiohttp.ClientSession,
+        solver: PlannerWorker,
+        leader: Leader,
+        stop: asyncio.Event,
+    ) -> None:
+        watcher = Watcher(
+            accelerator_resource=self._source.current.accelerator_resource,
+            connection=lambda: connection_info(api_server.configuration),
+            on_change=self._changed.set,
+            on_event=self._metrics.note_watch_event,
+        )
+        telemetry = TelemetryPoller(
+            settings=lambda: self._source.current,
+            connect=lambda chosen: PrometheusClient(
+                url=chosen.url,
+                timeout_seconds=chosen.timeout_seconds,
+                max_bytes=chosen.max_bytes,
+                session=session,
+                stale_after_seconds=chosen.stale_after_seconds,
+            ),
+            on_change=self._changed.set,
+        )
+        parts = {
+            "kopf": asyncio.create_task(watcher.run(namespaces=self._source.current.namespaces)),
+            "telemetry": asyncio.create_task(telemetry.run()),
+            "settings": asyncio.create_task(self._source.watch(self._metrics, self._changed.set)),
+            "stop": asyncio.create_task(stop.wait()),
+        }
+
+        async def lead() -> None:
+            await self._lead(api_server, session, solver, leader, watcher, telemetry)
+
+        if self._source.current.leader_election:
+            parts["lease"] = asyncio.create_task(leader.run(lead))
+        else:
+            parts["lease"] = asyncio.create_task(lead())
+        try:
+            await asyncio.wait(parts.values(), return_when=asyncio.FIRST_COMPLETED)
+            for name, task in parts.items():
+                error = task.exception() if task.done() and not task.cancelled() else None
+                # kopf takes the signals for itself and ends without an error on one.
+                asked_to_stop = name in ("kopf", "stop") and error is None
+                if task.done() and not asked_to_stop:
+                    raise RuntimeError(f"{name} ended, so the operator does: {error or 'no error'}") from error
+        finally:
+            for task in parts.values():
+                task.cancel()
+            await asyncio.gather(*parts.values(), return_exceptions=True)
+
+    async def _lead(
+        self,
+        api_server: kube.Kube,
+        session: aiohttp.ClientSession,
+        solver: PlannerWorker,
+        leader: Leader,
+        watcher: Watcher,
+        telemetry: TelemetryPoller,
+    ) -> None:
+        """Plan for as long as the Lease is held; an error here ends the process, not the planner alone."""
+        current = self._source.current
+        logger.info("this process leads")
+        self._metrics.set_leader(True)
+        try:
+            await watcher.started.wait()
+            assert watcher.store is not None
+            await audit.wait_until_indexed(watcher.store, api_server, current.namespaces)
+            await telemetry.wait_for_first_attempt(timeout_seconds=_FIRST_TELEMETRY_SECONDS)
+            progress = ProgressPoller(
+                running=lambda: _running_rank_zeros(watcher.store),
+                read=lambda pod: read_progress(
+                    pod,
+                    kube=api_server,
+                    via=self._source.current.progress.via,
+                    session=session,
+                    timeout_seconds=self._source.current.progress.timeout_seconds,
+                ),
+                settings=lambda: self._source.current,
+                on_change=lambda uid: self._changed.set(),
+            )
+            planner = Planner(
+                api_server=api_server,
+                store=watcher.store,
+                solver=solver,
+                metrics=self._metrics,
+                get_settings=lambda: self._source.current,
+                get_readings=lambda: Readings(
+                    telemetry=telemetry.current, progress=progress.latest(), eta=progress.etas()
+                ),
+                guard=leader.guard if current.leader_election else lambda: None,
+            )
+            async with asyncio.TaskGroup() as group:
+                group.create_task(progress.run())
+                group.create_task(audit.run(watcher.store, api_server, current.namespaces))
+                group.create_task(self._plan_forever(planner, telemetry))
+        except (Exception, asyncio.CancelledError) as error:
+            if not isinstance(error, asyncio.CancelledError):
+                self._liveness.fail(PLANNER, str(error))
+                logger.exception("the planner ended")
+            raise
+        finally:
+            self._metrics.set_leader(False)
+
+    async def _plan_forever(self, planner: Planner, telemetry: TelemetryPoller) -> None:
+        """Cycle when something changed, or when a deadline or the resync interval is over."""
+        self._liveness.watch(PLANNER, max_age_seconds=planner_max_age_seconds(self._source.current))
+        self._liveness.set_ready()
+        while True:
+            self._changed.clear()
+            began = time.monotonic()
+            pause, succeeded = _PAUSE_AFTER_ERROR_SECONDS, False
+            try:
+                pause = await planner.cycle()
+                succeeded = True
+            except NotLeaderError:
+                raise
+            except Exception:
+                logger.exception("a planner cycle failed; the next one starts from what the API server has")
+            self._metrics.record_cycle(time.monotonic() - began, succeeded=succeeded)
+            self._metrics.set_telemetry(telemetry.current)
+            if succeeded:
+                self._liveness.beat(PLANNER)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._changed.wait(), pause)
+            await asyncio.sleep(self._source.current.planner.debounce_seconds)
+
+
+def _running_rank_zeros(store: Store | None) -> list[tuple[str, views.PodView]]:
+    """(job UID, pod) of rank 0 of every attempt that runs."""
+    if store is None:
+        return []
+    return [(pod.owner_uid, pod) for pod in store.pods if pod.managed and pod.rank == 0 and pod.running]
+
+
+async def main() -> None:
+    """Read the settings and run; ValueError where they are wrong."""
+    await App(SettingsSource()).run()

@@ -1,0 +1,137 @@
+"""kopf's part: watch and index. Handlers only note what changed and wake the planner.
+
+No finalizers, timers, daemons or annotations: nothing here keeps an object from being deleted while the
+operator is down. kopf fills all indexes before it calls the first handler.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import kopf
+
+from stowplan_operator import api, views
+from stowplan_operator.store import Store
+
+# Bookmarks come about every 60 s; a watch that is silent for longer is dead (kopf keeps bookmarks to itself).
+_INACTIVITY_TIMEOUT_SECONDS = 70.0
+
+
+def connection_info(configuration: Any) -> kopf.ConnectionInfo:
+    """The client library's address and credentials in kopf's form."""
+    scheme, _, token = configuration.api_key.get("BearerToken", "").rpartition(" ")
+    return kopf.ConnectionInfo(
+        server=configuration.host,
+        ca_path=configuration.ssl_ca_cert,
+        insecure=not configuration.verify_ssl,
+        scheme=scheme.capitalize() or "Bearer" if token else None,
+        token=token or None,
+        certificate_path=configuration.cert_file,
+        private_key_path=configuration.key_file,
+    )
+
+
+class Watcher:
+    """Registers kopf's handlers on a registry of its own, and holds the store that they fill."""
+
+    def __init__(
+        self,
+        *,
+        accelerator_resource: str,
+        connection: Callable[[], kopf.ConnectionInfo],
+        on_change: Callable[[], None],
+        on_event: Callable[[str], None] = lambda resource: None,
+    ) -> None:
+        self.registry = kopf.OperatorRegistry()
+        self.store: Store | None = None
+        self.started = asyncio.Event()
+        self._accelerator = accelerator_resource
+        self._connection = connection
+        self._on_change = on_change
+        self._on_event = on_event
+        self._register()
+
+    def _register(self) -> None:
+        registry = self.registry
+        jobs = (api.GROUP, api.VERSION, api.PLURAL)
+        classes = ("scheduling.k8s.io", "v1", "priorityclasses")
+        kopf.on.startup(registry=registry, id="startup")(self._start)  # type: ignore[arg-type]
+        kopf.on.login(registry=registry, id="login")(self._login)
+        kopf.index("v1", "nodes", registry=registry, id="nodes")(self._index_node)
+        kopf.index("v1", "pods", registry=registry, id="pods")(self._index_pod)
+        kopf.index(*jobs, registry=registry, id="jobs")(self._index_job)
+        kopf.index(*classes, registry=registry, id="priorities")(self._index_priority)
+        kopf.on.event("v1", "nodes", registry=registry, id="node")(self._node_changed)
+        kopf.on.event("v1", "pods", registry=registry, id="pod")(self._pod_changed)
+        kopf.on.event(*jobs, registry=registry, id="job")(self._job_changed)
+        kopf.on.event(*classes, registry=registry, id="priority")(self._priority_changed)
+
+    async def _login(self, **_: Any) -> kopf.ConnectionInfo:
+        return self._connection()
+
+    async def _start(
+        self,
+        *,
+        settings: kopf.OperatorSettings,
+        nodes: Mapping[str, Iterable[views.NodeView]],
+        pods: Mapping[str, Iterable[views.PodView]],
+        jobs: Mapping[str, Iterable[views.JobView]],
+        priorities: Mapping[str, Iterable[tuple[int, bool]]],
+        **_: Any,
+    ) -> None:
+        settings.posting.enabled = False
+        settings.watching.inactivity_timeout = _INACTIVITY_TIMEOUT_SECONDS
+        self.store = Store(nodes=nodes, pods=pods, jobs=jobs, priorities=priorities)
+        self.started.set()
+
+    async def _index_node(self, *, body: Mapping[str, Any], **_: Any) -> dict[str, views.NodeView]:
+        view = views.NodeView.from_body(body, accelerator=self._accelerator)
+        return {view.uid: view}
+
+    async def _index_pod(self, *, body: Mapping[str, Any], **_: Any) -> dict[str, views.PodView]:
+        view = views.PodView.from_body(body, accelerator=self._accelerator)
+        return {view.uid: view}
+
+    async def _index_job(self, *, body: Mapping[str, Any], **_: Any) -> dict[str, views.JobView]:
+        view = views.JobView.from_body(body)
+        return {view.uid: view}
+
+    async def _index_priority(self, *, body: Mapping[str, Any], **_: Any) -> dict[str, tuple[int, bool]]:
+        return {body["metadata"]["name"]: (int(body.get("value", 0)), bool(body.get("globalDefault")))}
+
+    async def _node_changed(self, **_: Any) -> None:
+        self._on_event("nodes")
+        self._on_change()
+
+    async def _pod_changed(self, *, type: str | None, body: Mapping[str, Any], **_: Any) -> None:
+        if self.store is not None:
+            meta = body["metadata"]
+            self.store.pods.observed(meta["uid"], meta["resourceVersion"], deleted=type == "DELETED")
+        self._on_event("pods")
+        self._on_change()
+
+    async def _job_changed(self, *, type: str | None, body: Mapping[str, Any], **_: Any) -> None:
+        if self.store is not None:
+            meta = body["metadata"]
+            self.store.jobs.observed(meta["uid"], meta["resourceVersion"], deleted=type == "DELETED")
+        self._on_event(api.PLURAL)
+        self._on_change()
+
+    async def _priority_changed(self, **_: Any) -> None:
+        self._on_event("priorityclasses")
+        self._on_change()
+
+    async def run(self, *, namespaces: Iterable[str]) -> None:
+        """Watch until cancelled."""
+        logging.getLogger("kopf").setLevel(logging.WARNING)
+        chosen = tuple(namespaces)
+        await kopf.operator(
+            registry=self.registry,
+            clusterwide=not chosen,
+            namespaces=chosen,
+            standalone=True,
+            settings=kopf.OperatorSettings(),
+        )

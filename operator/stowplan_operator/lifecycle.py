@@ -1,0 +1,402 @@
+"""The life of one gang as a pure function: what its pods show → what its status must become.
+
+``advance`` decides only what gives or takes accelerators: a gang has started, failed, succeeded, was
+suspended or ran out of time. It knows no edges: it looks at the job, its pods and the clock, so that
+any step may be repeated, by this process or the next. The placement leaves the status first; the pods of
+that attempt are deleted afterwards (``pods_to_delete``), and the job is planned anew only when none of them
+can still hold an accelerator (``is_plannable``).
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from stowplan_operator import api, podspec, views
+
+Json = dict[str, Any]
+
+BIND_TIMEOUT_SECONDS = 60
+FAULT_GRACE_SECONDS = 2
+MAX_INFRASTRUCTURE_RESTARTS = 50
+MAX_BACKOFF_SECONDS = 300
+KEPT_ATTEMPTS = 2
+HISTORY_LENGTH = 5
+_LOG_TAIL_CHARACTERS = 2048
+# An attempt that ran this long was no crash loop: the next one starts without delay.
+_STEADY_SECONDS = 60
+
+
+class Cause(enum.StrEnum):
+    """Why an attempt ended. Only the first group is charged to ``failurePolicy.maxRestarts``."""
+
+    CONTAINER_FAILED = "ContainerFailed"
+    OUT_OF_MEMORY = "OOMKilled"
+    STARTUP_TIMEOUT = "StartupTimeout"
+
+    POD_DELETED = "PodDeleted"
+    POD_EVICTED = "PodEvicted"
+    NODE_LOST = "NodeLost"
+    NOT_BOUND = "NotBound"
+    REFUSED_BY_KUBELET = "RefusedByKubelet"
+
+    DEADLINE_EXCEEDED = "DeadlineExceeded"
+
+    @property
+    def is_charged(self) -> bool:
+        """Whether the user's restart budget pays for it."""
+        return self in (Cause.CONTAINER_FAILED, Cause.OUT_OF_MEMORY, Cause.STARTUP_TIMEOUT)
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why and where an attempt failed; ``rank`` is -1 where no single pod is to blame."""
+
+    cause: Cause
+    message: str
+    rank: int = -1
+    pod: str = ""
+    node: str = ""
+    exit_code: int | None = None
+    signal: int = 0
+    log_tail: str = ""
+
+    def to_status(self, *, attempt: int, now_seconds: float) -> Json:
+        """As ``status.lastFailure``."""
+        entry: Json = {
+            "attempt": attempt,
+            "reason": self.cause.value,
+            "message": self.message,
+            "time": views.format_time(now_seconds),
+        }
+        if self.rank >= 0:
+            entry |= {"rank": self.rank, "pod": self.pod, "node": self.node}
+        if self.exit_code is not None:
+            entry["exitCode"] = self.exit_code
+        if self.signal:
+            entry["signal"] = self.signal
+        if self.log_tail:
+            entry["logTail"] = self.log_tail
+        return entry
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """A new status, and what to tell the user about it (``event`` is reason and message)."""
+
+    status: Json
+    event: tuple[str, str]
+    is_warning: bool = False
+    failure: Failure | None = None
+
+
+def phase_of(status: Mapping[str, Any]) -> api.Phase:
+    """The phase that the status states; Pending for a job that was never seen."""
+    return api.Phase(status.get("phase") or api.Phase.PENDING)
+
+
+def current_pods(job: views.JobView, pods: Sequence[views.PodView]) -> dict[int, views.PodView]:
+    """Pods of the placed attempt by rank."""
+    placement = job.status.get("placement") or {}
+    attempt = placement.get("attempt")
+    return {pod.rank: pod for pod in pods if pod.owner_uid == job.uid and pod.attempt == attempt}
+
+
+def advance(
+    job: views.JobView,
+    spec: api.TrainingJobSpec,
+    pods: Sequence[views.PodView],
+    *,
+    lost_nodes: Collection[str],
+    accelerators_per_pod: int,
+    now_seconds: float,
+) -> Transition | None:
+    """What the job's status must become, or None where it stands right.
+
+    ``lost_nodes`` are nodes that are gone or NotReady for too long.
+    """
+    status = job.status
+    if phase_of(status).is_terminal:
+        return None
+    placement = status.get("placement")
+    if placement is None:
+        if spec.suspend and phase_of(status) is not api.Phase.SUSPENDED:
+            new = dict(status, phase=api.Phase.SUSPENDED.value)
+            return Transition(new, ("Suspended", "The job is suspended; it holds no accelerators."))
+        if not spec.suspend and phase_of(status) is api.Phase.SUSPENDED:
+            new = dict(status, phase=api.Phase.PENDING.value)
+            return Transition(new, ("Resumed", "The job is no longer suspended; it waits for a place."))
+        return None
+
+    current = current_pods(job, pods)
+    ranks = dict(podspec.ranks_by_node(placement))
+    end = _Ending(job=job, accelerators_per_pod=accelerators_per_pod, now_seconds=now_seconds)
+
+    if len(current) == len(ranks) and all(pod.phase == "Succeeded" for pod in current.values()):
+        new = end.finished(api.Phase.SUCCEEDED, "Succeeded", "")
+        return Transition(new, ("Succeeded", f"All {len(ranks)} pods of attempt {placement['attempt']} exited 0."))
+    if spec.suspend:
+        new = end.released("Suspended", "suspend was set")
+        new["phase"] = api.Phase.SUSPENDED.value
+        return Transition(
+            new, ("Suspended", f"Attempt {placement['attempt']} stops; its {len(ranks)} pods may save first.")
+        )
+    started = views.parse_time(status.get("startTime"))
+    if spec.active_deadline_seconds and started and now_seconds - started >= spec.active_deadline_seconds:
+        failure = Failure(
+            Cause.DEADLINE_EXCEEDED,
+            f"the job ran longer than spec.activeDeadlineSeconds ({spec.active_deadline_seconds} s)",
+        )
+        return end.failed(failure)
+    failure_found = find_failure(
+        current, placement, ranks=ranks, spec=spec, lost_nodes=lost_nodes, now_seconds=now_seconds
+    )
+    if failure_found:
+        return end.restarted_or_failed(failure_found, spec)
+    all_run = len(current) == len(ranks) and all(pod.running or pod.phase == "Succeeded" for pod in current.values())
+    if all_run and not placement.get("startedAt"):
+        now = views.format_time(now_seconds)
+        new = dict(status, phase=api.Phase.RUNNING.value, placement=dict(placement, startedAt=now))
+        new.setdefault("startTime", now)
+        return Transition(new, ("Running", f"All {len(ranks)} pods of attempt {placement['attempt']} are running."))
+    return None
+
+
+def find_failure(
+    current: Mapping[int, views.PodView],
+    placement: Mapping[str, Any],
+    *,
+    ranks: Mapping[int, str],
+    spec: api.TrainingJobSpec,
+    lost_nodes: Collection[str],
+    now_seconds: float,
+) -> Failure | None:
+    """The first cause that breaks the gang: a lost node explains a deleted pod, a deleted pod a failed peer."""
+    for rank, node in sorted(ranks.items()):
+        pod = current.get(rank)
+        if node in lost_nodes and (pod is None or not pod.is_terminal):
+            name = pod.name if pod else ""
+            return Failure(Cause.NODE_LOST, f"node {node} is gone or not ready", rank=rank, pod=name, node=node)
+    for _, pod in sorted(current.items()):
+        if pod.disruption and pod.phase != "Succeeded":
+            return _of_pod(Cause.POD_EVICTED, pod, f"pod {pod.name} was evicted ({pod.disruption})")
+        if pod.deleting_since and not pod.is_terminal:
+            return _of_pod(Cause.POD_DELETED, pod, f"pod {pod.name} is being deleted, and not by Stowplan")
+    started = placement.get("startedAt")
+    for rank in sorted(set(ranks) - set(current)) if started else ():
+        return Failure(Cause.POD_DELETED, f"the pod of rank {rank} is gone", rank=rank, node=ranks[rank])
+    failed = [pod for pod in current.values() if pod.phase == "Failed"]
+    if failed:
+        return _container_failure(failed)
+    if started:
+        return None
+    planned = views.parse_time(placement.get("plannedAt"))
+    for rank, pod in sorted(current.items()):
+        if not pod.node and pod.created_at and now_seconds - pod.created_at >= BIND_TIMEOUT_SECONDS:
+            return _of_pod(
+                Cause.NOT_BOUND,
+                pod,
+                f"kube-scheduler did not bind pod {pod.name} to node {ranks.get(rank, '?')} within "
+                f"{BIND_TIMEOUT_SECONDS} s: {pod.waiting_message or 'no reason was given'}",
+            )
+    if now_seconds - planned >= spec.startup_timeout_seconds:
+        return _startup_failure(current, ranks=ranks, limit_seconds=spec.startup_timeout_seconds)
+    return None
+
+
+def _of_pod(cause: Cause, pod: views.PodView, message: str) -> Failure:
+    return Failure(cause, message, rank=pod.rank, pod=pod.name, node=pod.node)
+
+
+def _container_failure(failed: Sequence[views.PodView]) -> Failure:
+    """The pod that failed first is the cause; the others followed it. A pod killed by a signal from outside is last."""
+    first = min(failed, key=lambda pod: (pod.end is None, pod.end.finished_at if pod.end else 0.0, pod.rank))
+    if first.end is None:
+        return _of_pod(
+            Cause.REFUSED_BY_KUBELET,
+            first,
+            f"pod {first.name} failed before its container ran: {first.waiting_message}",
+        )
+    end = first.end
+    out_of_memory = end.reason == "OOMKilled"
+    how = "was killed for exceeding its memory limit" if out_of_memory else f"exited with code {end.exit_code}"
+    return Failure(
+        Cause.OUT_OF_MEMORY if out_of_memory else Cause.CONTAINER_FAILED,
+        f"rank {first.rank} on {first.node} {how}",
+        rank=first.rank,
+        pod=first.name,
+        node=first.node,
+        exit_code=end.exit_code,
+        signal=end.signal,
+        log_tail=end.message[-_LOG_TAIL_CHARACTERS:],
+    )
+
+
+def _startup_failure(current: Mapping[int, views.PodView], *, ranks: Mapping[int, str], limit_seconds: int) -> Failure:
+    late = next((pod for _, pod in sorted(current.items()) if not pod.running), None)
+    if late is None:
+        missing = min(set(ranks) - set(current), default=-1)
+        return Failure(
+            Cause.STARTUP_TIMEOUT,
+            f"the pod of rank {missing} did not exist within spec.startupTimeoutSeconds ({limit_seconds} s)",
+            rank=missing,
+            node=ranks.get(missing, ""),
+        )
+    why = late.waiting_message or late.waiting_reason or "its container did not start"
+    return _of_pod(
+        Cause.STARTUP_TIMEOUT,
+        late,
+        f"pod {late.name} on {late.node or 'no node'} was not running within spec.startupTimeoutSeconds "
+        f"({limit_seconds} s): {why}",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Ending:
+    """New statuses in which an attempt has ended."""
+
+    job: views.JobView
+    accelerators_per_pod: int
+    now_seconds: float
+
+    def _ended(self, outcome: str, reason: str) -> Json:
+        status = dict(self.job.status)
+        placement = status["placement"]
+        nodes = [node for _, node in podspec.ranks_by_node(placement)]
+        begin = placement.get("startedAt") or placement["plannedAt"]
+        seconds = max(0, int(self.now_seconds - views.parse_time(begin))) if placement.get("startedAt") else 0
+        spent = seconds * self.accelerators_per_pod * len(nodes)
+        entry = {
+            "attempt": placement["attempt"],
+            "startTime": begin,
+            "endTime": views.format_time(self.now_seconds),
+            "outcome": outcome,
+            "reason": reason,
+            "nodes": len(nodes),
+            "gpuSeconds": spent,
+        }
+        status["history"] = [*status.get("history", ()), entry][-HISTORY_LENGTH:]
+        status["gpuSeconds"] = int(status.get("gpuSeconds", 0)) + spent
+        return status
+
+    def released(self, outcome: str, reason: str) -> Json:
+        """The attempt is over and its accelerators are given back."""
+        status = self._ended(outcome, reason)
+        del status["placement"]
+        return status
+
+    def finished(self, phase: api.Phase, outcome: str, reason: str) -> Json:
+        """The job is over; its last placement stays readable."""
+        status = self._ended(outcome, reason)
+        status["phase"] = phase.value
+        status["completionTime"] = views.format_time(self.now_seconds)
+        status.pop("retryAfter", None)
+        return status
+
+    def failed(self, failure: Failure, *, why: str = "") -> Transition:
+        """The job is over, without success."""
+        status = self.finished(api.Phase.FAILED, "Failed", failure.cause.value)
+        attempt = self.job.status["placement"]["attempt"]
+        status["lastFailure"] = failure.to_status(attempt=attempt, now_seconds=self.now_seconds)
+        return Transition(status, ("Failed", why or failure.message), is_warning=True, failure=failure)
+
+    def restarted_or_failed(self, failure: Failure, spec: api.TrainingJobSpec) -> Transition:
+        """The next attempt, unless the budget that pays for this failure is spent."""
+        status = self.job.status
+        charged = failure.cause.is_charged
+        counter = "restarts" if charged else "infrastructureRestarts"
+        used = int(status.get(counter, 0))
+        allowed = spec.failure_policy.max_restarts if charged else MAX_INFRASTRUCTURE_RESTARTS
+        if used >= allowed:
+            which = "spec.failurePolicy.maxRestarts" if charged else "restarts for infrastructure faults"
+            return self.failed(failure, why=f"{failure.message}; all {allowed} of {which} are used")
+        new = self.released("Failed", failure.cause.value)
+        attempt = status["placement"]["attempt"]
+        new["phase"] = api.Phase.RESTARTING.value
+        new[counter] = used + 1
+        new["lastFailure"] = failure.to_status(attempt=attempt, now_seconds=self.now_seconds)
+        delay = backoff_seconds(new["history"])
+        new.pop("retryAfter", None)
+        if delay:
+            new["retryAfter"] = views.format_time(self.now_seconds + delay)
+        budget = f"restart {used + 1} of {allowed}" if charged else "not charged to maxRestarts"
+        later = f", after {delay} s" if delay else ""
+        text = f"Attempt {attempt} ended: {failure.message}. The gang starts again ({budget}){later}."
+        return Transition(new, ("GangRestart", text), is_warning=True, failure=failure)
+
+
+def backoff_seconds(history: Sequence[Mapping[str, Any]]) -> int:
+    """Seconds before the next attempt: none after one failure, then 5 s doubling for each quick failure in a row."""
+    quick = 0
+    for entry in reversed(history):
+        ran = views.parse_time(entry["endTime"]) - views.parse_time(entry["startTime"])
+        if entry["outcome"] != "Failed" or (ran >= _STEADY_SECONDS and entry["gpuSeconds"]):
+            break
+        quick += 1
+    return min(5 * 2 ** (quick - 2), MAX_BACKOFF_SECONDS) if quick >= 2 else 0
+
+
+def is_plannable(
+    job: views.JobView,
+    spec: api.TrainingJobSpec,
+    pods: Sequence[views.PodView],
+    *,
+    lost_nodes: Collection[str],
+    now_seconds: float,
+) -> bool:
+    """Whether the job may get a place: it wants one, has none, and no older pod can still hold an accelerator."""
+    if job.deleting or spec.suspend or job.status.get("placement") is not None:
+        return False
+    if phase_of(job.status).is_terminal or views.parse_time(job.status.get("retryAfter")) > now_seconds:
+        return False
+    return not any(pod.owner_uid == job.uid and not pod.is_terminal and pod.node not in lost_nodes for pod in pods)
+
+
+def pods_to_delete(
+    job: views.JobView, spec: api.TrainingJobSpec, pods: Sequence[views.PodView]
+) -> list[tuple[views.PodView, int]]:
+    """Pods that the status no longer asks for, each with the grace (seconds) that it gets.
+
+    After a fault the survivors hang in collectives and get 2 s; a planned stop gives them time to save. Pods
+    that ended stay readable for the last two attempts.
+    """
+    placement = job.status.get("placement") or {}
+    phase = phase_of(job.status)
+    keep = placement.get("attempt") if not phase.is_terminal else None
+    last = int(job.status.get("attempt", 0))
+    planned = phase is api.Phase.SUSPENDED
+    grace = spec.grace_period_seconds if planned else FAULT_GRACE_SECONDS
+    doomed = []
+    for pod in pods:
+        if pod.owner_uid != job.uid or pod.attempt == keep or pod.deleting_since:
+            continue
+        if not pod.is_terminal or pod.attempt <= last - KEPT_ATTEMPTS:
+            doomed.append((pod, grace))
+    return doomed
+
+
+def expires_at(job: views.JobView, spec: api.TrainingJobSpec | None) -> float:
+    """When a finished job is deleted (Unix seconds); 0 for never."""
+    if spec is None or spec.ttl_seconds_after_finished is None or not phase_of(job.status).is_terminal:
+        return 0.0
+    return views.parse_time(job.status.get("completionTime")) + spec.ttl_seconds_after_finished
+
+
+def deadlines(job: views.JobView, spec: api.TrainingJobSpec, pods: Sequence[views.PodView]) -> list[float]:
+    """Times (Unix seconds) at which the clock alone, without any watch event, changes what is to be done."""
+    status = job.status
+    times = [expires_at(job, spec), views.parse_time(status.get("retryAfter"))]
+    placement = status.get("placement")
+    if placement is not None and not phase_of(status).is_terminal:
+        if not placement.get("startedAt"):
+            times.append(views.parse_time(placement["plannedAt"]) + spec.startup_timeout_seconds)
+            times.extend(
+                pod.created_at + BIND_TIMEOUT_SECONDS
+                for pod in current_pods(job, pods).values()
+                if not pod.node and pod.created_at
+            )
+        if spec.active_deadline_seconds and status.get("startTime"):
+            times.append(views.parse_time(status["startTime"]) + spec.active_deadline_seconds)
+    return [at for at in times if at]

@@ -1,0 +1,329 @@
+"""The planner: one level-triggered cycle from what is observed to what is written.
+
+Every step may be the last before a crash: the next cycle, in a new process, reads the API server and converges to
+the same end. Nothing is remembered between cycles that cannot be read again, except for answers that the watches
+have not caught up with (``store``), the last plan, and readings of telemetry and progress.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import logging
+import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from typing import Any, Protocol
+
+from stowplan_allocator import types
+from stowplan_operator import (
+    api,
+    health,
+    kube,
+    lifecycle,
+    podspec,
+    progress,
+    snapshot,
+    states,
+    status,
+    telemetry,
+    views,
+    writer,
+)
+from stowplan_operator.metrics import Metrics
+from stowplan_operator.settings import Settings
+from stowplan_operator.store import Store
+
+logger = logging.getLogger(__name__)
+
+_RETRY_SECONDS = 1.0
+
+
+class Solver(Protocol):
+    """Plans off the event loop and keeps to the time limit."""
+
+    async def plan(self, snapshot: types.Snapshot, settings: types.Settings) -> types.Plan:
+        """See ``stowplan_allocator.plan``."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Readings:
+    """What the pollers last read, by job UID where it is about jobs."""
+
+    telemetry: views.Telemetry
+    progress: Mapping[str, progress.Progress]
+    eta: Mapping[str, str]
+
+
+class Planner:
+    """Runs cycles. All I/O, the clock and the guard against acting without the Lease are injected."""
+
+    def __init__(
+        self,
+        *,
+        api_server: kube.KubeApi,
+        store: Store,
+        solver: Solver,
+        metrics: Metrics,
+        get_settings: Callable[[], Settings],
+        get_readings: Callable[[], Readings],
+        guard: Callable[[], None] = lambda: None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._kube = api_server
+        self._store = store
+        self._solver = solver
+        self._metrics = metrics
+        self._get_settings = get_settings
+        self._get_readings = get_readings
+        self._guard = guard
+        self._clock = clock
+        self._writer = writer.Writer(api_server=api_server, store=store, metrics=metrics, clock=clock)
+        self._last_snapshot: types.Snapshot | None = None
+        self._last_plan: types.Plan | None = None
+
+    async def cycle(self) -> float:
+        """One cycle; the number of seconds after which the clock alone calls for the next one."""
+        settings, readings, now = self._get_settings(), self._get_readings(), self._clock()
+        # 1. Observe.
+        nodes = sorted(self._store.nodes, key=lambda node: node.name)
+        assessments = {node.name: health.assess(node, readings.telemetry, settings, now) for node in nodes}
+        lost = states.lost_nodes(self._store, nodes, settings, now_seconds=now)
+        jobs = states.observe(self._store, settings)
+        # 2. End, start or release gangs as their pods show.
+        await _gather(self._advance(state, lost, now) for state in jobs)
+        # 3. Plan for those that want a place.
+        plan = await self._plan(jobs, nodes, assessments, lost, settings, now)
+        # 4. Write the placements, before any pod exists.
+        await _gather(
+            self._place(state, plan.placements[state.job.uid], plan.certificate, now)
+            for state in jobs
+            if state.job.uid in plan.placements and not state.skip
+        )
+        # 5. Create and delete pods until they match the placements.
+        await _gather(self._match_pods(state, settings) for state in jobs)
+        # 6. Say how every job does, once, where a user can see a change.
+        stale = telemetry.stale_message(readings.telemetry, now_seconds=now, settings=settings)
+        await _gather(self._report(state, plan, readings, stale, lost, now) for state in jobs)
+        await _gather(self._expire(state, now) for state in jobs)
+        self._record(jobs, nodes, assessments, plan, settings)
+        return self._seconds_to_next(jobs, nodes, settings, now)
+
+    async def _advance(self, state: states.JobState, lost: frozenset[str], now: float) -> None:
+        if state.spec is None or state.job.deleting:
+            return
+        transition = lifecycle.advance(
+            state.job,
+            state.spec,
+            state.pods,
+            lost_nodes=lost,
+            accelerators_per_pod=state.accelerators_per_pod,
+            now_seconds=now,
+        )
+        if transition is None:
+            return
+        facts = status.Facts(now_seconds=now, accelerators=state.accelerators, cleaning_up=True)
+        new = status.derive(state.job, transition.status, state.pods, facts)
+        if not await self._writer.write_status(state, new):
+            return
+        if transition.failure and transition.event[0] == "GangRestart":
+            self._metrics.count_gang_restart(transition.failure.cause.value)
+        await self._writer.tell(state.job, *transition.event, warning=transition.is_warning)
+
+    async def _plan(
+        self,
+        jobs: Sequence[states.JobState],
+        nodes: Sequence[views.NodeView],
+        assessments: Mapping[str, health.NodeHealth],
+        lost: frozenset[str],
+        settings: Settings,
+        now: float,
+    ) -> types.Plan:
+        by_uid = {state.job.uid: state.job for state in jobs}
+        requests = []
+        wanting = False
+        for state in jobs:
+            if state.request is None or state.spec is None:
+                continue
+            placed = state.job.status.get("placement") is not None
+            if placed and not lifecycle.phase_of(state.job.status).is_terminal:
+                placement = state.request.placement or snapshot.read_placement(state.job.status)
+                if placement is not None and placement.shares:
+                    requests.append(dataclasses.replace(state.request, placement=placement))
+            elif not state.skip and lifecycle.is_plannable(
+                state.job, state.spec, state.pods, lost_nodes=lost, now_seconds=now
+            ):
+                requests.append(dataclasses.replace(state.request, placement=None, num_pods=state.spec.num_nodes))
+                wanting = True
+        if not wanting:
+            nothing = types.Certificate(status=types.SolveStatus.NOTHING_TO_DO, strategy=settings.planner.strategy)
+            return types.Plan(placements={}, waiting={}, certificate=nothing)
+        current = types.Snapshot(
+            nodes=snapshot.build_nodes(nodes, self._store.pods, by_uid, assessments=assessments, settings=settings),
+            jobs=tuple(requests),
+            levels=settings.level_names,
+            now_seconds=int(now),
+        )
+        last = self._last_snapshot
+        if self._last_plan and last and dataclasses.replace(current, now_seconds=last.now_seconds) == last:
+            return self._last_plan
+        plan = await self._solver.plan(
+            current,
+            types.Settings(
+                strategy=types.Strategy(settings.planner.strategy),
+                solver=settings.planner.solver,
+                time_limit_seconds=settings.planner.time_limit_seconds,
+            ),
+        )
+        self._last_snapshot, self._last_plan = current, plan
+        self._metrics.record_plan(plan.certificate)
+        return plan
+
+    async def _place(
+        self, state: states.JobState, placement: types.Placement, certificate: types.Certificate, now: float
+    ) -> None:
+        attempt = int(state.job.status.get("attempt", 0)) + 1
+        core = dict(state.job.status, attempt=attempt, phase=api.Phase.STARTING.value)
+        core["placement"] = snapshot.write_placement(placement, attempt=attempt, planned_at=views.format_time(now))
+        core["decision"] = {
+            "reason": "Placed",
+            "message": f"placed on {len(placement.shares)} node(s)",
+            "certificate": status.certificate_json(certificate),
+            "since": views.format_time(now),
+            "lastUpdated": views.format_time(now),
+        }
+        core.pop("retryAfter", None)
+        facts = status.Facts(now_seconds=now, accelerators=state.accelerators)
+        self._guard()
+        if await self._writer.write_status(state, status.derive(state.job, core, state.pods, facts)):
+            nodes = ", ".join(share.node for share in placement.shares[:8])
+            more = f" and {len(placement.shares) - 8} more" if len(placement.shares) > 8 else ""
+            text = f"Attempt {attempt}: {placement.num_pods} pod(s) on {nodes}{more}."
+            await self._writer.tell(state.job, "Placed", text)
+
+    async def _match_pods(self, state: states.JobState, settings: Settings) -> None:
+        job, spec = state.job, state.spec
+        if spec is None or job.deleting or state.skip:
+            return
+        for pod, grace in lifecycle.pods_to_delete(job, spec, state.pods):
+            await self._writer.write_child(
+                state,
+                "delete",
+                "pods",
+                self._kube.delete_pod(pod.namespace, pod.name, uid=pod.uid, grace_seconds=grace),
+            )
+        placement = job.status.get("placement")
+        if placement is None or placement.get("startedAt") or lifecycle.phase_of(job.status).is_terminal:
+            return
+        existing = {pod.name for pod in state.pods}
+        wanted = podspec.build_pods(job, spec, placement, settings=settings)
+        missing = {name: body for name, body in wanted.items() if name not in existing}
+        if not missing:
+            return
+        self._guard()
+        if len(wanted) > 1:
+            children = [("services", podspec.build_service(job))]
+            if settings.network_policy:
+                children.append(("networkpolicies", podspec.build_network_policy(job)))
+            await _gather(
+                self._writer.write_child(state, "create", kind, self._kube.create(kind, job.namespace, body))
+                for kind, body in children
+            )
+            if state.problem:
+                return
+        await _gather(self._create_pod(state, body, settings) for body in missing.values())
+
+    async def _create_pod(self, state: states.JobState, body: dict[str, Any], settings: Settings) -> None:
+        answer = await self._writer.write_child(
+            state, "create", "pods", self._kube.create("pods", state.job.namespace, body)
+        )
+        if answer is not None:
+            pod = views.PodView.from_body(answer, accelerator=settings.accelerator_resource)
+            self._store.pods.put(pod)
+            state.pods.append(pod)
+
+    async def _report(
+        self,
+        state: states.JobState,
+        plan: types.Plan,
+        readings: Readings,
+        stale: str | None,
+        lost: frozenset[str],
+        now: float,
+    ) -> None:
+        job = state.job
+        if state.skip or job.deleting:
+            return
+        waiting = plan.waiting.get(job.uid)
+        unplaced = job.status.get("placement") is None
+        facts = status.Facts(
+            now_seconds=now,
+            accelerators=state.accelerators,
+            waiting=waiting if unplaced else None,
+            certificate=plan.certificate if waiting else None,
+            misconfigured=state.misconfigured if unplaced else "",
+            cleaning_up=any(
+                not pod.is_terminal and pod.owner_uid == job.uid and pod.node not in lost for pod in state.pods
+            ),
+            progress=readings.progress.get(job.uid),
+            eta=readings.eta.get(job.uid, ""),
+            telemetry_stale=stale,
+            problem=state.problem,
+        )
+        old_reason = (job.status.get("decision") or {}).get("reason")
+        new = status.derive(job, job.status, state.pods, facts)
+        decision = new.get("decision") or {}
+        if (
+            await self._writer.write_status(state, new)
+            and unplaced
+            and decision.get("reason") not in (None, old_reason)
+        ):
+            await self._writer.tell(job, decision["reason"], decision["message"], warning=bool(state.misconfigured))
+
+    async def _expire(self, state: states.JobState, now: float) -> None:
+        """Delete a finished job whose time to live is over."""
+        expiry = lifecycle.expires_at(state.job, state.spec)
+        if expiry and expiry <= now and not state.skip and not state.job.deleting:
+            job = state.job
+            try:
+                await self._kube.delete_job(job.namespace, job.name, uid=job.uid, resource_version=job.resource_version)
+            except kube.ApiError as error:
+                logger.warning("%s: cannot delete the finished job: %s", job.key, error)
+
+    def _record(
+        self,
+        jobs: Sequence[states.JobState],
+        nodes: Sequence[views.NodeView],
+        assessments: Mapping[str, health.NodeHealth],
+        plan: types.Plan,
+        settings: Settings,
+    ) -> None:
+        phases: dict[str, int] = {}
+        waiting: dict[str, int] = {}
+        for state in jobs:
+            phase = lifecycle.phase_of(state.job.status)
+            phases[phase.value] = phases.get(phase.value, 0) + 1
+            if phase in (api.Phase.PENDING, api.Phase.RESTARTING):
+                reason = str(state.job.status.get("reason", "Planning"))
+                waiting[reason] = waiting.get(reason, 0) + 1
+        self._metrics.set_jobs(phases, waiting)
+        by_uid = {state.job.uid: state.job for state in jobs}
+        self._metrics.set_gpus(states.gpu_counts(nodes, assessments, self._store.pods, by_uid, settings=settings))
+
+    def _seconds_to_next(
+        self, jobs: Sequence[states.JobState], nodes: Sequence[views.NodeView], settings: Settings, now: float
+    ) -> float:
+        """Until the next deadline that no watch event announces, at most the resync interval."""
+        times = [now + settings.planner.resync_seconds]
+        if any(state.skip or state.problem for state in jobs):
+            times.append(now + _RETRY_SECONDS)
+        for state in jobs:
+            if state.spec is not None:
+                times.extend(lifecycle.deadlines(state.job, state.spec, state.pods))
+        limit = settings.health.node_lost_after_seconds
+        times.extend(node.ready_since + limit for node in nodes if not node.ready)
+        return max(0.0, min(at for at in times if at > now) - now)
+
+
+async def _gather(writes: Iterable[Awaitable[object]]) -> None:
+    """Run independent steps together; the first error that is not the API server's goes up."""
+    await asyncio.gather(*writes)

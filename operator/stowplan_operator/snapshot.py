@@ -1,0 +1,178 @@
+"""From watched objects to the allocator's frozen snapshot. Pure.
+
+A node's room is its allocatable, less withheld devices, less every pod on it that is not part of a job's
+current placement: other people's pods count, pods of old attempts count, Terminating ones until they are gone.
+A placed job takes its room through its placement, whether its pods exist yet or not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from decimal import Decimal, InvalidOperation
+
+from stowplan_allocator import types
+from stowplan_operator import api, health, lifecycle, podspec, views
+from stowplan_operator.settings import Settings
+
+
+def build_nodes(
+    nodes: Iterable[views.NodeView],
+    pods: Iterable[views.PodView],
+    jobs: Mapping[str, views.JobView],
+    *,
+    assessments: Mapping[str, health.NodeHealth],
+    settings: Settings,
+) -> tuple[types.Node, ...]:
+    """The allocator's nodes, sorted by name. ``jobs`` are all TrainingJobs by UID."""
+    used: dict[str, types.Resources] = {}
+    for pod in pods:
+        if pod.holds_resources and not _is_current(pod, jobs):
+            used[pod.node] = used.get(pod.node, types.Resources()) + pod.requests
+    built = []
+    for node in nodes:
+        assessment = assessments[node.name]
+        withheld = types.Resources(accelerators=assessment.withheld_accelerators)
+        built.append(
+            types.Node(
+                name=node.name,
+                product=node.labels.get(settings.product_label, "") if node.allocatable.accelerators else "",
+                available=node.allocatable - withheld - used.get(node.name, types.Resources()),
+                allocatable=node.allocatable,
+                topology=tuple(node.labels.get(level.label) for level in settings.topology_levels),
+                labels=node.labels,
+                taints=node.taints,
+                blocked=assessment.blocked,
+                unhealthy_accelerators=assessment.unhealthy_accelerators,
+            )
+        )
+    return tuple(sorted(built, key=lambda node: node.name))
+
+
+def _is_current(pod: views.PodView, jobs: Mapping[str, views.JobView]) -> bool:
+    """Whether the pod's requests are already counted through its job's placement."""
+    job = jobs.get(pod.owner_uid)
+    if job is None or lifecycle.phase_of(job.status).is_terminal:
+        return False
+    placement = job.status.get("placement")
+    return placement is not None and placement["attempt"] == pod.attempt
+
+
+def build_job(
+    job: views.JobView,
+    spec: api.TrainingJobSpec,
+    *,
+    priorities: Mapping[str, int],
+    default_priority: int,
+    settings: Settings,
+    pods: Sequence[views.PodView] = (),
+) -> types.Job:
+    """The allocator's job. ValueError where the spec asks for something that cannot be, naming the field."""
+    priority = default_priority
+    if spec.priority_class_name:
+        if spec.priority_class_name not in priorities:
+            known = ", ".join(sorted(priorities)[:8]) or "none"
+            raise ValueError(
+                f"spec.priorityClassName: there is no PriorityClass {spec.priority_class_name!r}; existing: {known}"
+            )
+        priority = priorities[spec.priority_class_name]
+    placement = read_placement(job.status, finished_ranks=_finished_ranks(job, pods))
+    return types.Job(
+        id=job.uid,
+        name=job.key,
+        num_pods=placement.num_pods if placement else spec.num_nodes,
+        pod=pod_resources(spec, settings=settings),
+        priority=priority,
+        created_at_seconds=int(job.created_at),
+        products=_products(spec),
+        topology=_topology(spec, settings),
+        node_selector=tuple(sorted(spec.node_selector.items())),
+        tolerations=_tolerations(spec, settings),
+        placement=placement,
+    )
+
+
+def pod_resources(spec: api.TrainingJobSpec, *, settings: Settings) -> types.Resources:
+    """What one pod of the job asks for; ValueError names the resource that cannot be read."""
+    try:
+        return views.parse_resources(spec.resources_per_node, accelerator=settings.accelerator_resource, round_up=True)
+    except ValueError as error:
+        raise ValueError(f"spec.resourcesPerNode.{error}") from None
+
+
+def _products(spec: api.TrainingJobSpec) -> tuple[types.ProductChoice, ...]:
+    choices = []
+    for position, accelerator in enumerate(spec.accelerators):
+        try:
+            milli = int(Decimal(accelerator.relative_throughput) * 1000)
+        except InvalidOperation:
+            raise ValueError(
+                f"spec.accelerators[{position}].relativeThroughput: {accelerator.relative_throughput!r} is not a "
+                'decimal number; write it as a string such as "0.45"'
+            ) from None
+        choices.append(types.ProductChoice(product=accelerator.product, relative_throughput_milli=milli))
+    return tuple(choices)
+
+
+def _topology(spec: api.TrainingJobSpec, settings: Settings) -> types.TopologyRequest | None:
+    if spec.topology is None:
+        return None
+    levels = (*settings.level_names, "node")
+    if spec.topology.level not in levels:
+        raise ValueError(
+            f"spec.topology.level: there is no level {spec.topology.level!r}; the levels of this cluster are "
+            f"{', '.join(levels)} (setting topologyLevels)"
+        )
+    return types.TopologyRequest(level=spec.topology.level, mode=types.TopologyMode(spec.topology.mode))
+
+
+def _tolerations(spec: api.TrainingJobSpec, settings: Settings) -> tuple[types.Toleration, ...]:
+    raw = list(spec.tolerations)
+    if pod_resources(spec, settings=settings).accelerators:
+        raw.append(podspec.GPU_TOLERATION)
+    return tuple(
+        types.Toleration(
+            key=one.get("key") or "",
+            operator=one.get("operator") or "Equal",
+            value=one.get("value") or "",
+            effect=types.TaintEffect(one["effect"]) if one.get("effect") in _EFFECTS else None,
+        )
+        for one in raw
+        if one.get("effect") in (*_EFFECTS, None, "")
+    )
+
+
+_EFFECTS = tuple(effect.value for effect in types.TaintEffect)
+
+
+def _finished_ranks(job: views.JobView, pods: Sequence[views.PodView]) -> frozenset[int]:
+    current = lifecycle.current_pods(job, pods)
+    return frozenset(rank for rank, pod in current.items() if pod.is_terminal)
+
+
+def read_placement(
+    status: Mapping[str, object], *, finished_ranks: frozenset[int] = frozenset()
+) -> types.Placement | None:
+    """The placement in a status as the allocator's; ranks whose pods have ended take no room any more."""
+    placement = status.get("placement")
+    if not isinstance(placement, Mapping):
+        return None
+    shares = []
+    for share in placement["nodes"]:
+        ranks = [rank for rank in podspec.parse_ranks(share["ranks"]) if rank not in finished_ranks]
+        if ranks:
+            shares.append(types.NodeShare(node=share["name"], num_pods=len(ranks)))
+    return types.Placement(product=placement.get("product", ""), shares=tuple(shares))
+
+
+def write_placement(placement: types.Placement, *, attempt: int, planned_at: str) -> dict[str, object]:
+    """The allocator's placement as ``status.placement``: ranks by node, not pod by pod."""
+    nodes = []
+    rank = 0
+    for share in placement.shares:
+        last = rank + share.num_pods - 1
+        nodes.append({"name": share.node, "ranks": f"{rank}-{last}" if last > rank else str(rank)})
+        rank = last + 1
+    written: dict[str, object] = {"attempt": attempt, "nodes": nodes, "plannedAt": planned_at}
+    if placement.product:
+        written["product"] = placement.product
+    return written

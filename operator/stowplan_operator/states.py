@@ -1,0 +1,103 @@
+"""What one cycle observes: every TrainingJob with its pods, nodes that are lost, accelerators by state. No I/O."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+
+from stowplan_allocator import types
+from stowplan_operator import api, health, lifecycle, snapshot, views
+from stowplan_operator.metrics import GpuCounts
+from stowplan_operator.settings import Settings
+from stowplan_operator.store import Store
+
+
+@dataclasses.dataclass(slots=True)
+class JobState:
+    """One TrainingJob in the course of one cycle."""
+
+    job: views.JobView
+    pods: list[views.PodView]
+    spec: api.TrainingJobSpec | None = None
+    request: types.Job | None = None
+    misconfigured: str = ""
+    problem: str = ""
+    skip: bool = False
+
+    @property
+    def accelerators_per_pod(self) -> int:
+        """Accelerators of each pod; 0 while the spec cannot be read."""
+        return self.request.pod.accelerators if self.request else 0
+
+    @property
+    def accelerators(self) -> int:
+        """Accelerators of the whole gang."""
+        return self.accelerators_per_pod * (self.spec.num_nodes if self.spec else 0)
+
+
+def observe(store: Store, settings: Settings) -> list[JobState]:
+    """Every TrainingJob with its pods, its spec read, and what it asks of the allocator; by age."""
+    pods: dict[str, list[views.PodView]] = {}
+    for pod in store.pods:
+        if pod.managed:
+            pods.setdefault(pod.owner_uid, []).append(pod)
+    priorities, default = store.priorities(), store.default_priority()
+    states = []
+    for job in sorted(store.jobs, key=lambda one: (one.created_at, one.uid)):
+        state = JobState(job=job, pods=pods.get(job.uid, []))
+        states.append(state)
+        try:
+            state.spec = api.parse_spec(dict(job.spec))
+            state.request = snapshot.build_job(
+                job,
+                state.spec,
+                priorities=priorities,
+                default_priority=default,
+                settings=settings,
+                pods=state.pods,
+            )
+        except ValueError as error:
+            state.misconfigured = str(error)
+    return states
+
+
+def lost_nodes(
+    store: Store, nodes: Sequence[views.NodeView], settings: Settings, *, now_seconds: float
+) -> frozenset[str]:
+    """Nodes that hold placed pods but are gone, or NotReady for longer than the limit."""
+    present = {node.name for node in nodes}
+    limit = settings.health.node_lost_after_seconds
+    late = {node.name for node in nodes if not node.ready and now_seconds - node.ready_since >= limit}
+    placed = {
+        share["name"]
+        for job in store.jobs
+        if not lifecycle.phase_of(job.status).is_terminal
+        for share in (job.status.get("placement") or {}).get("nodes", ())
+    }
+    orphaned = {pod.node for pod in store.pods if pod.managed and pod.node}
+    return frozenset(late | ((placed | orphaned) - present))
+
+
+def gpu_counts(
+    nodes: Iterable[views.NodeView],
+    assessments: Mapping[str, health.NodeHealth],
+    pods: Iterable[views.PodView],
+    jobs: Mapping[str, views.JobView],
+    *,
+    settings: Settings,
+) -> dict[str, GpuCounts]:
+    """Accelerators by product and state: capacity, allocated, free, unhealthy."""
+    counts: dict[str, GpuCounts] = {}
+    built = snapshot.build_nodes(nodes, pods, {}, assessments=assessments, settings=settings)
+    for node in built:
+        if not node.product:
+            continue
+        withheld = assessments[node.name].withheld_accelerators
+        row = counts.get(node.product, GpuCounts())
+        counts[node.product] = GpuCounts(
+            capacity=row.capacity + node.allocatable.accelerators,
+            allocated=row.allocated + node.allocatable.accelerators - withheld - node.available.accelerators,
+            free=row.free + (0 if node.blocked else max(0, node.available.accelerators)),
+            unhealthy=row.unhealthy + node.unhealthy_accelerators,
+        )
+    return counts

@@ -1,0 +1,286 @@
+"""What a TrainingJob's status says, derived from what its pods show.
+
+``derive`` adds to the core of the status (attempt, placement, counters: see ``lifecycle``) all that is only
+for reading: phase, reason, ready count, conditions, decision, progress. Pure; it never invents: what the pods
+do not show is not said. ``merge_patch`` is the one write that follows, and only when a user can see a change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from stowplan_allocator.types import Certificate, Waiting
+from stowplan_operator import api, lifecycle, podspec, progress, views
+
+Json = dict[str, Any]
+
+DECISION_NUMBERS_SECONDS = 60
+PROGRESS_SECONDS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What is known of a job in this cycle, beside its own status and pods."""
+
+    now_seconds: float
+    accelerators: int
+    waiting: Waiting | None = None
+    certificate: Certificate | None = None
+    misconfigured: str = ""
+    cleaning_up: bool = False
+    progress: progress.Progress | None = None
+    eta: str = ""
+    telemetry_stale: str | None = None
+    problem: str = ""
+
+
+def derive(job: views.JobView, core: Mapping[str, Any], pods: Sequence[views.PodView], facts: Facts) -> Json:
+    """The full status of the job. ``core`` is its status after ``lifecycle.advance``."""
+    status = dict(core)
+    status["observedGeneration"] = job.generation
+    num_pods = _number_of_pods(job, status)
+    placed = views.JobView(**{**_fields(job), "status": status})
+    current = lifecycle.current_pods(placed, pods)
+    running = sum(pod.running for pod in current.values())
+    phase = _phase(status)
+    status["phase"] = phase.value
+    status["ready"] = f"{running}/{num_pods}"
+    status["readyNodes"] = running
+    status["gpus"] = facts.accelerators
+    status.setdefault("restarts", 0)
+    if not phase.is_terminal:
+        _decide(status, phase, facts)
+    status["reason"], status["message"] = _reason(status, phase, current, facts)
+    _add_progress(status, phase, current, facts)
+    status["conditions"] = _conditions(job, status, phase, running == num_pods, facts)
+    return {key: value for key, value in status.items() if value is not None}
+
+
+def _fields(job: views.JobView) -> Json:
+    return {name: getattr(job, name) for name in views.JobView.__dataclass_fields__}
+
+
+def _number_of_pods(job: views.JobView, status: Mapping[str, Any]) -> int:
+    if placement := status.get("placement"):
+        return sum(1 for _ in podspec.ranks_by_node(placement))
+    return int(job.spec.get("numNodes", 1))
+
+
+def _phase(status: Mapping[str, Any]) -> api.Phase:
+    phase = lifecycle.phase_of(status)
+    if phase.is_terminal or phase is api.Phase.SUSPENDED:
+        return phase
+    if placement := status.get("placement"):
+        return api.Phase.RUNNING if placement.get("startedAt") else api.Phase.STARTING
+    history = status.get("history") or ()
+    return api.Phase.RESTARTING if history and history[-1]["outcome"] == "Failed" else api.Phase.PENDING
+
+
+def _decide(status: Json, phase: api.Phase, facts: Facts) -> None:
+    """Keep ``status.decision``: a new reason at once, new numbers at most every minute."""
+    now = views.format_time(facts.now_seconds)
+    if facts.misconfigured:
+        new: Json = {"reason": "Misconfigured", "message": facts.misconfigured}
+    elif facts.waiting is not None:
+        new = {"reason": facts.waiting.reason.value, "message": facts.waiting.message}
+        if facts.waiting.numbers:
+            new["numbers"] = dict(facts.waiting.numbers)
+        if facts.waiting.blockers:
+            new["blockers"] = list(facts.waiting.blockers)
+    elif phase is api.Phase.SUSPENDED:
+        new = {"reason": "Suspended", "message": "spec.suspend is true"}
+    elif status.get("placement"):
+        return
+    else:
+        return
+    if facts.certificate is not None and not facts.misconfigured:
+        new["certificate"] = certificate_json(facts.certificate)
+    old = status.get("decision") or {}
+    if old.get("reason") == new["reason"]:
+        fresh = facts.now_seconds - views.parse_time(old.get("lastUpdated")) < DECISION_NUMBERS_SECONDS
+        if fresh or _same_decision(old, new):
+            return
+        status["decision"] = {**new, "since": old.get("since", now), "lastUpdated": now}
+    else:
+        status["decision"] = {**new, "since": now, "lastUpdated": now}
+
+
+def _same_decision(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
+    return all(old.get(key) == new.get(key) for key in ("reason", "message", "numbers", "blockers"))
+
+
+def certificate_json(certificate: Certificate) -> Json:
+    """How good the plan is, as text: gap in percent, seconds with three decimals."""
+    return {
+        "status": certificate.status.value,
+        "strategy": certificate.strategy,
+        "gap": f"{certificate.gap * 100:.3g}%",
+        "bound": f"{certificate.bound:.6g}",
+        "seconds": f"{certificate.seconds:.3f}",
+        **({"note": certificate.note} if certificate.note else {}),
+    }
+
+
+def _reason(
+    status: Mapping[str, Any], phase: api.Phase, current: Mapping[int, views.PodView], facts: Facts
+) -> tuple[str, str]:
+    """The one word of the REASON column and its sentence; the specific beats the general."""
+    failure = status.get("lastFailure") or {}
+    if phase is api.Phase.SUCCEEDED:
+        return "Completed", "all pods exited 0"
+    if phase is api.Phase.FAILED:
+        return failure.get("reason", "Failed"), failure.get("message", "")
+    if phase is api.Phase.RUNNING:
+        return "AllPodsRunning", ""
+    if facts.problem:
+        return "ApiError", facts.problem
+    if phase is api.Phase.STARTING:
+        for _, pod in sorted(current.items()):
+            if not pod.running and pod.waiting_reason not in ("", "ContainerCreating", "PodInitializing"):
+                return pod.waiting_reason, f"pod {pod.name} on {pod.node or 'no node'}: {pod.waiting_message}"
+        return "PodsStarting", "placed; waiting for all pods to run"
+    if facts.cleaning_up:
+        return "WaitingForOldPods", "pods of the previous attempt have not left yet"
+    if phase is api.Phase.RESTARTING and views.parse_time(status.get("retryAfter")) > facts.now_seconds:
+        return "BackOff", f"next attempt at {status['retryAfter']}; last failure: {failure.get('message', '')}"
+    decision = status.get("decision") or {}
+    if decision:
+        return decision["reason"], decision["message"]
+    return "Planning", "waiting for the next plan"
+
+
+def _add_progress(status: Json, phase: api.Phase, current: Mapping[int, views.PodView], facts: Facts) -> None:
+    status["eta"] = facts.eta or None if phase is api.Phase.RUNNING else None
+    reading = facts.progress
+    rank_zero = current.get(0)
+    if rank_zero is not None and rank_zero.end is not None:
+        reading = progress.final_from_termination(rank_zero.end.message) or reading
+    if reading is None:
+        return
+    old = status.get("progress") or {}
+    new = progress_json(reading, old, now_seconds=facts.now_seconds)
+    unchanged = all(old.get(key) == value for key, value in new.items() if key != "lastReportTime")
+    recent = facts.now_seconds - views.parse_time(old.get("lastReportTime")) < PROGRESS_SECONDS
+    if unchanged or (recent and not phase.is_terminal and rank_zero is not None and rank_zero.end is None):
+        return
+    status["progress"] = new
+
+
+def progress_json(reading: progress.Progress, old: Mapping[str, Any], *, now_seconds: float) -> Json:
+    """A reading as ``status.progress``; the last known checkpoint stays when a reading has none."""
+    new: Json = {"lastReportTime": views.format_time(now_seconds)}
+    if reading.step is not None:
+        new["step"] = int(reading.step)
+        if reading.steps_total:
+            new["totalSteps"] = int(reading.steps_total)
+            new["percent"] = f"{min(100, int(100 * reading.step / reading.steps_total))}%"
+    for name, value, form in (
+        ("loss", reading.loss, "{:.4g}"),
+        ("accuracy", reading.eval_accuracy, "{:.4f}"),
+        ("samplesPerSecond", reading.samples_per_second, "{:.1f}"),
+    ):
+        if value is not None:
+            new[name] = form.format(value)
+    if reading.checkpoint_step is not None and reading.checkpoint_step >= 0:
+        new["checkpointStep"] = int(reading.checkpoint_step)
+    if reading.checkpoint_timestamp_seconds:
+        new["checkpointTime"] = views.format_time(reading.checkpoint_timestamp_seconds)
+    for name in ("step", "totalSteps", "percent", "loss", "checkpointStep", "checkpointTime", "samplesPerSecond"):
+        if name in old:
+            new.setdefault(name, old[name])
+    return new
+
+
+def _conditions(
+    job: views.JobView, status: Mapping[str, Any], phase: api.Phase, all_run: bool, facts: Facts
+) -> list[Json]:
+    placed = status.get("placement") is not None
+    restarting = phase is api.Phase.RESTARTING
+    decision = status.get("decision") or {}
+    failure = status.get("lastFailure") or {}
+    ready = all_run and not phase.is_terminal and placed
+    wanted: list[tuple[api.Condition, bool, str, str]] = [
+        (
+            api.Condition.ADMITTED,
+            placed,
+            "Placed" if placed else decision.get("reason") or "Planning",
+            _placement_text(status) if placed else decision.get("message", ""),
+        ),
+        (api.Condition.PODS_READY, ready, "AllPodsRunning" if ready else status["reason"], f"{status['ready']} run"),
+    ]
+    if "progress" in status and not phase.is_terminal:
+        moving = phase is api.Phase.RUNNING
+        step = status["progress"].get("step", "?")
+        wanted.append(
+            (api.Condition.PROGRESSING, moving, "StepsReported" if moving else "NotRunning", f"last step {step}")
+        )
+    if phase is api.Phase.SUSPENDED or _has(job, api.Condition.SUSPENDED):
+        suspended = phase is api.Phase.SUSPENDED
+        wanted.append((api.Condition.SUSPENDED, suspended, "Suspended" if suspended else "Resumed", ""))
+    if restarting or _has(job, api.Condition.RESTARTING):
+        word = failure.get("reason", "Failed") if restarting else "Restarted"
+        wanted.append((api.Condition.RESTARTING, restarting, word, failure.get("message", "") if restarting else ""))
+    if facts.telemetry_stale is not None and (facts.telemetry_stale or _has(job, api.Condition.TELEMETRY_STALE)):
+        stale = bool(facts.telemetry_stale)
+        word = "PrometheusNotAnswering" if stale else "TelemetryFresh"
+        wanted.append((api.Condition.TELEMETRY_STALE, stale, word, facts.telemetry_stale))
+    if phase is api.Phase.SUCCEEDED:
+        wanted.append((api.Condition.COMPLETE, True, "Completed", "all pods exited 0"))
+    if phase is api.Phase.FAILED:
+        wanted.append((api.Condition.FAILED, True, status["reason"], failure.get("message", "")))
+    return merge_conditions(job.status.get("conditions") or (), wanted, generation=job.generation, facts=facts)
+
+
+def _has(job: views.JobView, condition: api.Condition) -> bool:
+    return any(one["type"] == condition.value for one in job.status.get("conditions") or ())
+
+
+def _placement_text(status: Mapping[str, Any]) -> str:
+    placement = status["placement"]
+    nodes = [share["name"] for share in placement["nodes"]]
+    shown = ", ".join(nodes[:4]) + (f" and {len(nodes) - 4} more" if len(nodes) > 4 else "")
+    return f"attempt {placement['attempt']} on {shown}"
+
+
+def merge_conditions(
+    old: Iterable[Mapping[str, Any]],
+    wanted: Sequence[tuple[api.Condition, bool, str, str]],
+    *,
+    generation: int,
+    facts: Facts,
+) -> list[Json]:
+    """metav1 Conditions in the order of ``wanted``; lastTransitionTime moves only when the status does."""
+    before = {one["type"]: one for one in old}
+    now = views.format_time(facts.now_seconds)
+    merged = []
+    for condition, is_true, reason, message in wanted:
+        state = "True" if is_true else "False"
+        last = before.get(condition.value, {})
+        since = last.get("lastTransitionTime", now) if last.get("status") == state else now
+        merged.append(
+            {
+                "type": condition.value,
+                "status": state,
+                "reason": reason,
+                "message": message[:1024],
+                "observedGeneration": generation,
+                "lastTransitionTime": since,
+            }
+        )
+    return merged
+
+
+def merge_patch(old: Mapping[str, Any], new: Mapping[str, Any]) -> Json:
+    """The JSON merge patch (RFC 7386) that turns ``old`` into ``new``; empty when nothing differs."""
+    patch: Json = {key: None for key in old if key not in new}
+    for key, value in new.items():
+        if key not in old:
+            patch[key] = value
+        elif isinstance(value, Mapping) and isinstance(old[key], Mapping):
+            if inner := merge_patch(old[key], value):
+                patch[key] = inner
+        elif value != old[key]:
+            patch[key] = value
+    return patch

@@ -1,0 +1,99 @@
+"""What the operator knows of the cluster: kopf's indexes, overlaid with the answers to its own writes.
+
+A watch lags behind a write. Until it has caught up, the object that the API server returned for the write
+stands in for the indexed one; resourceVersions of one resource compare as numbers (KEP-5504). Without that a
+second cycle could give the same accelerators twice.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Protocol
+
+from stowplan_operator import views
+
+_LONGEST_LAG_SECONDS = 120
+
+
+class _Versioned(Protocol):
+    @property
+    def uid(self) -> str: ...
+    @property
+    def resource_version(self) -> str: ...
+
+
+def is_older(left: str, right: str) -> bool:
+    """Whether resourceVersion ``left`` is before ``right``; versions that are no numbers count as newer."""
+    return left.isdigit() and right.isdigit() and int(left) < int(right)
+
+
+class Table[View: _Versioned]:
+    """Objects of one resource by UID: an index that kopf keeps, and our own newer answers over it."""
+
+    def __init__(self, index: Mapping[str, Iterable[View]]) -> None:
+        self._index = index
+        self._overlay: dict[str, View] = {}
+        self._put_at: dict[str, float] = {}
+
+    def put(self, view: View) -> None:
+        """Remember the API server's answer to a write until the watch shows it, at most for two minutes.
+
+        The limit frees an object that was created and deleted before the answer to its creation arrived.
+        """
+        now = time.monotonic()
+        for uid in [uid for uid, at in self._put_at.items() if now - at > _LONGEST_LAG_SECONDS]:
+            self._overlay.pop(uid, None)
+            del self._put_at[uid]
+        self._overlay[view.uid] = view
+        self._put_at[view.uid] = now
+
+    def observed(self, uid: str, resource_version: str, *, deleted: bool) -> None:
+        """Forget an answer that the watch has caught up with."""
+        mine = self._overlay.get(uid)
+        if mine is not None and (deleted or not is_older(resource_version, mine.resource_version)):
+            del self._overlay[uid]
+            self._put_at.pop(uid, None)
+
+    def __iter__(self) -> Iterator[View]:
+        seen = set()
+        for uid in list(self._index):
+            for view in self._index[uid]:
+                seen.add(uid)
+                mine = self._overlay.get(uid)
+                yield mine if mine is not None and is_older(view.resource_version, mine.resource_version) else view
+        for uid, mine in list(self._overlay.items()):
+            if uid not in seen:
+                yield mine
+
+    def indexed_versions(self) -> dict[str, str]:
+        """UID → resourceVersion as the watch has shown them, for the comparison with a LIST."""
+        return {uid: view.resource_version for uid in list(self._index) for view in self._index[uid]}
+
+
+class Store:
+    """All tables that a planner cycle reads."""
+
+    def __init__(
+        self,
+        *,
+        nodes: Mapping[str, Iterable[views.NodeView]],
+        pods: Mapping[str, Iterable[views.PodView]],
+        jobs: Mapping[str, Iterable[views.JobView]],
+        priorities: Mapping[str, Iterable[tuple[int, bool]]],
+    ) -> None:
+        self.nodes: Table[views.NodeView] = Table(nodes)
+        self.pods: Table[views.PodView] = Table(pods)
+        self.jobs: Table[views.JobView] = Table(jobs)
+        self._priorities = priorities
+
+    def priorities(self) -> dict[str, int]:
+        """PriorityClass name → value."""
+        return {name: value for name in list(self._priorities) for value, _ in self._priorities[name]}
+
+    def default_priority(self) -> int:
+        """The value of the PriorityClass with globalDefault, else 0."""
+        return max(
+            (value for name in list(self._priorities) for value, is_default in self._priorities[name] if is_default),
+            default=0,
+        )

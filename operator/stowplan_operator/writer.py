@@ -1,0 +1,71 @@
+"""All writes of a cycle: statuses, children, Events; each refusal is said where the user looks.
+
+A status is written only when it differs, and only if the job is still as it was read; the answer goes into the
+store, so that the next cycle sees it before the watch does.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from stowplan_operator import events, kube, status, views
+from stowplan_operator.metrics import Metrics
+from stowplan_operator.states import JobState
+from stowplan_operator.store import Store
+
+logger = logging.getLogger(__name__)
+
+
+class Writer:
+    """Writes on behalf of one planner."""
+
+    def __init__(self, *, api_server: kube.KubeApi, store: Store, metrics: Metrics, clock: Callable[[], float]) -> None:
+        self._kube = api_server
+        self._store = store
+        self._metrics = metrics
+        self._clock = clock
+
+    async def write_status(self, state: JobState, new: Mapping[str, Any]) -> bool:
+        """Write the difference, if there is any, on the condition that the job is still as it was read."""
+        job = state.job
+        patch = status.merge_patch(job.status, new)
+        if not patch:
+            return False
+        try:
+            answer = await self._kube.patch_job_status(
+                job.namespace, job.name, patch=patch, uid=job.uid, resource_version=job.resource_version
+            )
+        except kube.ApiError as error:
+            state.skip = True
+            if not (error.is_conflict or error.is_not_found):
+                logger.warning("%s: cannot write the status: %s", job.key, error)
+            return False
+        self._metrics.count_api_write("patch", "trainingjobs/status")
+        state.job = views.JobView.from_body(answer)
+        self._store.jobs.put(state.job)
+        return True
+
+    async def tell(self, job: views.JobView, reason: str, message: str, *, warning: bool = False) -> None:
+        """Write an Event about the job; one that cannot be written stops nothing."""
+        body = events.build_event(job, reason, message, warning=warning, now_seconds=self._clock())
+        try:
+            await self._kube.create("events", job.namespace, body)
+        except kube.ApiError as error:
+            logger.info("%s: no Event written: %s", job.key, error)
+
+    async def write_child(
+        self, state: JobState, verb: str, resource: str, write: Awaitable[dict[str, Any] | None]
+    ) -> dict[str, Any] | None:
+        """One write of a child; what exists already is fine, any other refusal is told in the job's status."""
+        try:
+            answer = await write
+        except kube.ApiError as error:
+            if error.is_conflict:
+                return None
+            logger.warning("%s: cannot %s %s: %s", state.job.key, verb, resource, error)
+            state.problem = f"cannot {verb} {resource}: {error.message or error.reason}"
+            return None
+        self._metrics.count_api_write(verb, resource)
+        return answer
