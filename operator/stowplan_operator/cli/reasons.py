@@ -1,0 +1,88 @@
+"""What each reason of a waiting job means, in plain words, and whether waiting helps.
+
+The reasons are the allocator's fixed list (a test compares them) with those that the operator adds. A
+reason that is not listed here is shown with the operator's own message alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Meaning:
+    """A sentence or two for people, and the kubectl or stowplan words of the next command with what it shows."""
+
+    text: str
+    command: tuple[str, ...]
+    shows: str
+
+
+_LIST = ("stowplan", "list", "-A")
+_NODES = ("get", "nodes", "-L", "nvidia.com/gpu.product,topology.stowplan.dev/rack")
+_EDIT = ("edit", "tj", "{job}")
+
+MEANINGS = {
+    "Misconfigured": Meaning(
+        "The job cannot be run as it is written; waiting does not help. Correct the field that the message names.",
+        _EDIT,
+        "correct the job",
+    ),
+    "ExceedsClusterCapacity": Meaning(
+        "The job asks for more than the cluster has when it is empty; waiting does not help. Ask for fewer or smaller "
+        "pods, or add nodes.",
+        _NODES,
+        "the nodes that there are",
+    ),
+    "NoMatchingAccelerator": Meaning(
+        "No node has an accelerator product that the job accepts and that it may use (selectors, taints); waiting does "
+        "not help. Accept another product or add such nodes.",
+        _NODES,
+        "the products that there are",
+    ),
+    "WaitingForCapacity": Meaning(
+        "The cluster has what the job asks for, but other jobs or pods hold it now. It starts by itself when enough "
+        "is free.",
+        _LIST,
+        "who holds the accelerators",
+    ),
+    "Fragmented": Meaning(
+        "Enough accelerators are free in all, but too few on one node for one of the pods. It starts by itself when a "
+        "node has room for a whole pod; smaller pods would start sooner.",
+        _LIST,
+        "who holds the accelerators",
+    ),
+    "TopologyUnsatisfied": Meaning(
+        "There is room, but not within one domain of the topology level that the job requires. It starts by itself "
+        "when one domain has room for all pods; with mode Preferred it could spread.",
+        _LIST,
+        "who holds the accelerators",
+    ),
+    "NodesUnhealthy": Meaning(
+        "The job would start if nodes were not cordoned, not ready or reported sick. It starts by itself when they "
+        "come back.",
+        ("get", "nodes"),
+        "which nodes are not ready or cordoned",
+    ),
+    "QueuedBehind": Meaning(
+        "Jobs of higher priority, or older ones of the same, go first. It starts by itself after them.",
+        _LIST,
+        "the jobs before it",
+    ),
+    "SolverTimeLimit": Meaning(
+        "The solver ran out of time before it found a place for this job; that does not mean that there is none. It is "
+        "tried again in every cycle.",
+        _LIST,
+        "the jobs that run and wait",
+    ),
+    "Suspended": Meaning(
+        "The job holds no accelerators and is not planned until it is resumed.",
+        ("stowplan", "resume", "{job}"),
+        "let it be planned again",
+    ),
+}
+
+
+def meaning(reason: str) -> Meaning | None:
+    """What a reason means; None for one that is not known here."""
+    return MEANINGS.get(reason)
