@@ -1,0 +1,14 @@
+#!/usr/bin/env bash
+# make cluster-down: deletes the cluster and what it kept; stops the Docker engine only if it is our own. What was
+# built stays in the cache.
+set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+
+exec 9>"$CACHE/lock"
+flock 9
+if engine_use && [[ -x $BIN/kind ]]; then
+    kind delete cluster --name "$CLUSTER_NAME" --kubeconfig "$STATE/kubeconfig"
+fi
+engine_down
+rm -rf "$STATE"
+say "The cluster is gone; built programs and images stay in $CACHE."

@@ -1,0 +1,149 @@
+# shellcheck shell=bash
+# The kind cluster: its configuration, its health, and its making.
+
+# The folder of every node that PersistentVolumes of the class stowplan-shared live in.
+SHARED=$STATE/shared
+
+# A worker's labels: those of GPU feature discovery, and its place.
+worker() {
+    local product=$1 family=$2 memory_mib=$3 compute_major=$4 rack=$5 capacity_type=$6 instance_type=$7
+    cat <<E
+- role: worker
+  extraMounts: [{hostPath: "$SHARED", containerPath: /var/stowplan-shared}]
+  labels:
+    nvidia.com/gpu.present: "true"
+    nvidia.com/gpu.product: "$product"
+    nvidia.com/gpu.count: "4"
+    nvidia.com/gpu.memory: "$memory_mib"
+    nvidia.com/gpu.family: "$family"
+    nvidia.com/gpu.machine: "Mock-4-GPU"
+    nvidia.com/gpu.replicas: "1"
+    nvidia.com/gpu.sharing-strategy: "none"
+    nvidia.com/gpu.compute.major: "$compute_major"
+    nvidia.com/gpu.compute.minor: "0"
+    nvidia.com/mig.capable: "true"
+    nvidia.com/mig.strategy: "single"
+    topology.kubernetes.io/region: "local"
+    topology.kubernetes.io/zone: "z1"
+    topology.stowplan.dev/rack: "$rack"
+    karpenter.sh/capacity-type: "$capacity_type"
+    node.kubernetes.io/instance-type: "$instance_type"
+E
+}
+
+kind_config() {
+    local cgroup_v1=''
+    [[ -e /sys/fs/cgroup/cgroup.controllers ]] || cgroup_v1='failCgroupV1: false'
+    cat <<E
+kind: Cluster
+apiVersion: kind.x-k8s.io/v1alpha4
+name: $CLUSTER_NAME
+networking: {ipFamily: ipv4}
+kubeadmConfigPatches:
+- |
+  kind: KubeletConfiguration
+  apiVersion: kubelet.config.k8s.io/v1beta1
+  serializeImagePulls: false
+  $cgroup_v1
+- |
+  # The cluster is thrown away, so etcd need not wait for the disk.
+  kind: ClusterConfiguration
+  etcd:
+    local:
+      extraArgs: [{name: unsafe-no-fsync, value: "true"}]
+nodes:
+- role: control-plane
+  extraMounts: [{hostPath: "$SHARED", containerPath: /var/stowplan-shared}]
+  labels:
+    topology.kubernetes.io/region: "local"
+    topology.kubernetes.io/zone: "z1"
+E
+    worker NVIDIA-H100-80GB-HBM3 hopper 81559 9 r1 on-demand mock.h100.4
+    worker NVIDIA-H100-80GB-HBM3 hopper 81559 9 r2 on-demand mock.h100.4
+    worker NVIDIA-A100-SXM4-80GB ampere 81920 8 r2 spot mock.a100.4
+}
+
+nodes_names() { printf "$CLUSTER_NAME-%s\n" control-plane worker worker2 worker3; }
+
+# What the running cluster was made from; another key means that it must be made anew.
+cluster_key() { hash_of "$(kind_config)" "$1"; }
+
+kube() { kubectl --kubeconfig "$STATE/kubeconfig" --request-timeout 20s "$@"; }
+
+# cluster_problem KEY: why the cluster that is there cannot be used; nothing when it can.
+cluster_problem() {
+    local node
+    [[ -s $STATE/kubeconfig ]] || { echo "there is none yet"; return; }
+    for node in $(nodes_names); do
+        if [[ $(docker inspect -f '{{.State.Status}}' "$node" 2>/dev/null) != running ]]; then
+            echo "the node $node does not run"
+            return
+        fi
+    done
+    if [[ $(cat "$STATE/key" 2>/dev/null) != "$1" ]]; then
+        echo "its configuration or node image has changed"
+    elif ! kube get --raw /readyz >/dev/null 2>&1; then
+        echo "its API server does not answer"
+    elif ! kube wait --for=condition=Ready --timeout=30s $(nodes_names | sed 's#^#node/#') >/dev/null 2>&1; then
+        echo "not all its nodes are Ready"
+    fi
+}
+
+# cluster_create KEY NODE_IMAGE: "" takes kind's own image.
+cluster_create() {
+    rm -f "$STATE/key"
+    kind delete cluster --name "$CLUSTER_NAME" --kubeconfig "$STATE/kubeconfig"
+    rm -rf "$SHARED"
+    mkdir -p "$SHARED"
+    kind_config >"$STATE/kind.yaml"
+    kind create cluster --config "$STATE/kind.yaml" --kubeconfig "$STATE/kubeconfig" ${2:+--image "$2"} --wait 180s \
+        --retain
+    kube wait --for=condition=Ready --timeout=180s $(nodes_names | sed 's#^#node/#')
+    kube -n kube-system rollout status deployment/coredns --timeout=180s
+    echo "$1" >"$STATE/key"
+}
+
+cluster_env() {
+    {
+        echo "# source this file to work with the cluster"
+        echo "export KUBECONFIG='$STATE/kubeconfig'"
+        if [[ -n ${DOCKER_HOST:-} ]]; then echo "export DOCKER_HOST='$DOCKER_HOST'"; fi
+        echo "case :\$PATH: in *:'$BIN':*) ;; *) export PATH='$BIN':\$PATH ;; esac"
+    } >"$STATE/env.new"
+    mv "$STATE/env.new" "$STATE/env"
+}
+
+# --- images in nodes ------------------------------------------------------------------------------------------------
+
+# nodes_load NODE... -- IMAGE...: brings images of the engine into nodes, at the same time and only where they differ.
+nodes_load() {
+    local -a nodes=()
+    while [[ $1 != -- ]]; do
+        nodes+=("$1")
+        shift
+    done
+    shift
+    local image node id mark archive
+    local -a pids=()
+    for image in "$@"; do
+        id=$(docker image inspect -f '{{.Id}}' "$image")
+        mark=/var/lib/stowplan-images/$(hash_of "$image")
+        local -a missing=()
+        for node in "${nodes[@]}"; do
+            [[ $(docker exec "$node" cat "$mark" 2>/dev/null) == "$id" ]] || missing+=("$node")
+        done
+        ((${#missing[@]})) || continue
+        archive=$STATE/load.tar
+        docker save -o "$archive" "$image"
+        pids=()
+        for node in "${missing[@]}"; do
+            docker exec -i "$node" bash -euo pipefail -c "
+                ctr -n k8s.io images import --digests --snapshotter overlayfs - >/dev/null
+                mkdir -p /var/lib/stowplan-images && echo $id >$mark" <"$archive" &
+            pids+=($!)
+        done
+        for pid in "${pids[@]}"; do wait "$pid"; done
+        rm -f "$archive"
+        say "  $image: into ${missing[*]}"
+    done
+}
