@@ -55,6 +55,8 @@ def assess(node: NodeView, telemetry: Telemetry, settings: Settings, now_seconds
     small = _with_lost_memory(node, readings, notes)
     # A device may be both lost to the kubelet and short of memory: only the excess is ours to withhold.
     withheld = min(max(0, small - lost), node.allocatable.accelerators)
+    if withheld:
+        notes.append(f"{_count(withheld, 'device')} withheld")
     causes = [*_node_causes(node), *(_describe_xid(gpu) for gpu in bad)]
     return NodeHealth(
         blocked="; ".join(causes),
@@ -116,10 +118,7 @@ def _with_lost_memory(node: NodeView, readings: list[GpuReading], notes: list[st
             "the label is taken to be wrong, and no device is withheld"
         )
         return 0
-    notes.extend(
-        f"GPU {gpu.index} has {gpu.memory_total_mib:.0f} of {label} MiB of memory: one device is withheld"
-        for gpu in small
-    )
+    notes.extend(f"GPU {gpu.index} has {gpu.memory_total_mib:.0f} of {label} MiB of memory" for gpu in small)
     return len(small)
 
 
