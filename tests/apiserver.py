@@ -115,7 +115,9 @@ class ApiServer:
     def install_crd(self) -> None:
         """Install the CRD and wait until TrainingJobs are served."""
         self.kubectl("apply", "-f", str(CRD), check=True)
-        self.kubectl("wait", "--for=condition=Established", "crd/trainingjobs.stowplan.dev", "--timeout=30s", check=True)
+        self.kubectl(
+            "wait", "--for=condition=Established", "crd/trainingjobs.stowplan.dev", "--timeout=30s", check=True
+        )
         wait_until(lambda: self.kubectl("get", "tj", "-A").code == 0, what="TrainingJobs served")
 
 

@@ -1,0 +1,70 @@
+"""One API server with the CRD and the chart's cluster-wide parts for all tests of this folder."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+import yaml
+
+import apiserver
+
+JOB_CONTROLLER = "system:serviceaccount:kube-system:job-controller"
+OPERATOR = "system:serviceaccount:stowplan-system:stowplan"
+USERS = {
+    OPERATOR: ["system:serviceaccounts", "system:authenticated"],
+    "alice": ["system:authenticated"],
+    "developer": ["system:authenticated", "platform-team"],
+    JOB_CONTROLLER: ["system:masters"],
+}
+
+
+@pytest.fixture(scope="session")
+def api() -> Iterator[apiserver.ApiServer]:
+    """A real API server that serves TrainingJobs, with the controllers that join ClusterRoles and make accounts."""
+    with apiserver.run(users=USERS, controller_manager=True) as server:
+        server.install_crd()
+        apiserver.wait_until(lambda: server.kubectl("get", "serviceaccount", "default").code == 0, what="accounts")
+        yield server
+
+
+@pytest.fixture(scope="session")
+def chart(api: apiserver.ApiServer) -> apiserver.ApiServer:
+    """The same server with the chart applied, as far as it needs no pods."""
+    helm = apiserver.find_program("helm", hint="make helm")
+    rendered = subprocess.run(
+        [
+            *(helm, "template", "stowplan", str(apiserver.ROOT / "charts" / "stowplan"), "--no-hooks"),
+            *("--namespace", "stowplan-system", "--kube-version", "1.36.3"),
+            *("--set", "crds.enabled=false", "--set", "admissionPolicy.extraGroups={platform-team}"),
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    api.kubectl("create", "namespace", "stowplan-system", check=True)
+    api.kubectl("apply", "-f", "-", stdin=rendered, check=True)
+    # What every user of the cluster may do, and no more: write pods and TrainingJobs.
+    for name in ("alice", "developer"):
+        api.kubectl("create", "clusterrolebinding", name, "--clusterrole=edit", f"--user={name}", check=True)
+    api.kubectl("create", "priorityclass", "research", "--value=10", check=True)
+    pod = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "probe", "labels": {"stowplan.dev/job": "x"}},
+        "spec": {"containers": [{"name": "c", "image": "i"}]},
+    }
+    apiserver.wait_until(
+        lambda: api.kubectl("auth", "can-i", "create", "trainingjobs", user="alice").code == 0,
+        what="the chart's rights to be part of role edit",
+    )
+    # A new policy takes effect a moment after its creation.
+    apiserver.wait_until(
+        lambda: (
+            api.kubectl("apply", "--dry-run=server", "-f", "-", stdin=yaml.safe_dump(pod), user=JOB_CONTROLLER).code
+            != 0
+        ),
+        what="the policy for pods to be enforced",
+    )
+    return api

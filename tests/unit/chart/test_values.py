@@ -1,0 +1,89 @@
+"""The chart's values: what helm lint says, what the schema refuses, and that every value is explained."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+import yaml
+
+import apiserver
+
+CHART = apiserver.ROOT / "charts" / "stowplan"
+Values = dict[str, Any]
+
+
+def test_helm_lint(helm: Any) -> None:
+    done = helm.run("lint", str(CHART), "--strict")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "[ERROR]" not in done.stdout
+    assert "[WARNING]" not in done.stdout
+
+
+REFUSED: dict[str, tuple[Values, str]] = {
+    "a value that does not exist": ({"replica": 2}, "replica"),
+    "a nested value that does not exist": ({"settings": {"planner": {"limit": 1}}}, "limit"),
+    "three replicas": ({"replicas": 3}, "replicas"),
+    "text for a number": ({"replicas": "1"}, "replicas"),
+    "a namespace that is no name": ({"watchNamespaces": ["Team A"]}, "watchNamespaces"),
+    "a namespace listed twice": ({"watchNamespaces": ["a", "a"]}, "watchNamespaces"),
+    "a tag that YAML read as a number": ({"image": {"tag": 1.4}}, "tag"),
+    "a pull policy that does not exist": ({"image": {"pullPolicy": "Sometimes"}}, "pullPolicy"),
+    "a priority of the system": ({"priorityClass": {"value": 2000000000}}, "value"),
+    "a class of the system": ({"priorityClass": {"name": "system-gang"}}, "name"),
+    "labels of training pods": ({"podLabels": {"stowplan.dev/job": "x"}}, "podLabels"),
+    "labels of the selector": ({"podLabels": {"app.kubernetes.io/name": "x"}}, "podLabels"),
+    "a topology level without a label": ({"settings": {"topologyLevels": [{"name": "rack"}]}}, "label"),
+    "the level node": ({"settings": {"topologyLevels": [{"name": "node", "label": "a"}]}}, "name"),
+    "a Prometheus without http": ({"settings": {"prometheus": {"url": "prometheus:9090"}}}, "url"),
+    "a strategy that does not exist": ({"settings": {"planner": {"strategy": "best"}}}, "strategy"),
+    "a way to read progress that does not exist": ({"settings": {"progress": {"via": "log"}}}, "via"),
+    "no time to solve": ({"settings": {"planner": {"timeLimitSeconds": 0}}}, "timeLimitSeconds"),
+    "a Lease of a second": ({"settings": {"lease": {"durationSeconds": 1}}}, "durationSeconds"),
+    "an interval without a unit": ({"metrics": {"serviceMonitor": {"interval": "30"}}}, "interval"),
+    "a prefix with capitals": ({"admissionPolicy": {"imagePullSecretPrefix": "A"}}, "imagePullSecretPrefix"),
+}
+
+
+@pytest.mark.parametrize(("values", "field"), REFUSED.values(), ids=REFUSED.keys())
+def test_schema_refuses_and_names_the_value(helm: Any, values: Values, field: str) -> None:
+    done = helm.template(values)
+    assert done.returncode != 0
+    assert "values don't meet the specifications of the schema" in done.stderr
+    assert field in done.stderr
+
+
+def test_every_value_is_in_the_schema_and_none_else() -> None:
+    values = yaml.safe_load((CHART / "values.yaml").read_text())
+    schema = json.loads((CHART / "values.schema.json").read_text())
+    assert _paths(values) == _schema_paths(schema) - {"global"}
+
+
+def test_every_object_of_the_schema_is_closed() -> None:
+    schema = json.loads((CHART / "values.schema.json").read_text())
+    assert _open_objects(schema, "") == []
+
+
+def _paths(value: Any, path: str = "") -> set[str]:
+    free = ("labels", "annotations", "podLabels", "podAnnotations", "resources", "affinity", "nodeSelector")
+    if not isinstance(value, dict) or path.rpartition(".")[2] in free:
+        return {path}
+    return {found for name, child in value.items() for found in _paths(child, f"{path}.{name}" if path else name)}
+
+
+def _schema_paths(schema: dict[str, Any], path: str = "") -> set[str]:
+    if "properties" not in schema:
+        return {path}
+    return {
+        found
+        for name, child in schema["properties"].items()
+        for found in _schema_paths(child, f"{path}.{name}" if path else name)
+    }
+
+
+def _open_objects(schema: dict[str, Any], path: str) -> list[str]:
+    found = [path] if "properties" in schema and schema.get("additionalProperties") is not False else []
+    for name, child in schema.get("properties", {}).items():
+        found += _open_objects(child, f"{path}.{name}")
+    return found + (_open_objects(schema["items"], f"{path}[]") if "items" in schema else [])
