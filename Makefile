@@ -38,9 +38,20 @@ check: lint ## the inner loop: lint, types, import layers, unit and scenario tes
 	@mkdir -p $(RESULTS)
 	$(PY) -m pytest -q -n 2 -m "not slow and not apiserver and not kind" --junitxml=$(RESULTS)/check.xml tests/unit tests/scenario
 
-test: check ## everything: make check, then real pods and real torchrun on a kind cluster
+demo: venv cluster images ## a kind cluster, the chart, and examples/digits.yaml to its end
+	hack/demo.sh
+
+test: check test-trainer test-apiserver test-kind ## everything: make check, then a real API server, real pods and real torchrun
+
+test-apiserver: venv cluster ## CRD, admission and chart against kube-apiserver and etcd as processes
+	@mkdir -p $(RESULTS)
+	$(PY) -m pytest -q --junitxml=$(RESULTS)/apiserver.xml tests/apiserver
+
+test-kind: venv cluster images ## real pods and real torchrun on the kind cluster
+	@mkdir -p $(RESULTS)
+	$(PY) -m pytest -q --timeout 600 --junitxml=$(RESULTS)/kind.xml tests/kind
 
 clean: ## remove what the repository's commands made inside it
 	rm -rf $(VENV) .venv-trainer $(RESULTS) .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-.PHONY: help venv lock lint check test clean
+.PHONY: help venv lock lint check demo test test-apiserver test-kind clean
