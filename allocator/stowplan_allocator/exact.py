@@ -33,6 +33,7 @@ from stowplan_allocator.stock import Stock
 
 CHAIN_LENGTH = 200
 WHOLE_CELL_SPLIT = 64
+MAX_ROUNDS = 6
 MAX_VARIABLES = 60_000
 SECONDS_PER_VARIABLE = 4e-5
 
@@ -237,23 +238,32 @@ def _place_chain(search: Search, *, chain: Sequence[Shape]) -> tuple[int, bool]:
 
 
 def _improve(search: Search, *, tiers: Sequence[objectives.Tier]) -> None:
-    """Solve tiers one after the other with the placed jobs fixed; adopt the result if it can be packed."""
+    """Solve tiers one after the other with the placed jobs fixed; keep the result if it packs and is better."""
     proven: dict[str, int | None] = {}
-    while True:
-        found = _solve_tiers(search, tiers=tiers, proven=proven)
-        if found is None or search.left() <= 0:
+    for _ in range(MAX_ROUNDS):
+        solution = _solve_tiers(search, tiers=tiers, proven=proven)
+        if solution is None or search.left() <= 0:
             break
+        counts, promised = solution
         before = [tier.measure(search.spots) for tier in tiers]
         spots, stock = search.spots, search.stock
         try:
-            packs = search.adopt(found, numbers=search.numbers())
-        except ArithmeticError as error:
-            search.notes.append(f"solver: {error}")
-            break
-        if packs:
+            if not search.adopt(counts, numbers=search.numbers()):
+                continue
+            short = [
+                index
+                for index, worth in promised.items()
+                if objectives.worth_of_cell(search.problem, cell=index, stock=search.stock) < worth
+                and 1 < len(search.problem.cells[index].nodes) <= WHOLE_CELL_SPLIT
+            ]
             after = [tier.measure(search.spots) for tier in tiers]
             if not _better(tiers, after=after, before=before):
                 search.spots, search.stock = spots, stock
+            if not short:
+                break
+            search.refine(short)
+        except ArithmeticError as error:
+            search.notes.append(f"solver: {error}")
             break
     for tier in tiers:
         value = tier.measure(search.spots)
@@ -271,10 +281,10 @@ def _better(tiers: Sequence[objectives.Tier], *, after: Sequence[int], before: S
 
 def _solve_tiers(
     search: Search, *, tiers: Sequence[objectives.Tier], proven: dict[str, int | None]
-) -> dict[packing.Key, int] | None:
-    """Bounds of all tiers into ``proven``; the counts of the last one solved, or None where nothing was to do."""
+) -> tuple[dict[packing.Key, int], dict[int, int]] | None:
+    """Bounds of all tiers into ``proven``; counts and whole slots of the last one solved, or None."""
     built: model.Model | None = None
-    counts: dict[packing.Key, int] | None = None
+    solution: tuple[dict[packing.Key, int], dict[int, int]] | None = None
     try:
         for position, tier in enumerate(tiers):
             current = tier.measure(search.spots)
@@ -297,13 +307,13 @@ def _solve_tiers(
             proven[tier.name] = None if solved.bound is None else solved.bound + tier.offset
             if solved.value is None:
                 break
-            counts = built.counts()
+            solution = built.counts(), built.whole_slots()
             built.require(terms, ">=" if tier.maximise else "<=", float(solved.value))
     except TooLarge as error:
         search.notes.append(str(error))
     except (ArithmeticError, pulp.PulpError) as error:
         search.notes.append(f"solver: {error}")
-    return counts
+    return solution
 
 
 def _result(tier: objectives.Tier, *, value: int, bound: int | None, settings: types.Settings) -> types.TierResult:

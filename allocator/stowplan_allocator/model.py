@@ -263,6 +263,13 @@ class Model:
                 found[key] = count
         return found
 
+    def whole_slots(self) -> dict[int, int]:
+        """What the last solution says each cell keeps whole: Σ (s − 1)·e."""
+        return {
+            cell: sum((size - 1) * round(e.varValue or 0.0) for size, e in phantoms.items())
+            for cell, phantoms in self.e.items()
+        }
+
     def chain_length(self) -> int:
         """How many jobs of the chain the last solution places."""
         return sum(round(y.varValue or 0.0) for y in self.y)

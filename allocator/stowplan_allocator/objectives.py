@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from stowplan_allocator import greedy
 from stowplan_allocator.model import Model, Term
 from stowplan_allocator.problem import Cell, Problem, Request, Shape
+from stowplan_allocator.stock import Stock
 
 Spots = Mapping[str, greedy.Spot]
 
@@ -78,7 +79,6 @@ def whole_slots(problem: Problem, *, spots: Spots) -> Tier:
     A piece is a power of two, at most the largest that fits into the largest node. Pods
     that take no accelerator count one against it where they stand on a node that has some.
     """
-    largest = max((size for size in problem.sizes if size & (size - 1) == 0), default=1)
     shapes = placed_shapes(problem, spots=spots)
     touched = sorted({index for shape in shapes for index in problem.cells_of[shape.request.index]})
     nodes = [node for index in touched for node in problem.cells[index].nodes]
@@ -88,7 +88,9 @@ def whole_slots(problem: Problem, *, spots: Spots) -> Tier:
     strays = {shape.index for shape in shapes if not shape.request.vector[0]}
 
     def worth(free: int) -> int:
-        return free - free // largest - (free % largest).bit_count()
+        return _worth(free, largest=largest)
+
+    largest = _largest_piece(problem)
 
     def measure(spots: Spots) -> int:
         taken: dict[int, int] = {}
@@ -113,6 +115,20 @@ def whole_slots(problem: Problem, *, spots: Spots) -> Tier:
     free = sum(problem.free[node][0] for node in nodes)
     easy = min(sum(worth(problem.free[node][0]) for node in nodes), worth(free - taken))
     return Tier("whole slots", True, measure, easy, terms)
+
+
+def _largest_piece(problem: Problem) -> int:
+    return max((size for size in problem.sizes if size & (size - 1) == 0), default=1)
+
+
+def _worth(free: int, *, largest: int) -> int:
+    return free - free // largest - (free % largest).bit_count()
+
+
+def worth_of_cell(problem: Problem, *, cell: int, stock: Stock) -> int:
+    """What the cell's nodes add to the value of ``whole_slots``, strays aside."""
+    largest = _largest_piece(problem)
+    return sum(_worth(stock.free[node][0], largest=largest) for node in problem.cells[cell].nodes)
 
 
 def price(problem: Problem, *, spots: Spots) -> Tier | None:

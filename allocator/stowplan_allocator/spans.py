@@ -29,7 +29,7 @@ def tiers(problem: Problem, *, rooms: Stock, spots: Spots) -> list[Tier]:
         if request.level is not None and not request.required:
             preferred.append((shape, request.level))
         for level in range(len(problem.levels)):
-            if request.level is None or (level > request.level if request.required else level != request.level):
+            if level != request.level:
                 others.append((shape, level))
     return [
         _tier(name, problem=problem, rooms=rooms, spans=spans, spots=spots)
@@ -130,7 +130,7 @@ def least_span(problem: Problem, *, rooms: Stock, request: Request, level: int) 
         ]
         left, count = request.num_pods, 0
         for room in sorted(held, reverse=True):
-            if left <= 0:
+            if left <= 0 or room == 0:
                 break
             left -= room
             count += 1

@@ -1,0 +1,127 @@
+"""All ways of placing a tiny snapshot, to compare a plan with: slow, obvious, and sharing no code with the planner."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+
+import stowplan_allocator as sa
+
+Assignment = dict[str, sa.Placement]
+
+
+def queue(snapshot: sa.Snapshot) -> list[sa.Job]:
+    return sorted(
+        (job for job in snapshot.jobs if job.placement is None),
+        key=lambda job: (-job.priority, job.created_at_seconds, job.id),
+    )
+
+
+def free_of(snapshot: sa.Snapshot) -> dict[str, sa.Resources]:
+    free = {node.name: node.available for node in snapshot.nodes}
+    for job in snapshot.jobs:
+        for share in job.placement.shares if job.placement else ():
+            free[share.node] = free[share.node] - job.pod * share.num_pods
+    return free
+
+
+def eligible(job: sa.Job, node: sa.Node, snapshot: sa.Snapshot) -> bool:
+    if node.blocked or node.name in job.avoided_nodes:
+        return False
+    if any(node.labels.get(key) != value for key, value in job.node_selector):
+        return False
+    if any(not any(t.tolerates(taint) for t in job.tolerations) for taint in node.taints):
+        return False
+    if job.products and node.product not in {choice.product for choice in job.products}:
+        return False
+    if job.topology and job.topology.mode is sa.TopologyMode.REQUIRED and job.topology.level != "node":
+        return node.topology[snapshot.levels.index(job.topology.level)] is not None
+    return True
+
+
+def ways(job: sa.Job, snapshot: sa.Snapshot) -> list[sa.Placement]:
+    """Every placement of one job on the empty cluster, room aside."""
+    nodes = [node for node in snapshot.nodes if eligible(job, node, snapshot)]
+    free = free_of(snapshot)
+    found = []
+    for combination in itertools.combinations_with_replacement(range(len(nodes)), job.num_pods):
+        used = [nodes[i] for i in combination]
+        if (job.products or job.pod.accelerators) and len({node.product for node in used}) > 1:
+            continue
+        if job.topology and job.topology.mode is sa.TopologyMode.REQUIRED:
+            if job.topology.level == "node":
+                domains = {(node.name,) for node in used}
+            else:
+                depth = snapshot.levels.index(job.topology.level) + 1
+                domains = {node.topology[:depth] for node in used}
+            if len(domains) > 1:
+                continue
+        counts = {node.name: sum(n.name == node.name for n in used) for node in used}
+        if all((job.pod * count).fits_in(free[name]) for name, count in counts.items()):
+            product = used[0].product if job.products or job.pod.accelerators else ""
+            shares = tuple(sa.NodeShare(name, count) for name, count in counts.items())
+            found.append(sa.Placement(product, shares))
+    return found
+
+
+def assignments(snapshot: sa.Snapshot) -> Iterator[Assignment]:
+    """Every feasible set of placements."""
+    jobs = queue(snapshot)
+    options = {job.id: ways(job, snapshot) for job in jobs}
+
+    def descend(index: int, free: dict[str, sa.Resources], chosen: Assignment) -> Iterator[Assignment]:
+        if index == len(jobs):
+            yield dict(chosen)
+            return
+        job = jobs[index]
+        for placement in options[job.id]:
+            if all((job.pod * share.num_pods).fits_in(free[share.node]) for share in placement.shares):
+                less = dict(free)
+                for share in placement.shares:
+                    less[share.node] = less[share.node] - job.pod * share.num_pods
+                yield from descend(index + 1, less, {**chosen, job.id: placement})
+        yield from descend(index + 1, free, chosen)
+
+    yield from descend(0, free_of(snapshot), {})
+
+
+def rank(snapshot: sa.Snapshot, placed: Assignment) -> tuple[float, ...]:
+    """What the tiers up to topology make of an assignment; greater is better, compared from left to right."""
+    jobs = queue(snapshot)
+    nodes = {node.name: node for node in snapshot.nodes}
+    value: list[float] = []
+    for priority in sorted({job.priority for job in jobs}, reverse=True):
+        members = [job for job in jobs if job.priority == priority]
+        value += [job.id in placed for job in members]
+        value.append(
+            sum(
+                job.num_pods * max(job.pod.accelerators, 1) * choice.relative_throughput_milli
+                for job in members
+                for choice in job.products
+                if job.id in placed and choice.product == placed[job.id].product
+            )
+        )
+    preferred = other = 0
+    for job in jobs:
+        if job.id not in placed or job.num_pods == 1:
+            continue
+        wish = job.topology.level if job.topology else None
+        required = job.topology is not None and job.topology.mode is sa.TopologyMode.REQUIRED
+        if wish == "node" and not required:
+            preferred -= min(len(placed[job.id].shares), 2)
+        for level, name in enumerate(snapshot.levels):
+            domains = {
+                nodes[share.node].topology[: level + 1]
+                for share in placed[job.id].shares
+                if nodes[share.node].topology[level] is not None
+            }
+            lost = sum(share.num_pods for share in placed[job.id].shares if nodes[share.node].topology[level] is None)
+            if name == wish and not required:
+                preferred -= len(domains) + lost
+            else:
+                other -= len(domains) + lost
+    return (*value, preferred, other)
+
+
+def best_rank(snapshot: sa.Snapshot) -> tuple[float, ...]:
+    return max(rank(snapshot, placed) for placed in assignments(snapshot))

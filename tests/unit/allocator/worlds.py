@@ -1,0 +1,106 @@
+"""Builders and hypothesis strategies for snapshots."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import stowplan_allocator as sa
+from hypothesis import strategies as st
+
+H100, A100 = "NVIDIA-H100-80GB-HBM3", "NVIDIA-A100-SXM4-80GB"
+LEVELS = ("zone", "rack")
+REQUIRED, PREFERRED = sa.TopologyMode.REQUIRED, sa.TopologyMode.PREFERRED
+
+
+def amounts(accelerators: int, cpu: int = 0, memory_gib: int = 0, **other: int) -> sa.Resources:
+    return sa.Resources(accelerators, cpu * 1000, memory_gib * 1024, tuple(other.items()))
+
+
+def node(
+    name: str,
+    free: int = 8,
+    *,
+    rack: str | None = "r1",
+    zone: str | None = "z1",
+    product: str = H100,
+    of: int = 8,
+    cpu: int = 96,
+    cpu_free: int | None = None,
+    **fields: Any,
+) -> sa.Node:
+    available = amounts(free, cpu if cpu_free is None else cpu_free, 512)
+    return sa.Node(name, product, available, amounts(of, cpu, 512), (zone, rack), **fields)
+
+
+def job(name: str, pods: int = 1, gpus: int = 8, *, cpu: int = 0, **fields: Any) -> sa.Job:
+    level = fields.pop("level", None)
+    if level is not None:
+        fields["topology"] = sa.TopologyRequest(level, fields.pop("mode", REQUIRED))
+    products = fields.pop("products", ())
+    chosen = tuple(p if isinstance(p, sa.ProductChoice) else sa.ProductChoice(p) for p in products)
+    return sa.Job(name, name, pods, amounts(gpus, cpu), products=chosen, **fields)
+
+
+def snapshot(nodes: list[sa.Node], jobs: list[sa.Job], levels: tuple[str, ...] = LEVELS) -> sa.Snapshot:
+    return sa.Snapshot(tuple(nodes), tuple(jobs), levels)
+
+
+@st.composite
+def nodes(draw: st.DrawFn, index: int, sizes: tuple[int, ...] = (4, 8)) -> sa.Node:
+    of = draw(st.sampled_from(sizes))
+    free = draw(st.integers(0, of))
+    cpu = draw(st.sampled_from([0, 8, 16, 16]))
+    return node(
+        f"n{index}",
+        free,
+        of=of,
+        cpu=16,
+        cpu_free=cpu,
+        zone=draw(st.sampled_from(["z1", "z1", "z2", None])),
+        rack=draw(st.sampled_from(["r1", "r1", "r2", None])),
+        product=draw(st.sampled_from([H100, H100, A100])),
+        blocked=draw(st.sampled_from(["", "", "", "", "cordoned"])),
+        labels=draw(st.sampled_from([{}, {}, {"pool": "a"}])),
+        taints=draw(st.sampled_from([(), (), (), (sa.Taint("team", sa.TaintEffect.NO_SCHEDULE, "x"),)])),
+        price_per_hour_micros=draw(st.sampled_from([0, 0, 2_000_000])),
+    )
+
+
+@st.composite
+def jobs(draw: st.DrawFn, index: int, max_pods: int = 3, gpus: tuple[int, ...] = (0, 1, 2, 3, 4, 8)) -> sa.Job:
+    products = draw(st.sampled_from([(), (), (H100,), (A100,), (H100, A100), (A100, H100)]))
+    level = draw(st.sampled_from([None, None, "zone", "rack", "node"]))
+    return sa.Job(
+        id=f"j{index}",
+        name=f"j{index}",
+        num_pods=draw(st.integers(1, max_pods)),
+        pod=amounts(draw(st.sampled_from(gpus)), draw(st.sampled_from([0, 1, 4, 7]))),
+        priority=draw(st.sampled_from([0, 0, 0, 5])),
+        created_at_seconds=draw(st.integers(0, 2)),
+        products=tuple(sa.ProductChoice(p, 1000 if i == 0 else 450) for i, p in enumerate(products)),
+        topology=None if level is None else sa.TopologyRequest(level, draw(st.sampled_from([REQUIRED, PREFERRED]))),
+        node_selector=draw(st.sampled_from([(), (), (), (("pool", "a"),)])),
+        tolerations=draw(st.sampled_from([(), (), (sa.Toleration("team", "Exists"),)])),
+        avoided_nodes=draw(st.sampled_from([frozenset(), frozenset(), frozenset({"n0"})])),
+    )
+
+
+@st.composite
+def snapshots(draw: st.DrawFn, max_nodes: int = 6, max_jobs: int = 8, max_pods: int = 4) -> sa.Snapshot:
+    some_nodes = [draw(nodes(i)) for i in range(draw(st.integers(1, max_nodes)))]
+    some_jobs = [draw(jobs(i, max_pods)) for i in range(draw(st.integers(1, max_jobs)))]
+    # Some jobs are copies of others, as in real queues: they share a shape.
+    for i, copied in enumerate(draw(st.lists(st.sampled_from(some_jobs), max_size=max_jobs // 2))):
+        some_jobs.append(_renamed(copied, f"c{i}"))
+    if draw(st.booleans()):
+        target = some_nodes[0]
+        held = min(2, target.available.accelerators)
+        placement = sa.Placement(target.product, (sa.NodeShare(target.name, 1),))
+        some_jobs.append(sa.Job("running", "running", 1, amounts(held), placement=placement))
+    return snapshot(some_nodes, some_jobs)
+
+
+def _renamed(some: sa.Job, name: str) -> sa.Job:
+    import dataclasses
+
+    return dataclasses.replace(some, id=name, name=name)
