@@ -185,7 +185,7 @@ def test_operator_runs_with_its_settings_probes_and_ports(render: Render) -> Non
     pod = _one(manifests, "Deployment")["spec"]["template"]["spec"]
     (container,) = pod["containers"]
     assert container["image"] == "docker.io/stowplan/operator:dev"
-    assert container["command"] == ["python", "-m", "stowplan_operator"]
+    assert container["command"] == ["python3", "-m", "stowplan_operator"]
     assert {"name": "STOWPLAN_SETTINGS", "value": "/etc/stowplan/settings.yaml"} in container["env"]
     (mount,) = (one for one in container["volumeMounts"] if one["name"] == "settings")
     assert mount == {"name": "settings", "mountPath": "/etc/stowplan", "readOnly": True}, "no subPath: it is re-read"
