@@ -43,7 +43,7 @@ def derive(job: views.JobView, core: Mapping[str, Any], pods: Sequence[views.Pod
     num_pods = _number_of_pods(job, status)
     placed = views.JobView(**{**_fields(job), "status": status})
     current = lifecycle.current_pods(placed, pods)
-    running = sum(pod.running for pod in current.values())
+    running = sum(pod.running or pod.phase == "Succeeded" for pod in current.values())
     phase = _phase(status)
     status["phase"] = phase.value
     status["ready"] = f"{running}/{num_pods}"
