@@ -5,6 +5,6 @@ imported, and ``--help`` imports no Kubernetes client either. Whatever status la
 seconds old) is said to be unknown and never ends in a traceback.
 """
 
-from stowplan_operator.cli.main import main
+from stowplan_operator.cli.command_line import main
 
 __all__ = ["main"]

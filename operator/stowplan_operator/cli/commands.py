@@ -1,6 +1,6 @@
 """What each command does once its flags are read: fetch, decide, print; the exit code is the answer.
 
-Imported by ``main`` only when a command runs, so that ``--help`` does not pay for the Kubernetes client.
+Imported by ``command_line`` only when a command runs, so that ``--help`` does not pay for the Kubernetes client.
 """
 
 from __future__ import annotations

@@ -49,7 +49,7 @@ def _head(job: Job, speaker: Speaker) -> Iterator[tuple[str, RenderableType]]:
     yield "Ready", f"{ready} pods" if (ready := text(status, "ready")) else ""
     yield "Asks for", parts.asks_for(job)
     yield "Image", text(job.spec, "image")
-    command = [str(word) for key in ("command", "args") for word in job.spec.get(key) or ()]
+    command = parts.names(job.spec, "command") + parts.names(job.spec, "args")
     yield "Command", " ".join(" ".join(command).split())[:_COMMAND_CHARACTERS]
     yield "Restarts", parts.restarts(job)
     yield "Suspend", "asked for" if job.suspend else ""

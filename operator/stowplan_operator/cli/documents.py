@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from stowplan_operator.cli import parts
 from stowplan_operator.cli.explaining import Explanation
 from stowplan_operator.cli.model import Job, event_time, mapping, number, objects, text
 
@@ -37,6 +38,7 @@ def summary(job: Job) -> dict[str, Any]:
         "eta": _optional(text(status, "eta")),
         "attempt": number(status, "attempt"),
         "restarts": number(status, "restarts"),
+        "infrastructureRestarts": number(status, "infrastructureRestarts"),
         "createdAt": _optional(text(job.meta, "creationTimestamp")),
         "startTime": _optional(text(status, "startTime")),
         "completionTime": _optional(text(status, "completionTime")),
@@ -57,6 +59,7 @@ def job_details(job: Job, events: Iterable[Mapping[str, Any]] | None) -> dict[st
         **summary(job),
         "generation": number(job.meta, "generation"),
         "observedGeneration": number(status, "observedGeneration"),
+        "retryAfter": _optional(text(status, "retryAfter")),
         "gpuSeconds": number(status, "gpuSeconds"),
         "placement": mapping(status, "placement") or None,
         "decision": mapping(status, "decision") or None,
@@ -94,7 +97,9 @@ def explanation(job: Job, said: Explanation) -> dict[str, Any]:
         "seconds": said.seconds,
         "notes": list(said.notes),
         "numbers": mapping(decision, "numbers"),
+        "blockers": parts.names(decision, "blockers"),
         "certificate": mapping(decision, "certificate") or None,
+        "reasonSince": _optional(text(decision, "since")),
         "decidedAt": _optional(text(decision, "lastUpdated")),
         "placement": mapping(job.status, "placement") or None,
         "progress": mapping(job.status, "progress"),

@@ -54,6 +54,9 @@ _ANSWERS: dict[str, Answer] = {
 }
 
 
+_WITHOUT_PLACE = (Answer.WAITS, Answer.RESTARTS, Answer.SUSPENDED)
+
+
 @dataclass(frozen=True, slots=True)
 class Next:
     """A command to run next, and what it shows or does."""
@@ -81,11 +84,9 @@ def explain(job: Job, speaker: Speaker) -> Explanation:
     """What the job does, why, and which command helps next."""
     answer = _ANSWERS.get(job.phase, Answer.UNSEEN)
     reason, message = job.reason, job.message
-    if _waits(job, answer) and (decided := text(job.decision, "reason")):
-        reason, message = decided, text(job.decision, "message") or message
     since = _since(job, answer)
     elapsed = speaker.since(since)
-    known = reasons.meaning(reason) if _waits(job, answer) or answer is Answer.SUSPENDED else None
+    known = reasons.meaning(reason) if answer in _WITHOUT_PLACE else None
     if answer is Answer.UNSEEN:
         message = _why_unseen(job, elapsed)
     return Explanation(
@@ -101,16 +102,16 @@ def explain(job: Job, speaker: Speaker) -> Explanation:
     )
 
 
-def _waits(job: Job, answer: Answer) -> bool:
-    """Whether it has no place now, so that the allocator's reason is the reason."""
+def _is_decided(job: Job, answer: Answer) -> bool:
+    """Whether the allocator's last word is about the state that the job is in now."""
     decided = text(job.decision, "reason")
-    return answer is Answer.WAITS or (answer is Answer.RESTARTS and decided not in ("", _PLACED))
+    return decided == job.reason if answer in _WITHOUT_PLACE else decided == _PLACED
 
 
 def _since(job: Job, answer: Answer) -> str:
     status = job.status
     times = {
-        Answer.WAITS: text(job.decision, "since"),
+        Answer.WAITS: text(job.condition(Condition.ADMITTED), "lastTransitionTime"),
         Answer.SUSPENDED: text(job.condition(Condition.SUSPENDED), "lastTransitionTime"),
         Answer.STARTS: text(status, "placement", "plannedAt"),
         Answer.RUNS: text(job.condition(Condition.PODS_READY), "lastTransitionTime") or text(status, "startTime"),
@@ -235,7 +236,7 @@ def show_next(said: Explanation) -> Text:
 def _facts(job: Job, said: Explanation, speaker: Speaker) -> Iterator[tuple[str, RenderableType]]:
     for note in said.notes:
         yield "Note", note
-    yield "State" if said.answer in (Answer.STARTS, Answer.RUNS) else "Why", said.message
+    yield "State" if said.answer in (Answer.STARTS, Answer.RUNS) else "Why", said.message or said.reason
     yield "Means", said.meaning
     if said.answer in (Answer.STARTS, Answer.RUNS):
         yield from _where(job)
@@ -245,14 +246,9 @@ def _facts(job: Job, said: Explanation, speaker: Speaker) -> Iterator[tuple[str,
         yield "Asks for", parts.asks_for(job)
     if said.answer is Answer.SUCCEEDED:
         yield "Result", parts.progress(job, speaker) or ""
-    if _waits(job, said.answer):
-        numbers = mapping(job.decision, "numbers")
-        yield "Numbers", output.pairs((words.phrase(key), text(numbers, key)) for key in numbers) if numbers else ""
-    if not job.is_finished:
-        yield "Proof", parts.proof(job.decision)
-        yield "Decided", speaker.ago(text(job.decision, "lastUpdated"))
-    else:
-        yield "Used", parts.gpu_hours(job)
+    if _is_decided(job, said.answer) and not job.is_finished:
+        yield from _decision(job, said, speaker)
+    yield "Used", parts.gpu_hours(job) if job.is_finished else ""
     yield "Restarts", parts.restarts(job)
     if said.answer is not Answer.SUCCEEDED and (failed := parts.failure(job, speaker)):
         last = mapping(job.status, "lastFailure")
@@ -261,6 +257,20 @@ def _facts(job: Job, said: Explanation, speaker: Speaker) -> Iterator[tuple[str,
         yield "", cause if cause != said.message else ""
         if tail := text(last, "logTail").strip("\n"):
             yield "Log tail", output.log_lines(tail, most=_TAIL_LINES)
+
+
+def _decision(job: Job, said: Explanation, speaker: Speaker) -> Iterator[tuple[str, RenderableType]]:
+    decision = job.decision
+    numbers = mapping(decision, "numbers")
+    yield "Numbers", output.pairs((words.phrase(key), text(numbers, key)) for key in numbers) if numbers else ""
+    blockers = parts.names(decision, "blockers")
+    yield "Blocked by", ", ".join(blockers[:5]) + (f" and {len(blockers) - 5} more" if len(blockers) > 5 else "")
+    yield "Proof", parts.proof(decision)
+    since, updated = speaker.since(text(decision, "since")), speaker.ago(text(decision, "lastUpdated"))
+    if said.answer in _WITHOUT_PLACE and since is not None:
+        yield "Decided", f"{said.reason} for {words.duration(since)}, numbers of {updated or 'then'}"
+    else:
+        yield "Decided", updated
 
 
 def _where(job: Job) -> Iterator[tuple[str, RenderableType]]:

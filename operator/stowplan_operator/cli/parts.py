@@ -7,6 +7,7 @@ from typing import Any
 
 from rich.text import Text
 
+from stowplan_operator.api import Phase
 from stowplan_operator.cli import output, words
 from stowplan_operator.cli.model import Job, mapping, number, objects, text
 from stowplan_operator.cli.words import Speaker
@@ -19,6 +20,12 @@ _PROOFS = {
     "Greedy": "Greedy: planned by rule, without a proof that no better plan exists",
     "NothingToDo": "No solving was needed",
 }
+
+
+def names(source: Mapping[str, Any], key: str) -> list[str]:
+    """The texts in the list at ``key``; empty where it is missing."""
+    value = source.get(key)
+    return [str(one) for one in value if one] if isinstance(value, list) else []
 
 
 def asks_for(job: Job) -> str:
@@ -43,8 +50,7 @@ def place(job: Job) -> str:
     nodes = objects(placement, "nodes")
     if not nodes:
         return ""
-    domains = placement.get("domains")
-    named = [str(one) for one in domains if one] if isinstance(domains, list) else []
+    named = names(placement, "domains")
     where = words.count(len(nodes), "node")
     if product := text(placement, "product"):
         where += f" with {product}"
@@ -85,7 +91,7 @@ def progress(job: Job, speaker: Speaker) -> Text | None:
     for key, form in (("loss", "loss {}"), ("accuracy", "accuracy {}"), ("samplesPerSecond", "{} samples/s")):
         if value := text(reported, key):
             pieces.append(form.format(value))
-    if (eta := text(job.status, "eta")) and not job.is_finished:
+    if (eta := text(job.status, "eta")) and job.phase == Phase.RUNNING:
         pieces.append(f"{eta} left")
     if not job.is_finished and (age := speaker.since(text(reported, "lastReportTime"))) is not None and age > 60:
         pieces.append(f"last report {words.duration(age)} ago")
@@ -106,12 +112,14 @@ def checkpoint(job: Job, speaker: Speaker) -> str:
 
 
 def restarts(job: Job) -> str:
-    """Restarts used and allowed; empty for a job that never restarted."""
+    """Restarts used and allowed; empty for a job that never restarted, and did not fail."""
     used = number(job.status, "restarts") or 0
     allowed = number(job.spec, "failurePolicy", "maxRestarts")
-    if not used:
+    uncharged = number(job.status, "infrastructureRestarts") or 0
+    if not used and not uncharged and job.phase != Phase.FAILED:
         return ""
-    return f"{used} of {allowed} allowed" if allowed is not None else str(used)
+    line = f"{used} of {allowed} allowed" if allowed is not None else str(used)
+    return f"{line}, {uncharged} more for faults of the infrastructure" if uncharged else line
 
 
 def failure(job: Job, speaker: Speaker) -> str:
@@ -148,7 +156,8 @@ def proof(decision: Mapping[str, Any]) -> str:
         text(certificate, "strategy"),
     ]
     shown = ", ".join(one for one in numbers if one)
-    return said + (f" ({shown})" if shown and status != "NothingToDo" else "")
+    said += f" ({shown})" if shown and status != "NothingToDo" else ""
+    return f"{said}; {note}" if (note := text(certificate, "note")) else said
 
 
 def gpu_hours(job: Job) -> str:

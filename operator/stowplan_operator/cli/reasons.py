@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from stowplan_operator import api
+
 
 @dataclass(frozen=True, slots=True)
 class Meaning:
@@ -20,6 +22,7 @@ class Meaning:
 
 _LIST = ("stowplan", "list", "-A")
 _NODES = ("get", "nodes", "-L", "nvidia.com/gpu.product,topology.stowplan.dev/rack")
+_GET = ("stowplan", "get", "{job}")
 _EDIT = ("edit", "tj", "{job}")
 
 MEANINGS = {
@@ -74,6 +77,23 @@ MEANINGS = {
         "tried again in every cycle.",
         _LIST,
         "the jobs that run and wait",
+    ),
+    "Planning": Meaning("The planner has not looked at the job yet; that takes seconds.", _GET, "what happened so far"),
+    "WaitingForOldPods": Meaning(
+        "Pods of the attempt before are still stopping and hold their accelerators; it goes on when they have left.",
+        ("get", "pods", "-l", f"{api.LABEL_JOB}={{job}}", "-o", "wide"),
+        "the pods that are still there",
+    ),
+    "BackOff": Meaning(
+        "It failed several times soon after its start, so the next attempt is delayed; the delay doubles each time.",
+        _GET,
+        "its attempts and the last failure",
+    ),
+    "ApiError": Meaning(
+        "The API server refused something that the job needs, often because of a quota or a policy. The operator tries "
+        "again all the time.",
+        _GET,
+        "its events",
     ),
     "Suspended": Meaning(
         "The job holds no accelerators and is not planned until it is resumed.",

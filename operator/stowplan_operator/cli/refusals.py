@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -49,9 +50,8 @@ def refusal(error: kube.ApiError, *, asked: Asked, context: str | None) -> CliEr
     """The error for a request that failed."""
     if error.status == 0:
         which = f"--context {context} " if context else ""
-        cause = f"{error.reason}: {error.message}" if error.message else error.reason
         return TransientError(
-            f"cannot reach the cluster at {asked.host}: {cause}",
+            f"cannot reach the cluster at {asked.host}: {_cause(error)}",
             code=Exit.UNREACHABLE,
             hint=f"is it up, and is this the right context? kubectl {which}cluster-info",
         )
@@ -83,6 +83,14 @@ def refusal(error: kube.ApiError, *, asked: Asked, context: str | None) -> CliEr
         code=Exit.UNREACHABLE,
         hint="try again; kubectl get --raw /readyz shows whether the API server is ready",
     )
+
+
+def _cause(error: kube.ApiError) -> str:
+    """Why there was no answer: what the operating system said, where it said something."""
+    refused = getattr(error.__cause__, "os_error", None)
+    if isinstance(refused, OSError) and refused.errno:
+        return os.strerror(refused.errno) if refused.errno > 0 else str(refused.strerror)
+    return f"{error.reason}: {error.message}" if error.message else error.reason
 
 
 def not_installed(host: str) -> CliError:

@@ -51,12 +51,12 @@ async def wait(
     """Wait, saying each phase once; a CliError with code 1 says why the answer is no."""
     started = time.monotonic()
     job = (await cluster.get_job(name)).printable
-    uid, shown, away_since = job.uid, ("", ""), None
+    uid, shown, away_since = job.uid, "", 0.0
     while True:
-        if (job.phase, job.reason) != shown and (job.phase != shown[0] or not job.is_finished):
-            shown = (job.phase, job.reason)
-            said = "  ".join(one for one in (job.phase or "not seen by the operator yet", job.reason) if one)
+        said = "  ".join(one for one in (job.phase or "not seen by the operator yet", job.reason) if one)
+        if said != shown:
             say(f"{words.clock(time.time())}  {name}  {said}")
+            shown = said
         decided = verdict(job, goal)
         if decided is Exit.YES:
             return Exit.YES
@@ -75,7 +75,7 @@ async def wait(
             if time.monotonic() - away_since > TOLERATED_OUTAGE_SECONDS:
                 raise
             continue
-        away_since = None
+        away_since = 0.0
         if latest is None:
             raise CliError(f"{name} was deleted", code=Exit.NO)
         if latest.uid != uid:

@@ -1,0 +1,62 @@
+"""What scripts and fingers rely on: commands, flags, the lists that mirror other modules, and what is imported."""
+
+import subprocess
+import sys
+
+import click
+import pytest
+
+from stowplan_allocator import types
+from stowplan_operator.api import Phase
+from stowplan_operator.cli import command_line, reasons, waiting
+
+WANT_FLAGS = {
+    "list": {"--all-namespaces", "--selector", "--output"},
+    "get": {"--output"},
+    "explain": {"--output"},
+    "logs": {"--rank", "--attempt", "--follow", "--tail"},
+    "suspend": set(),
+    "resume": set(),
+    "wait": {"--for", "--timeout"},
+}
+CLUSTER_FLAGS = {"--kubeconfig", "--context", "--namespace"}
+
+
+def _flags(command: click.Command) -> set[str]:
+    options = [one for one in command.params if isinstance(one, click.Option)]
+    return {max(one.opts, key=len) for one in options}
+
+
+def test_commands_and_flags_are_frozen() -> None:
+    assert {name: _flags(command) - CLUSTER_FLAGS for name, command in command_line.cli.commands.items()} == WANT_FLAGS
+    assert all(_flags(command) >= CLUSTER_FLAGS for command in [command_line.cli, *command_line.cli.commands.values()])
+
+
+def test_wait_knows_every_phase() -> None:
+    assert command_line._GOALS == ("Finished", *(phase.value for phase in Phase)) == waiting.GOALS
+
+
+def test_every_reason_of_the_allocator_has_a_meaning_and_a_next_command() -> None:
+    assert {reason.value for reason in types.Reason} <= set(reasons.MEANINGS)
+    for name, meaning in reasons.MEANINGS.items():
+        assert meaning.text.endswith("."), name
+        assert meaning.command, name
+
+
+@pytest.mark.parametrize(
+    ("words", "never"),
+    [
+        (["--help"], {"kopf", "pulp", "highspy", "kubernetes", "aiohttp", "pydantic", "rich", "yaml"}),
+        (["list", "--kubeconfig", "missing"], {"kopf", "pulp", "highspy", "stowplan_allocator"}),
+    ],
+    ids=["--help imports no client", "commands import no kopf and no solver"],
+)
+def test_what_is_imported(words: list[str], never: set[str]) -> None:
+    program = (
+        "import sys\nfrom stowplan_operator import cli\n"
+        f"sys.argv[1:] = {words!r}\n"
+        "try:\n    cli.main()\nexcept SystemExit:\n    pass\n"
+        f"print('imported:', sorted(set(sys.modules) & {never!r}))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
+    assert "imported: []" in done.stdout
