@@ -19,6 +19,10 @@ class PlanViolationError(AssertionError):
         super().__init__("the plan breaks hard constraints: " + "; ".join(breaches))
         self.breaches = tuple(breaches)
 
+    def __reduce__(self) -> tuple[type[PlanViolationError], tuple[list[str]]]:
+        """Travel whole between the worker process and its parent."""
+        return PlanViolationError, (list(self.breaches),)
+
 
 def verify(plan: types.Plan, *, snapshot: types.Snapshot) -> None:
     """Raise ``PlanViolationError`` unless the plan keeps every hard constraint of the snapshot."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from stowplan_allocator import exact, greedy, model, types
+from stowplan_allocator import greedy, types
 from stowplan_allocator.problem import Problem
 
 
@@ -37,6 +37,9 @@ def solve(problem: Problem, *, settings: types.Settings, deadline: float) -> Out
 
 def by_proof(problem: Problem, *, settings: types.Settings, deadline: float) -> Outcome:
     """The exact strategy; every tier that is not proven is named in the note."""
+    # PuLP, HiGHS and NumPy take a second and 50 MB: only a process that solves loads them.
+    from stowplan_allocator import exact, model
+
     model.make_solver(settings, limit_seconds=1.0)
     search = exact.solve(problem, settings=settings, deadline=deadline)
     admitted = [tier for tier in search.results if tier.name.startswith("admit")]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import stowplan_allocator as sa
 from hypothesis import strategies as st
+
+import stowplan_allocator as sa
 
 H100, A100 = "NVIDIA-H100-80GB-HBM3", "NVIDIA-A100-SXM4-80GB"
 LEVELS = ("zone", "rack")
