@@ -11,9 +11,6 @@ compile() {
         --python-platform x86_64-manylinux_2_28 "$@"
 }
 compile trainer.in -o trainer-cuda.txt
-skip=()
-for package in $(sed -nE 's/^((nvidia|cuda|triton)[a-z0-9-]*)==.*/\1/p' trainer-cuda.txt); do
-    skip+=(--no-emit-package "$package")
-done
+mapfile -t skip < <(sed -nE 's/^((nvidia|cuda|triton)[a-z0-9-]*)==.*/--no-emit-package=\1/p' trainer-cuda.txt)
 compile -c trainer-cuda.txt "${skip[@]}" trainer.in -o trainer.txt
 compile -c trainer.txt trainer-dev.in -o trainer-dev.txt

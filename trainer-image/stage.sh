@@ -48,7 +48,7 @@ site=$cache/trainer/site-$flavour-$key
 
 # What a container cannot use: headers and protoc (no compiler there), tests, type stubs, sources.
 trim() {
-    rm -rf "$1"/torch/{include,test,bin/protoc*,share/cmake} "$1"/bin "$1"/share
+    rm -rf "${1:?}"/torch/{include,test,bin/protoc*,share/cmake} "${1:?}"/bin "${1:?}"/share
     find "$1" -depth -type d \( -name tests -o -name test \) \
         \( -path '*/numpy/*' -o -path '*/scipy/*' -o -path '*/sklearn/*' -o -path '*/sympy/*' -o -path '*/networkx/*' \
         -o -path '*/joblib/*' -o -path '*/mpmath/*' \) -exec rm -rf {} +

@@ -199,7 +199,7 @@ def main() -> None:
         return
     removed = {symbol.name: symbol for library in REMOVED for symbol in symbols(lib / library) if symbol.defined}
     kept = sorted(path for path in lib.glob("*.so*") if path.name not in REMOVED)
-    kept += sorted((site / "torch").glob("_C*.so")) + [site / "torch" / "bin" / "torch_shm_manager"]
+    kept += [*sorted((site / "torch").glob("_C*.so")), site / "torch" / "bin" / "torch_shm_manager"]
     missing = {soname for path in kept for soname in needed(path) if not SYSTEM.match(soname)}
     defined = {symbol.name for path in kept for symbol in symbols(path) if symbol.defined}
     wanted: dict[str, dict[str, Symbol]] = {soname: {} for soname in sorted(missing)}

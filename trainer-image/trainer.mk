@@ -5,9 +5,10 @@ TRAINER_PY := .venv-trainer/bin/python
 venv-trainer: ## the trainer's environment (torch without a GPU), linked as .venv-trainer
 	@trainer-image/venv.sh
 
-test-trainer: venv-trainer ## the trainer's tests: real torchrun on loopback
+test-trainer: venv-trainer ## the trainer's tests: real torchrun on loopback (TRAINER_TESTS=slow for the long ones)
 	@mkdir -p $(RESULTS)
-	$(TRAINER_PY) -m pytest -c trainer-image/pytest.ini --rootdir . -q -n 2 -m "not slow" \
+	TMPDIR=$$([ -w /dev/shm ] && echo /dev/shm || echo $${TMPDIR:-/tmp}) $(TRAINER_PY) -m pytest \
+	  -c trainer-image/pytest.ini --rootdir . -q -m "$(or $(TRAINER_TESTS),not slow)" \
 	  --junitxml=$(RESULTS)/trainer.xml tests/unit/trainer
 
 lint-trainer: venv venv-trainer ## mypy --strict for the trainer, with torch's own types

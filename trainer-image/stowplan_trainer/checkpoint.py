@@ -53,9 +53,9 @@ class Checkpointer:
         group: dist.ProcessGroup | None = None,
         on_commit: Callable[[int, float], None] = lambda step, unix_seconds: None,
     ):
-        """`folder` is STOWPLAN_CHECKPOINT_DIR where not given; `group` a gloo group of all ranks where the default is NCCL.
+        """`folder` is STOWPLAN_CHECKPOINT_DIR where not given; `group` a gloo group where the default one is NCCL.
 
-        `on_commit(step, unix_seconds)` is called after a commit, and after a load with the loaded checkpoint's own time.
+        `on_commit(step, unix_seconds)` is called after a commit, and after a load with the loaded one's own time.
         """
         env = environment.Environment.read()
         folder = folder or env.checkpoint_dir
@@ -65,8 +65,9 @@ class Checkpointer:
         self._distributed = dist.is_initialized() and dist.get_world_size() > 1
         self._rank = dist.get_rank() if self._distributed else 0
         self._world_size = dist.get_world_size() if self._distributed else 1
-        self._store = folder and commit.Store(folder, writer=commit.Writer(env.uid, env.attempt), keep=keep)
-        if self._store is not None:
+        self._store: commit.Store | None = None
+        if folder is not None:
+            self._store = commit.Store(folder, writer=commit.Writer(env.uid, env.attempt), keep=keep)
             self._on_rank_0(self._store.take_fence)
 
     def save(self, step: int) -> bool:
@@ -183,7 +184,7 @@ def rank_file(rank: int) -> str:
 def random_state() -> dict[str, torch.Tensor]:
     """torch's random state: the CPU's, and the current GPU's where CUDA is in use."""
     state = {"cpu": torch.get_rng_state()}
-    if torch.cuda.is_available() and torch.cuda.is_initialized():
+    if torch.cuda.is_available():
         state["cuda"] = torch.cuda.get_rng_state()
     return state
 

@@ -225,9 +225,7 @@ class Store:
         self.check_fence()
         good, damaged = 0, []
         for path in self.folders():
-            if not (path / MARKER).exists():
-                self._remove(path)
-            elif good >= self.keep:
+            if good >= self.keep or not (path / MARKER).exists():
                 self._remove(path)
             elif path.name in self._verified:
                 good += 1

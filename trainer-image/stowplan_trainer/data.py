@@ -3,7 +3,7 @@
 What must stay true: the global batch of a step does not depend on the number of ranks, and a run that resumes at step k
 sees from there on exactly the samples that the undisturbed run sees. So the position is one number, the step: an epoch
 is a fresh shuffle by (seed, epoch), step i of it takes the i-th global batch, and rank r takes every world-size-th
-sample of that from r on. The last samples of a shuffle that fill no whole batch are left out; the next shuffle has them.
+sample of that from r on. The last samples of a shuffle that fill no whole batch wait for another shuffle.
 """
 
 from collections.abc import Iterator
@@ -33,7 +33,8 @@ class StepSampler(Sampler[list[int]]):
             )
         if global_batch < world_size:
             raise ValueError(
-                f"global_batch {global_batch} leaves some of {world_size} ranks without samples; make it {world_size} or more"
+                f"global_batch {global_batch} leaves some of {world_size} ranks without samples; "
+                f"make it {world_size} or more"
             )
         self.length = length
         self.global_batch = global_batch
@@ -82,6 +83,6 @@ class StepSampler(Sampler[list[int]]):
         for name in ("length", "global_batch", "seed"):
             if state[name] != getattr(self, name):
                 raise ValueError(
-                    f"the checkpoint was made with {name} {state[name]}, this run has {getattr(self, name)}: it would not "
-                    f"see the same samples; set it back, or use another checkpoint folder"
+                    f"the checkpoint was made with {name} {state[name]}, this run has {getattr(self, name)}: it would "
+                    f"not see the same samples; set it back, or use another checkpoint folder"
                 )

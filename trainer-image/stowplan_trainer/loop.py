@@ -1,11 +1,15 @@
 """The training loop, and the trainer that a checkpoint saves.
 
-What must stay true: every rank makes the same steps and reaches the same collectives in the same order; the global batch
-does not depend on the number of ranks; a run that stopped or died and resumed makes the steps that it would have made.
+What must stay true: every rank makes the same steps and reaches the same collectives in the same order; the global
+batch does not depend on the number of ranks; a run that stopped or died and resumed makes the steps that it would have
+made undisturbed.
 """
 
 import contextlib
 import dataclasses
+import itertools
+import math
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -18,8 +22,6 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader, Dataset
 
 from stowplan_trainer import checkpoint, data, environment, progress, stop
-
-Pair = tuple[torch.Tensor, torch.Tensor]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -40,7 +42,7 @@ class Session:
     """The process group of a run: the device of this rank, and a gloo group for what must not wait for a GPU."""
 
     device: torch.device
-    control: dist.ProcessGroup | None
+    control: dist.ProcessGroup
 
 
 @contextlib.contextmanager
@@ -56,11 +58,12 @@ def session() -> Iterator[Session]:
     backend = "nccl" if gpu else "gloo"
     if gpu:
         torch.cuda.set_device(device)
-    if dist.is_torchelastic_launched():
+    if "MASTER_ADDR" in os.environ:
         dist.init_process_group(backend, device_id=device if gpu else None)
     else:
-        dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
+        dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)  # type: ignore[attr-defined]
     control = dist.new_group(backend="gloo")
+    assert isinstance(control, dist.ProcessGroup)
     exit_code = 0
     try:
         yield Session(device=device, control=control)
@@ -81,8 +84,8 @@ class Trainer:
         *,
         optimizer: Callable[[Iterator[nn.Parameter]], torch.optim.Optimizer],
         loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
-        train_set: Dataset[Pair],
-        test_set: Dataset[Pair],
+        train_set: Dataset[Any],
+        test_set: Dataset[Any],
         settings: Settings,
         session: Session,
     ):
@@ -134,6 +137,7 @@ class Trainer:
         """Train from where the last checkpoint ended to the end; `stop.Stopped` where a rank was told to stop."""
         every = self.settings
         self.stop.install()
+        self._settle()
         self.checkpoints.resume()
         self.report.resumed(self.step)
         self._say(f"attempt {environment.Environment.read().attempt}: {self.world_size} ranks, from step {self.step}")
@@ -152,21 +156,36 @@ class Trainer:
             if stopping and not last:
                 self._end(stopped=True)
                 raise stop.Stopped(self.step)
-        if self.accuracy != self.accuracy:  # resumed after the last step
+        if math.isnan(self.accuracy):  # resumed after the last step
             self.evaluate()
         self._end(stopped=False)
 
     def _train_step(self, inputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """One step on this rank's share. DDP averages over ranks: the weight makes that the mean over the global batch."""
-        self.model.train()
         self.optimizer.zero_grad(set_to_none=True)
+        loss = self._backward(inputs, targets)
+        self.optimizer.step()
+        return loss
+
+    def _backward(self, inputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """This rank's share of a step. DDP averages over ranks; weighted by the share, that is the global mean."""
+        self.model.train()  # type: ignore[no-untyped-call]
         share = len(inputs) * self.world_size / self.settings.global_batch
         loss = self.loss(self.model(inputs.to(self.session.device)), targets.to(self.session.device)) * share
         loss.backward()  # type: ignore[no-untyped-call]
-        self.optimizer.step()
         return loss.detach()
 
-    def _batches(self) -> DataLoader[Pair]:
+    def _settle(self) -> None:
+        """Give DDP its first backward pass before the first step, as it orders its sums differently from the second on.
+
+        Without this, the first step after a resume would round differently than in an undisturbed run.
+        """
+        buffers = [buffer.clone() for buffer in self.model.buffers()]
+        for inputs, targets in itertools.islice(self._batches(), 1):
+            self._backward(inputs, targets)
+        for buffer, before in zip(self.model.buffers(), buffers, strict=True):
+            buffer.copy_(before)
+
+    def _batches(self) -> DataLoader[Any]:
         # A generator of its own: else DataLoader takes a number from the random state that checkpoints save.
         return DataLoader(self.train_set, batch_sampler=self.sampler, generator=torch.Generator())
 

@@ -1,0 +1,9 @@
+"""What needs torch runs in the trainer's own environment (make test-trainer); the rest runs everywhere."""
+
+import importlib.util
+
+collect_ignore = (
+    ["test_checkpoint.py", "test_data.py", "test_loop.py", "test_torchrun.py"]
+    if importlib.util.find_spec("torch") is None
+    else []
+)

@@ -1,0 +1,315 @@
+"""The commit protocol: whatever happens on the way, a loader finds a whole checkpoint, and not an old one."""
+
+import json
+import pathlib
+
+import pytest
+
+from stowplan_trainer import commit
+
+FILES = {"shared.pt": b"weights " * 40, "rank-00000.pt": b"random state 0", "rank-00001.pt": b"random state 1"}
+
+
+class Died(Exception):  # noqa: N818
+    pass
+
+
+class Disk:
+    """Dies before the n-th change; then, if told so, loses the ends of files that were not synced."""
+
+    def __init__(self, *, die_before=None, lose_unsynced=False):
+        self.die_before = die_before
+        self.lose_unsynced = lose_unsynced
+        self.changes = []
+        self._unsynced = set()
+
+    def __call__(self, operation, path):
+        if len(self.changes) == self.die_before:
+            for lost in self._unsynced if self.lose_unsynced else ():
+                if lost.exists():
+                    lost.write_bytes(lost.read_bytes()[: lost.stat().st_size // 2])
+            raise Died
+        self.changes.append((operation, path.name))
+        if operation == "write":
+            self._unsynced.add(path)
+        elif operation == "sync-folder":
+            self._unsynced -= {lost for lost in self._unsynced if lost.parent == path}
+
+
+def make(root, *, attempt=1, uid="job-a", disk=None, keep=2):
+    store = commit.Store(
+        root,
+        writer=commit.Writer(uid, attempt),
+        keep=keep,
+        clock=lambda: 1000.0,
+        **({"before": disk} if disk else {}),
+    )
+    store.take_fence()
+    return store
+
+
+def save(store, step):
+    path = store.begin(step)
+    if path is None:
+        return None
+    digests = {}
+    for name, data in FILES.items():
+        digests[name] = store.write(path / name, lambda file, data=data: file.write(data + str(step).encode()))
+    manifest = store.commit(step, files=digests, world_size=2)
+    store.prune()
+    return manifest
+
+
+def newest(root):
+    """What a loader would take: the step of the newest whole checkpoint."""
+    store = commit.Store(root, writer=commit.Writer("job-a", 99))
+    for path in store.committed():
+        try:
+            manifest = store.verify(path)
+        except commit.DamagedError:
+            continue
+        for name, data in FILES.items():
+            assert commit.read_file(path / name, manifest.files[name]) == data + str(manifest.step).encode()
+        return manifest.step
+    return None
+
+
+def steps(root):
+    return [int(path.name.split("-")[1]) for path in commit.Store(root, writer=commit.Writer("x", 1)).folders()]
+
+
+def count_changes(tmp_path):
+    disk = Disk()
+    store = make(tmp_path / "count", disk=disk)
+    save(store, 10)
+    save(store, 20)
+    before = len(disk.changes)
+    save(store, 30)
+    return before, len(disk.changes)
+
+
+def test_the_order_of_a_save(tmp_path):
+    disk = Disk()
+    store = make(tmp_path, disk=disk)
+    save(store, 10)
+    save(store, 20)
+    del disk.changes[:]
+    save(store, 30)
+    names = [name for operation, name in disk.changes if operation in ("mkdir", "sync", "rename", "remove")]
+    assert [name.split(".")[0] for name in names] == [
+        "step-00000030-attempt-1-joba",
+        "shared",
+        "rank-00000",
+        "rank-00001",
+        "manifest",
+        "manifest",
+        "COMMITTED",
+        "COMMITTED",
+        "latest",
+        "latest",
+        "step-00000010-attempt-1-joba",
+    ]
+    marker = disk.changes.index(("rename", "COMMITTED"))
+    assert disk.changes[marker - 1][0] == disk.changes[marker + 1][0] == "sync-folder"
+
+
+@pytest.mark.parametrize("lose_unsynced", [False, True], ids=["process dies", "power fails"])
+def test_death_at_every_change_of_a_save_loses_nothing_that_was_committed(tmp_path, lose_unsynced):
+    first, last = count_changes(tmp_path)
+    assert last - first > 20
+    for change in range(first, last):
+        root = tmp_path / f"{change}"
+        disk = Disk(die_before=change, lose_unsynced=lose_unsynced)
+        store = make(root, disk=disk)
+        save(store, 10)
+        save(store, 20)
+        with pytest.raises(Died):
+            save(store, 30)
+        marked = ("rename", "COMMITTED") in disk.changes[first:]
+        # once the rename was made the new one counts; one change earlier the old one does
+        assert newest(root) == (30 if marked else 20), disk.changes[-1]
+        again = make(root, attempt=2)
+        save(again, 30)
+        assert newest(root) == 30
+        assert len(steps(root)) >= 2
+        save(again, 40)
+        assert steps(root)[0] == 40
+        assert len(steps(root)) == 2, "what the dead attempt left is cleared away"
+
+
+def damaged(data, how):
+    if how == "empty":
+        return b""
+    if how == "cut":
+        return data[:-1]
+    if how == "longer":
+        return data + b"\0"
+    if how == "zeros":
+        return bytes(len(data))
+    bit = {"first bit": 0, "middle bit": len(data) * 4, "last bit": len(data) * 8 - 1}[how]
+    changed = bytearray(data)
+    changed[bit // 8] ^= 1 << bit % 8
+    return bytes(changed)
+
+
+@pytest.mark.parametrize("name", [*FILES, commit.MANIFEST, commit.MARKER])
+@pytest.mark.parametrize("how", ["empty", "cut", "longer", "zeros", "first bit", "middle bit", "last bit", "missing"])
+def test_a_damaged_file_is_found_and_the_older_checkpoint_taken(tmp_path, name, how):
+    store = make(tmp_path)
+    save(store, 10)
+    save(store, 20)
+    path = store.folder(20) / name
+    if how == "missing":
+        path.unlink()
+    else:
+        path.write_bytes(damaged(path.read_bytes(), how))
+    with pytest.raises(commit.DamagedError, match=str(path.parent)):
+        store.verify(store.folder(20))
+    assert newest(tmp_path) == 10
+
+
+@pytest.mark.parametrize("content", ["{}", "[1]", '{"step": 1, "files": {}}', "null"])
+def test_a_manifest_of_another_kind_is_damaged_not_a_crash(tmp_path, content):
+    store = make(tmp_path)
+    save(store, 10)
+    (store.folder(10) / commit.MANIFEST).write_text(content)
+    digest = commit.hashlib.sha256(content.encode()).hexdigest()
+    (store.folder(10) / commit.MARKER).write_text(digest)
+    with pytest.raises(commit.DamagedError, match="not a manifest"):
+        store.verify(store.folder(10))
+
+
+def test_latest_is_for_people_and_need_not_be_right(tmp_path):
+    store = make(tmp_path)
+    save(store, 10)
+    save(store, 20)
+    assert (tmp_path / commit.LATEST).read_text() == store.folder(20).name
+    (tmp_path / commit.LATEST).write_text("nonsense")
+    assert newest(tmp_path) == 20
+
+
+def test_two_verified_checkpoints_stay(tmp_path):
+    store = make(tmp_path)
+    for step in (10, 20, 30, 40):
+        save(store, step)
+    assert steps(tmp_path) == [40, 30]
+
+
+def test_a_damaged_checkpoint_does_not_count_among_those_that_stay(tmp_path):
+    store = make(tmp_path)
+    save(store, 10)
+    save(store, 20)
+    (store.folder(20) / "shared.pt").write_bytes(b"?")
+    fresh = make(tmp_path, attempt=2)
+    save(fresh, 30)
+    assert steps(tmp_path) == [30, 20, 10], "20 is damaged: 10 is still needed"
+    assert fresh.prune() == [store.folder(20).name]
+    save(fresh, 40)
+    assert steps(tmp_path) == [40, 30]
+
+
+def test_keeping_one_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="keep at least 2"):
+        commit.Store(tmp_path, writer=commit.Writer("a", 1), keep=1)
+
+
+def test_saving_a_step_twice_keeps_the_first(tmp_path):
+    store = make(tmp_path)
+    assert save(store, 10) is not None
+    assert save(store, 10) is None
+    assert newest(tmp_path) == 10
+
+
+def test_a_damaged_save_of_the_same_step_is_made_anew(tmp_path):
+    store = make(tmp_path)
+    save(store, 10)
+    (store.folder(10) / "shared.pt").write_bytes(b"?")
+    assert save(store, 10) is not None
+    assert newest(tmp_path) == 10
+
+
+def test_an_older_attempt_cannot_take_the_fence(tmp_path):
+    make(tmp_path, attempt=2)
+    with pytest.raises(commit.StaleWriterError, match="held by attempt 2 of job job-a, this is attempt 1"):
+        make(tmp_path, attempt=1)
+
+
+def test_an_older_attempt_that_lives_on_saves_nothing_more(tmp_path):
+    old = make(tmp_path, attempt=1)
+    save(old, 10)
+    new = make(tmp_path, attempt=2)
+    with pytest.raises(commit.StaleWriterError):
+        old.begin(20)
+    with pytest.raises(commit.StaleWriterError):
+        old.prune()
+    assert save(new, 20) is not None
+    assert steps(tmp_path) == [20, 10]
+
+
+@pytest.mark.parametrize("change", ["write", "rename"])
+def test_a_writer_that_loses_the_fence_in_mid_commit_commits_nothing(tmp_path, change):
+    def lose(operation, path):
+        if operation == change and path.name.startswith(commit.MARKER) and path.parent == old.folder(20):
+            make(tmp_path, attempt=2)
+
+    old = make(tmp_path, attempt=1, disk=lose)
+    save(old, 10)
+    with pytest.raises(commit.StaleWriterError):
+        save(old, 20)
+    assert newest(tmp_path) == 10
+
+
+def test_another_job_takes_the_folder_over_and_goes_on_from_its_checkpoints(tmp_path):
+    first = make(tmp_path, uid="job-a", attempt=7)
+    save(first, 10)
+    second = make(tmp_path, uid="job-b", attempt=1)
+    assert newest(tmp_path) == 10
+    save(second, 20)
+    with pytest.raises(commit.StaleWriterError, match="give each job a checkpoint folder of its own"):
+        first.begin(20)
+
+
+@pytest.mark.parametrize("content", ["", "{", '{"uid": 1}', "null", "[]"])
+def test_a_damaged_fence_stops_its_writer_and_can_be_taken_anew(tmp_path, content):
+    store = make(tmp_path)
+    (tmp_path / commit.FENCE).write_text(content)
+    with pytest.raises(commit.StaleWriterError, match="held by nobody"):
+        store.begin(10)
+    assert save(make(tmp_path, attempt=2), 10) is not None
+
+
+def test_a_full_disk_leaves_the_earlier_checkpoint_and_gives_its_space_back(tmp_path):
+    store = make(tmp_path)
+    save(store, 10)
+    path = store.begin(20)
+
+    def full(file):
+        file.write(b"half")
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match="No space left"):
+        store.write(path / "shared.pt", full)
+    store.abandon(20)
+    assert steps(tmp_path) == [10]
+    assert newest(tmp_path) == 10
+
+
+def test_files_of_other_people_are_left_alone(tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    (tmp_path / "step-by-step").mkdir()
+    store = make(tmp_path)
+    for step in (10, 20, 30):
+        save(store, step)
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+    assert (tmp_path / "step-by-step").is_dir()
+
+
+def test_the_layout_is_documented_and_frozen(tmp_path):
+    store = make(tmp_path, uid="1f3c9d2e-77aa-4b0e-9d0c-2f1a", attempt=2)
+    save(store, 120)
+    folder = tmp_path / "step-00000120-attempt-2-1f3c9d2e"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["fence.json", "latest", folder.name]
+    assert sorted(path.name for path in folder.iterdir()) == sorted([*FILES, "manifest.json", "COMMITTED"])
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert sorted(manifest) == ["created_unix_seconds", "files", "step", "world_size", "writer"]
+    assert isinstance(store.root, pathlib.Path)

@@ -1,0 +1,209 @@
+"""The real torchrun, with gloo on loopback: the example trains, and failures are told as they were."""
+
+import contextlib
+import dataclasses
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+
+import pytest
+import tiny
+
+REPOSITORY = pathlib.Path(__file__).parents[3]
+DIGITS = ["-m", "stowplan_trainer.examples.digits"]
+
+
+@dataclasses.dataclass
+class Pod:
+    """One torchrun agent with a pod's environment."""
+
+    process: subprocess.Popen
+    folder: pathlib.Path
+
+    def finish(self, timeout_seconds=100):
+        try:
+            output, _ = self.process.communicate(timeout=timeout_seconds)
+        finally:
+            self.process.kill()
+        return self.process.returncode, output
+
+    @property
+    def message(self):
+        return (self.folder / "termination-log").read_text()
+
+    def wait_for_line(self, text, timeout_seconds=60):
+        deadline, seen = time.monotonic() + timeout_seconds, ""
+        while time.monotonic() < deadline:
+            line = self.process.stdout.readline()
+            seen += line
+            if text in line:
+                return
+            if not line:
+                break
+        raise AssertionError(f"{text!r} not in {seen}")
+
+
+@pytest.fixture
+def pod(tmp_path):
+    pods = []
+
+    def start(args, *, program="stowplan_trainer.run", env=None, name="pod"):
+        folder = tmp_path / name
+        (folder / "run").mkdir(parents=True)
+        (folder / "termination-log").touch()
+        clean = {key: value for key, value in os.environ.items() if not key.startswith(("PET_", "STOWPLAN_"))}
+        process = subprocess.Popen(
+            [sys.executable, "-m", program, *args],
+            env={
+                **clean,
+                "PYTHONPATH": str(REPOSITORY / "trainer-image"),
+                "GLOO_SOCKET_IFNAME": "lo",
+                "TERMINATION_LOG": str(folder / "termination-log"),
+                "STOWPLAN_RUN_DIR": str(folder / "run"),
+                "PET_MASTER_ADDR": "127.0.0.1",
+                "PET_MASTER_PORT": str(tiny.free_port()),
+                **(env or {}),
+            },
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        pods.append(Pod(process, folder))
+        return pods[-1]
+
+    yield start
+    for started in pods:
+        started.process.kill()
+        started.process.wait()
+        started.process.stdout.close()
+
+
+def gang(pod, args, *, num_nodes, num_procs, env=None, attempt=1):
+    """The agents of a job, with the environment that the operator gives their pods."""
+    port, metrics = tiny.free_port(), tiny.free_port()
+    return metrics, [
+        pod(
+            args,
+            name=f"job-{attempt}-{rank}",
+            env={
+                "PET_NNODES": str(num_nodes),
+                "PET_NPROC_PER_NODE": str(num_procs),
+                "PET_NODE_RANK": str(rank),
+                "PET_RDZV_BACKEND": "c10d",
+                "PET_RDZV_ENDPOINT": f"127.0.0.1:{port}",
+                "PET_RDZV_ID": f"uid-a{attempt}",
+                "PET_RDZV_CONF": f"is_host={int(rank == 0)},join_timeout=100",
+                "PET_MAX_RESTARTS": "0",
+                "PET_LOCAL_ADDR": "127.0.0.1",
+                "STOWPLAN_UID": "uid",
+                "STOWPLAN_ATTEMPT": str(attempt),
+                "STOWPLAN_METRICS_PORT": str(metrics),
+                **(env or {}),
+            },
+        )
+        for rank in range(num_nodes)
+    ]
+
+
+def summaries(pods):
+    return [json.loads(pod.message)["stowplan"] for pod in pods if pod.message]
+
+
+def test_digits_on_two_agents_reach_their_accuracy_and_leave_it_in_the_pods_status(pod):
+    metrics, pods = gang(pod, DIGITS, num_nodes=2, num_procs=1)
+    served = ""
+    while all(started.process.poll() is None for started in pods):
+        with contextlib.suppress(OSError):
+            served = urllib.request.urlopen(f"http://127.0.0.1:{metrics}/metrics", timeout=2).read().decode() or served
+        time.sleep(0.1)
+    for code, output in [started.finish() for started in pods]:
+        assert code == 0, output
+    (summary,) = summaries(pods)
+    assert summary["step"] == summary["stepsTotal"] == 220
+    assert summary["accuracy"] >= 0.95
+    assert "stowplan_train_steps_total 220\n" in served
+    assert "stowplan_train_attempt 1\n" in served
+
+
+@pytest.mark.slow
+def test_digits_two_by_two_killed_in_mid_training_end_as_if_undisturbed(pod, tmp_path):
+    _, pods = gang(pod, DIGITS, num_nodes=2, num_procs=2)
+    assert [started.finish()[0] for started in pods] == [0, 0]
+    (want,) = summaries(pods)
+    env = {"STOWPLAN_CHECKPOINT_DIR": str(tmp_path / "ckpt")}
+    _, pods = gang(pod, [*DIGITS, "--step-seconds", "0.05"], num_nodes=2, num_procs=2, env=env, attempt=2)
+    pods[0].wait_for_line("step 110/220")
+    pods[1].process.kill()
+    code, output = pods[0].finish()
+    assert code != 0, output
+    _, pods = gang(pod, DIGITS, num_nodes=2, num_procs=2, env=env, attempt=3)
+    pods[0].wait_for_line("from step 1")
+    assert [started.finish()[0] for started in pods] == [0, 0]
+    (got,) = summaries(pods)
+    for name in ("step", "accuracy", "loss"):
+        assert got[name] == want[name]
+
+
+def script(tmp_path, text):
+    path = tmp_path / "script.py"
+    path.write_text(text)
+    return str(path)
+
+
+RECORDED = """
+from torch.distributed.elastic.multiprocessing.errors import record
+
+@record
+def main():
+    raise ValueError("the learning rate is negative")
+
+main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "want_code", "want_message"),
+    [
+        pytest.param(
+            RECORDED,
+            1,
+            ["rank 0 failed with exit code 1: ValueError: the learning rate is negative\nTraceback", "in main\n"],
+            id="an error with @record is in the pod's status",
+        ),
+        pytest.param("raise SystemExit(42)", 42, [], id="an exit code is passed on, the message left to the log"),
+        pytest.param("import os; os.kill(os.getpid(), 9)", 137, [], id="a killed worker is told from an error"),
+        pytest.param("print('done')", 0, [], id="success"),
+    ],
+)
+def test_what_is_left_of_a_failure(pod, tmp_path, text, want_code, want_message):
+    started = pod(["--nproc-per-node", "1", script(tmp_path, text)])
+    code, output = started.finish()
+    assert code == want_code, output
+    assert bool(started.message) == bool(want_message)
+    for part in want_message:
+        assert part in started.message
+    if want_code:
+        assert "FAILED" in output, "torchrun's failure table belongs in the log"
+
+
+def test_sigterm_stops_the_run_with_its_own_exit_code(pod, tmp_path):
+    text = f"""
+import os, sys
+sys.path.insert(0, {str(pathlib.Path(__file__).parent)!r})
+import tiny
+tiny.train(int(os.environ["RANK"]), epochs=100000, every=1000000)
+"""
+    env = {"STOWPLAN_CHECKPOINT_DIR": str(tmp_path / "ckpt")}
+    started = pod(["--nproc-per-node", "1", script(tmp_path, text)], env=env)
+    started.wait_for_line("step 10/")
+    started.process.send_signal(signal.SIGTERM)
+    code, output = started.finish()
+    assert code == 143, output
+    summary = json.loads(started.message)["stowplan"]
+    assert summary["stopped"] is True
+    assert summary["step"] == summary["checkpointStep"] >= 10
