@@ -236,7 +236,11 @@ def show_next(said: Explanation) -> Text:
 def _facts(job: Job, said: Explanation, speaker: Speaker) -> Iterator[tuple[str, RenderableType]]:
     for note in said.notes:
         yield "Note", note
-    yield "State" if said.answer in (Answer.STARTS, Answer.RUNS) else "Why", said.message or said.reason
+    ready = text(job.status, "ready").replace("/", " of ")
+    if said.answer in (Answer.STARTS, Answer.RUNS):
+        yield "State", said.message or (f"{ready} pods run" if ready else said.reason)
+    else:
+        yield "Why", said.message or said.reason
     yield "Means", said.meaning
     if said.answer in (Answer.STARTS, Answer.RUNS):
         yield from _where(job)
@@ -255,7 +259,8 @@ def _facts(job: Job, said: Explanation, speaker: Speaker) -> Iterator[tuple[str,
         yield "What failed" if said.answer is Answer.FAILED else "Last failure", failed
         cause = text(last, "message")
         yield "", cause if cause != said.message else ""
-        if tail := text(last, "logTail").strip("\n"):
+        tail = text(last, "logTail").strip("\n")
+        if tail and said.answer in (Answer.RESTARTS, Answer.FAILED):
             yield "Log tail", output.log_lines(tail, most=_TAIL_LINES)
 
 

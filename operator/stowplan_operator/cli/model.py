@@ -157,8 +157,9 @@ class Job:
 
     @property
     def message(self) -> str:
-        """The reason in a sentence."""
-        return text(self.status, "message") or text(self.decision, "message")
+        """The reason in a sentence; the allocator's own only where it speaks of the same reason."""
+        decided = text(self.decision, "message") if text(self.decision, "reason") == self.reason else ""
+        return text(self.status, "message") or decided
 
     def condition(self, kind: str) -> dict[str, Any]:
         """The condition of this type; empty where there is none."""

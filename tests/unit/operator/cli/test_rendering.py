@@ -66,6 +66,8 @@ EXPLAIN = {
         samples.running(),
         [
             "digits has been running for 3m5s, 42% done",
+            "State       2 of 2 pods run",
+            "Why there   placed on 2 nodes of the best product",
             "2 nodes with NVIDIA-H100-80GB-HBM3 in z1/r1, z1/r2",
             "stowplan-worker   rank 0",
             "step 420 of 1000, loss 0.1234, 812.5 samples/s, about 4m",
