@@ -295,7 +295,12 @@ def test_dashboard_and_alerts_ask_only_for_metrics_that_exist(render: Render) ->
     assert {re.sub(r"_bucket$", "", name) for text in panels for name in re.findall(r"stowplan_\w+", text)} == METRICS
 
 
-def test_panels_do_not_overlap(render: Render) -> None:
+def test_the_operator_has_these_metrics() -> None:
+    source = (apiserver.ROOT / "operator/stowplan_operator/metrics.py").read_text()
+    assert set(re.findall(r'"(stowplan_\w+)"', source)) >= METRICS
+
+
+def test_panels_do_not_overlap() -> None:
     dashboard = json.loads((apiserver.ROOT / "charts/stowplan/files/dashboard.json").read_text())
     cells = [
         (x, y)
