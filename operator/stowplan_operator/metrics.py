@@ -142,8 +142,11 @@ class Metrics:
             self._watch_age.labels(resource).set_function(lambda: self._clock() - self._watched[resource])
 
     def set_leader(self, is_leader: bool) -> None:
-        """Whether this process plans."""
+        """Whether this process plans. One that does not shows no jobs and GPUs: its numbers would be old."""
         self._leader.set(int(is_leader))
+        if not is_leader:
+            self.set_jobs({}, {})
+            self.set_gpus({})
 
     def count_api_write(self, verb: str, resource: str) -> None:
         """A write was sent: ``create``, ``patch`` or ``delete`` of ``pods``, ``trainingjobs/status`` …"""

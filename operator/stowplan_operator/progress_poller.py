@@ -139,7 +139,7 @@ class ProgressPoller:
         pause = interval * min(_LONGEST_PAUSE_INTERVALS, 2.0 ** min(gang.failures, 30) if gang.failures > 1 else 1)
         gang.due_at = self._clock() + pause * (0.9 + 0.2 * self._jitter())
         gang.reading = None
-        if (gang.last, gang.error) != before and self._gangs.get(uid) is gang:
+        if (gang.last, gang.error) != before:
             with contextlib.suppress(Exception):
                 self._on_change(uid)
 

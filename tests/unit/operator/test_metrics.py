@@ -122,6 +122,15 @@ def test_telemetry_that_never_came_ages_from_the_start_and_none_is_nan(rig: Rig)
     assert rig.value("stowplan_telemetry_age_seconds") == 60
 
 
+def test_a_process_that_lost_the_lease_shows_no_old_numbers(rig: Rig) -> None:
+    use_everything(rig.metrics)
+    rig.metrics.set_leader(False)
+    assert rig.value("stowplan_leader") == 0
+    assert rig.value("stowplan_jobs", phase="Running") == 0
+    assert rig.value("stowplan_jobs_waiting", reason="Fragmented") is None
+    assert rig.value("stowplan_gpus", product="H100", state="capacity") is None
+
+
 def test_two_operators_in_one_process_do_not_share_metrics(rig: Rig) -> None:
     other = Rig()
     rig.metrics.set_leader(True)

@@ -70,7 +70,10 @@ TEXTS: dict[str, tuple[str, Progress | None]] = {
         Progress(step=9, message="the loss is not a finite number"),
     ),
     "a negative pace": ("stowplan_train_samples_per_second -5\n", None),
-    "a line of a megabyte": ("stowplan_train_step 1" + "0" * 1_000_000 + "\nstowplan_train_loss 1\n", Progress(loss=1)),
+    "a line of a megabyte": (
+        'stowplan_train_step{x="' + "y" * 1_000_000 + '"} 1\nstowplan_train_loss 1\n',
+        Progress(loss=1),
+    ),
     "more lines than anyone needs": ("stowplan_train_x 1\n" * 100_000 + "stowplan_train_step 1\n", None),
 }
 

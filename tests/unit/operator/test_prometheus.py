@@ -12,7 +12,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from stowplan_operator import prometheus
+from stowplan_operator import dcgm
 from stowplan_operator.prometheus import PrometheusClient, PrometheusError
 
 NOW = 1_800_000_000.0
@@ -66,13 +66,13 @@ async def test_all_families_of_one_gpu_become_one_reading(serve: Serve, session:
     one = {"Hostname": "w1", "gpu": "1", "UUID": "GPU-b"}
     two = {"Hostname": "w1", "gpu": "0", "UUID": "GPU-a"}
     answers: dict[str, list[tuple[dict[str, str], Any]]] = {
-        prometheus.XID: [(one, "79"), (two, "0")],
-        prometheus.MEMORY_USED: [(one, "1000")],
-        prometheus.MEMORY_FREE: [(one, "80000")],
-        prometheus.MEMORY_RESERVED: [(one, "559")],
-        prometheus.UTILISATION: [(one, "97")],
-        prometheus.TEMPERATURE: [(one, "61")],
-        prometheus.POWER: [(one, "655.5")],
+        dcgm.XID: [(one, "79"), (two, "0")],
+        dcgm.MEMORY_USED: [(one, "1000")],
+        dcgm.MEMORY_FREE: [(one, "80000")],
+        dcgm.MEMORY_RESERVED: [(one, "559")],
+        dcgm.UTILISATION: [(one, "97")],
+        dcgm.TEMPERATURE: [(one, "61")],
+        dcgm.POWER: [(one, "655.5")],
     }
     read = await client(await serve(by_family(answers)), session).read_gpus(now_seconds=NOW)
     assert list(read) == ["w1"]
@@ -99,7 +99,7 @@ NODE_NAMES = {
 
 @pytest.mark.parametrize(("labels", "want_node"), NODE_NAMES.values(), ids=NODE_NAMES)
 async def test_node_name(labels: dict[str, str], want_node: str, serve: Serve, session: aiohttp.ClientSession) -> None:
-    url = await serve(by_family({prometheus.XID: [({**labels, "gpu": "0", "UUID": "GPU-a"}, "48")]}))
+    url = await serve(by_family({dcgm.XID: [({**labels, "gpu": "0", "UUID": "GPU-a"}, "48")]}))
     read = await client(url, session).read_gpus(now_seconds=NOW)
     assert {node: gpus[0].xid for node, gpus in read.items()} == {want_node: 48}
 
@@ -109,7 +109,7 @@ async def test_mig_instances_are_one_gpu_whose_total_memory_is_unknown(
 ) -> None:
     gpu = {"Hostname": "w1", "gpu": "0", "UUID": "GPU-a"}
     halves = [({**gpu, "GPU_I_ID": "1"}, "100"), ({**gpu, "GPU_I_ID": "2"}, "200")]
-    url = await serve(by_family({prometheus.MEMORY_USED: halves, prometheus.MEMORY_FREE: halves}))
+    url = await serve(by_family({dcgm.MEMORY_USED: halves, dcgm.MEMORY_FREE: halves}))
     (reading,) = (await client(url, session).read_gpus(now_seconds=NOW))["w1"]
     assert (reading.memory_used_mib, reading.memory_total_mib) == (300, None)
 
@@ -122,17 +122,25 @@ VALUES = {
     "DCGM's blank": ("2147483632", 0),
     "too large for a code": ("100000", 0),
     "no text at all": (None, 0),
+    "a number past all measure": (10**400, 0),
 }
 
 
 @pytest.mark.parametrize(("value", "want_xid"), VALUES.values(), ids=VALUES)
 async def test_strange_values_are_no_xid(
-    value: str | None, want_xid: int, serve: Serve, session: aiohttp.ClientSession
+    value: object, want_xid: int, serve: Serve, session: aiohttp.ClientSession
 ) -> None:
     gpu = {"Hostname": "w1", "gpu": "0", "UUID": "GPU-a"}
-    url = await serve(by_family({prometheus.XID: [(gpu, value)], prometheus.POWER: [(gpu, "90")]}))
+    url = await serve(by_family({dcgm.XID: [(gpu, value)], dcgm.POWER: [(gpu, "90")]}))
     (reading,) = (await client(url, session).read_gpus(now_seconds=NOW))["w1"]
     assert reading.xid == want_xid
+
+
+async def test_dcgm_s_blank_is_no_value(serve: Serve, session: aiohttp.ClientSession) -> None:
+    gpu = {"Hostname": "w1", "gpu": "0", "UUID": "GPU-a"}
+    url = await serve(by_family({dcgm.XID: [(gpu, "0")], dcgm.POWER: [(gpu, "9223372036854775794")]}))
+    (reading,) = (await client(url, session).read_gpus(now_seconds=NOW))["w1"]
+    assert reading.power_watts is None
 
 
 def reply(**options: Any) -> Handler:
@@ -190,7 +198,7 @@ BAD_ANSWERS: dict[str, tuple[Handler, tuple[str, ...]]] = {
     "a small answer that unpacks to a large one": (packed, ("larger than 1048576 bytes",)),
     "no answer in time": (never, ("no answer within 0.5 s", "prometheus.timeoutSeconds")),
     "no series": (by_family({}), ("no DCGM series", "DCGM exporter")),
-    "series without a node": (by_family({prometheus.XID: [({"gpu": "0"}, "0")]}), ("no DCGM series",)),
+    "series without a node": (by_family({dcgm.XID: [({"gpu": "0"}, "0")]}), ("no DCGM series",)),
 }
 
 
@@ -227,7 +235,7 @@ async def test_credentials_in_the_url_are_used_but_never_said(serve: Serve, sess
 
 
 async def test_samples_older_than_the_limit_are_refused(serve: Serve, session: aiohttp.ClientSession) -> None:
-    url = await serve(by_family({prometheus.XID: [({"Hostname": "w1", "gpu": "0"}, "79")]}))
+    url = await serve(by_family({dcgm.XID: [({"Hostname": "w1", "gpu": "0"}, "79")]}))
     assert await client(url, session).read_gpus(now_seconds=NOW + 119)
     with pytest.raises(PrometheusError, match=r"all 1 GPU samples are older than 120 s; .*clocks"):
         await client(url, session).read_gpus(now_seconds=NOW + 121)
@@ -243,7 +251,7 @@ async def test_the_server_is_asked_not_to_look_back_further(serve: Serve, sessio
     url = await serve(handle)
     await client(url + "prefix/", session, stale_after_seconds=90).read_gpus(now_seconds=NOW)
     assert {query["lookback_delta"] for query in queries} == {"90"}
-    assert [query["query"].rsplit("(", 1)[1] for query in queries] == [f"{name})" for name in prometheus.FAMILIES]
+    assert [query["query"].rsplit("(", 1)[1] for query in queries] == [f"{name})" for name in dcgm.FAMILIES]
 
 
 async def test_a_large_answer_is_read_whole(serve: Serve, session: aiohttp.ClientSession) -> None:
@@ -258,7 +266,7 @@ async def test_a_large_answer_is_read_whole(serve: Serve, session: aiohttp.Clien
 async def test_a_missing_xid_field_is_said_once(
     serve: Serve, session: aiohttp.ClientSession, caplog: pytest.LogCaptureFixture
 ) -> None:
-    reader = client(await serve(by_family({prometheus.POWER: [({"Hostname": "w1", "gpu": "0"}, "9")]})), session)
+    reader = client(await serve(by_family({dcgm.POWER: [({"Hostname": "w1", "gpu": "0"}, "9")]})), session)
     for _ in range(2):
         await reader.read_gpus(now_seconds=NOW)
     assert [record.getMessage().count("excludeXids has no effect") for record in caplog.records] == [1]

@@ -158,6 +158,7 @@ def test_carry_forward(
     merged = telemetry.carry_forward(old, new, now_seconds=T0)
     assert telemetry.excluded_gpus(Telemetry(gpus=merged), SETTINGS) == want_excluded
     assert all(set(new[node]) <= set(merged[node]) for node in new)
+    assert bool(want_excluded) or merged == new
 
 
 STALE = {
