@@ -46,7 +46,7 @@ def cache_dir(environ: Mapping[str, str] = os.environ) -> pathlib.Path:
     return pathlib.Path(base) / "stowplan"
 
 
-def find_program(name: str, *, hint: str = "make cluster-tools") -> pathlib.Path:
+def find_program(name: str, *, hint: str = "make cluster") -> pathlib.Path:
     """A program from the cache's bin folder or from PATH; a LookupError says how to get it."""
     cached = cache_dir() / "bin" / name
     if cached.exists():

@@ -32,7 +32,7 @@ def api() -> Iterator[apiserver.ApiServer]:
 @pytest.fixture(scope="session")
 def chart(api: apiserver.ApiServer) -> apiserver.ApiServer:
     """The same server with the chart applied, as far as it needs no pods."""
-    helm = apiserver.find_program("helm", hint="make helm")
+    helm = apiserver.find_program("helm")
     rendered = subprocess.run(
         [
             *(helm, "template", "stowplan", str(apiserver.ROOT / "charts" / "stowplan"), "--no-hooks"),

@@ -39,7 +39,7 @@ class Cluster:
 
     def __init__(self, server: apiserver.ApiServer) -> None:
         self.server = server
-        self.helm_program = apiserver.find_program("helm", hint="make helm")
+        self.helm_program = apiserver.find_program("helm")
 
     def helm(self, command: str, *args: str) -> str:
         """Run helm for release stowplan in stowplan-system."""

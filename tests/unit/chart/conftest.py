@@ -22,7 +22,7 @@ class Helm:
     """Runs helm on the chart."""
 
     def __init__(self, directory: pathlib.Path) -> None:
-        self._program = apiserver.find_program("helm", hint="make helm")
+        self._program = apiserver.find_program("helm")
         self._directory = directory
         self._rendered: dict[str, list[Manifest]] = {}
 
