@@ -302,8 +302,9 @@ def main() -> int:
         server.install_crd()
         print(f"# ready after {time.monotonic() - started:.1f} s; ends with Ctrl-C")
         print(f"export KUBECONFIG={server.kubeconfig()}", flush=True)
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
         with contextlib.suppress(KeyboardInterrupt):
-            signal.sigwait({signal.SIGINT, signal.SIGTERM})
+            signal.pause()
     return 0
 
 
