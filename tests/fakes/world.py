@@ -1,0 +1,224 @@
+"""A cluster in memory with the real planner in it, for scenarios. Time passes only when the scenario says so."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import stowplan_allocator
+from fakes import builders, invariants
+from fakes.builders import NAMESPACE, JobBuilder, NodeBuilder, PodBuilder
+from fakes.machinery import Machinery, Watch
+from fakes.server import Connection, Crash, Json, Server, Write, owner_uid
+from stowplan_allocator import types
+from stowplan_operator import api, views
+from stowplan_operator.metrics import Metrics
+from stowplan_operator.planner import Planner, Readings
+from stowplan_operator.settings import Settings
+
+
+class InlineSolver:
+    """The real ``plan``, without the worker process."""
+
+    async def plan(self, snapshot: types.Snapshot, settings: types.Settings) -> types.Plan:
+        return stowplan_allocator.plan(snapshot, settings)
+
+
+class Process:
+    """One operator process: its connection, its watches, its planner."""
+
+    def __init__(self, world: World, *, crash_at: int | None, crash_before: bool) -> None:
+        self.connection = Connection(world.server, crash_at=crash_at, crash_before=crash_before)
+        self.watch = Watch(world.server)
+        self.marks: list[int] = []
+        self.metrics = Metrics(version="test")
+        self.planner = Planner(
+            api_server=self.connection,
+            store=self.watch.store,
+            solver=InlineSolver(),
+            metrics=self.metrics,
+            get_settings=lambda: world.settings,
+            get_readings=lambda: world.readings,
+            guard=lambda: world.guard(),
+            clock=lambda: world.now,
+        )
+
+
+class World:
+    """The cluster, its users and its time."""
+
+    def __init__(self, *nodes: NodeBuilder, settings: Settings | None = None, **switches: bool) -> None:
+        self.now = builders.NOW
+        self.settings = settings or Settings()
+        self.readings = Readings(telemetry=views.Telemetry(), progress={}, eta={})
+        self.guard: Callable[[], None] = lambda: None
+        self.lag_cycles = 0
+        self.crowded: set[str] = set()
+        self.pause = 0.0
+        self.server = Server(lambda: self.now)
+        self.machinery = Machinery(self.server, **switches)
+        for node in nodes:
+            self.server.create("nodes", node.body())
+        self.process = Process(self, crash_at=None, crash_before=False)
+
+    # The operator.
+
+    def restart(self, *, crash_at: int | None = None, crash_before: bool = False) -> None:
+        """A new process, which crashes at its ``crash_at``-th write, where that is given."""
+        self.process = Process(self, crash_at=crash_at, crash_before=crash_before)
+
+    async def cycle(self) -> list[Write]:
+        """Show the watches what is due, run one cycle, check the invariants; the writes that it made."""
+        process = self.process
+        process.marks.append(len(self.server.events))
+        if self.lag_cycles < len(process.marks):
+            process.watch.deliver(until=process.marks[-1 - self.lag_cycles])
+        before = len(self.server.writes)
+        try:
+            self.pause = await process.planner.cycle()
+        except Crash:
+            self.restart()
+        if self.machinery.collects:
+            self.machinery.collect_garbage()
+        invariants.check(self.server, crowded=frozenset(self.crowded))
+        return self.server.writes[before:]
+
+    async def step(self, seconds: float = 1.0) -> bool:
+        """One cycle, then one stage of the machinery, then time passes; whether anything happened."""
+        writes = await self.cycle()
+        moved = self.machinery.step()
+        self.now += seconds
+        return bool(writes) or moved
+
+    async def settle(self, *, max_steps: int = 60, seconds: float = 1.0) -> None:
+        """Go on until nothing moves any more; then one more cycle must write nothing."""
+        for _ in range(max_steps):
+            if not await self.step(seconds) and not self._watch_is_behind():
+                assert not await self.cycle(), "a cycle over an unchanged world wrote"
+                return
+        raise AssertionError(f"no rest after {max_steps} cycles; last writes: {[*map(str, self.server.writes[-8:])]}")
+
+    def _watch_is_behind(self) -> bool:
+        return self.process.watch.is_behind
+
+    async def wait(self, seconds: float) -> None:
+        """Let time pass, then settle."""
+        self.now += seconds
+        await self.settle()
+
+    # Users.
+
+    def submit(self, job: JobBuilder) -> None:
+        body = job.body()
+        body.pop("status", None)
+        for name in ("uid", "resourceVersion", "creationTimestamp"):
+            body["metadata"].pop(name, None)
+        self.server.create(api.PLURAL, body)
+
+    def edit(self, name: str, **fields: Any) -> None:
+        self.server.change(api.PLURAL, NAMESPACE, name, lambda body: body["spec"].update(fields))
+
+    def delete(self, name: str) -> None:
+        self.server.remove(api.PLURAL, NAMESPACE, name)
+
+    def add_priority_class(self, name: str, value: int) -> None:
+        self.server.create("priorityclasses", {"metadata": {"name": name}, "value": value})
+
+    def add_pod(self, pod: PodBuilder) -> None:
+        """Somebody else's pod, bound and running."""
+        body = pod.running().body()
+        self.server.create("pods", body)
+        self.crowded.add(body["spec"]["nodeName"])
+
+    def remove_pod(self, name: str, *, grace_seconds: int = 30) -> None:
+        self.server.delete_pod(NAMESPACE, name, grace_seconds=grace_seconds)
+
+    # Nodes.
+
+    def change_node(self, name: str, change: Callable[[NodeBuilder], NodeBuilder]) -> None:
+        def apply(body: Json) -> None:
+            changed = change(NodeBuilder(body)).body()
+            body.clear()
+            body.update(changed)
+
+        self.server.change("nodes", "", name, apply)
+
+    def cordon(self, name: str, cordoned: bool = True) -> None:
+        self.change_node(name, lambda node: node._with(spec__unschedulable=cordoned))
+
+    def lose_node(self, name: str) -> None:
+        """The kubelet stops answering."""
+        self.change_node(name, lambda node: node.not_ready(self.now))
+
+    def restore_node(self, name: str) -> None:
+        self.change_node(name, lambda node: node.ready(self.now))
+
+    def remove_node(self, name: str) -> None:
+        self.server.remove("nodes", "", name)
+
+    # Containers.
+
+    def succeed(self, job: str, *ranks: int) -> None:
+        """Containers of the current attempt exit with 0: those of ``ranks``, or all."""
+        self._end(job, ranks, "Succeeded", {"exitCode": 0, "reason": "Completed"})
+
+    def fail(self, job: str, *ranks: int, exit_code: int = 1, message: str = "", reason: str = "Error") -> None:
+        self._end(job, ranks, "Failed", {"exitCode": exit_code, "reason": reason, "message": message})
+
+    def _end(self, job: str, ranks: tuple[int, ...], phase: str, ended: Json) -> None:
+        state = {"terminated": {**ended, "finishedAt": views.format_time(self.now)}}
+
+        def end(body: Json) -> None:
+            body["status"] |= {"phase": phase, "containerStatuses": [{"name": api.CONTAINER_NAME, "state": state}]}
+
+        for rank, pod in self.gang(job).items():
+            if (not ranks or rank in ranks) and pod["status"]["phase"] == "Running":
+                self.server.change("pods", NAMESPACE, pod["metadata"]["name"], end)
+
+    # Questions.
+
+    def job(self, name: str) -> Json:
+        body = self.server.get(api.PLURAL, NAMESPACE, name)
+        assert body is not None, f"there is no job {name}"
+        return body
+
+    def exists(self, name: str) -> bool:
+        return self.server.get(api.PLURAL, NAMESPACE, name) is not None
+
+    def status(self, name: str) -> Json:
+        status: Json = self.job(name).get("status", {})
+        return status
+
+    def phase(self, name: str) -> str:
+        return str(self.status(name).get("phase"))
+
+    def reason(self, name: str) -> str:
+        return str(self.status(name).get("reason"))
+
+    def condition(self, name: str, condition: str) -> str:
+        found = [one["status"] for one in self.status(name).get("conditions", ()) if one["type"] == condition]
+        return str(found[0]) if found else ""
+
+    def gang(self, name: str) -> dict[int, Json]:
+        """Pods of the current attempt by rank."""
+        return invariants.current_pods(self.server, self.job(name))
+
+    def pod_names(self, job: str) -> list[str]:
+        """All pods that belong to the job, of whatever attempt."""
+        uid = self.job(job)["metadata"]["uid"]
+        return sorted(pod["metadata"]["name"] for pod in self.server.all("pods") if owner_uid(pod) == uid)
+
+    def nodes_of(self, job: str) -> list[str]:
+        return [share["name"] for share in (invariants.placement_of(self.job(job)) or {"nodes": ()})["nodes"]]
+
+    def writes(self, verb: str = "", kind: str = "", status: int = 200) -> list[Write]:
+        return [
+            one
+            for one in self.server.writes
+            if one.verb.startswith(verb) and one.kind.startswith(kind) and one.status == status
+        ]
+
+    def told(self, job: str) -> list[str]:
+        """Reasons of the Events about a job, in order."""
+        events = [one for one in self.server.all("events") if one["involvedObject"]["name"] == job]
+        return [str(one["reason"]) for one in events]
