@@ -85,6 +85,8 @@ class App:
         self._metrics = Metrics(version=importlib.metadata.version("stowplan"))
         self._liveness = Liveness()
         self._changed = asyncio.Event()
+        self._indexed = asyncio.Event()
+        self._soon: asyncio.TimerHandle | None = None
 
     async def run(self) -> None:
         """Run until a signal comes, the Lease is lost, or a part fails."""
@@ -104,7 +106,8 @@ class App:
             stack.push_async_callback(server.stop)
             api_server = await kube.Kube.connect()
             stack.push_async_callback(api_server.close)
-            session = await stack.enter_async_context(aiohttp.ClientSession())
+            # Pods of users answer on this session: no cookie of theirs is kept.
+            session = await stack.enter_async_context(aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()))
             solver = PlannerWorker()
             stack.callback(solver.close)
             leader = Leader(
@@ -145,6 +148,7 @@ class App:
             "kopf": asyncio.create_task(watcher.run(namespaces=self._source.current.namespaces)),
             "telemetry": asyncio.create_task(telemetry.run()),
             "settings": asyncio.create_task(self._source.watch(self._metrics, self._changed.set)),
+            "readiness": asyncio.create_task(self._become_ready(watcher, api_server)),
             "stop": asyncio.create_task(stop.wait()),
         }
 
@@ -168,6 +172,15 @@ class App:
                 task.cancel()
             await asyncio.gather(*parts.values(), return_exceptions=True)
 
+    async def _become_ready(self, watcher: Watcher, api_server: kube.Kube) -> None:
+        """Ready once the indexes are filled, as a follower too; then wait for ever."""
+        await watcher.started.wait()
+        assert watcher.store is not None
+        await audit.wait_until_indexed(watcher.store, api_server, self._source.current.namespaces)
+        self._liveness.set_ready()
+        self._indexed.set()
+        await asyncio.Event().wait()
+
     async def _lead(
         self,
         api_server: kube.Kube,
@@ -182,9 +195,8 @@ class App:
         logger.info("this process leads")
         self._metrics.set_leader(True)
         try:
-            await watcher.started.wait()
+            await self._indexed.wait()
             assert watcher.store is not None
-            await audit.wait_until_indexed(watcher.store, api_server, current.namespaces)
             await telemetry.wait_for_first_attempt(timeout_seconds=_FIRST_TELEMETRY_SECONDS)
             progress = ProgressPoller(
                 running=lambda: _running_rank_zeros(watcher.store),
@@ -196,7 +208,7 @@ class App:
                     timeout_seconds=self._source.current.progress.timeout_seconds,
                 ),
                 settings=lambda: self._source.current,
-                on_change=lambda uid: self._changed.set(),
+                on_change=lambda uid: self._change_soon(),
             )
             planner = Planner(
                 api_server=api_server,
@@ -205,7 +217,10 @@ class App:
                 metrics=self._metrics,
                 get_settings=lambda: self._source.current,
                 get_readings=lambda: Readings(
-                    telemetry=telemetry.current, progress=progress.latest(), eta=progress.etas()
+                    telemetry=telemetry.current,
+                    progress=progress.latest(),
+                    eta=progress.etas(),
+                    progress_errors=progress.errors(),
                 ),
                 guard=leader.guard if current.leader_election else lambda: None,
             )
@@ -219,14 +234,23 @@ class App:
                 logger.exception("the planner ended")
             raise
         finally:
+            self._liveness.unwatch(PLANNER)
             self._metrics.set_leader(False)
+
+    def _change_soon(self) -> None:
+        """Have a cycle within half a progress interval: reports of many jobs share one."""
+        if self._soon is None:
+            wait = self._source.current.progress.interval_seconds / 2
+            self._soon = asyncio.get_running_loop().call_later(wait, self._changed.set)
 
     async def _plan_forever(self, planner: Planner, telemetry: TelemetryPoller) -> None:
         """Cycle when something changed, or when a deadline or the resync interval is over."""
         self._liveness.watch(PLANNER, max_age_seconds=planner_max_age_seconds(self._source.current))
-        self._liveness.set_ready()
         while True:
             self._changed.clear()
+            if self._soon is not None:
+                self._soon.cancel()
+                self._soon = None
             began = time.monotonic()
             pause, succeeded = _PAUSE_AFTER_ERROR_SECONDS, False
             try:
@@ -238,8 +262,7 @@ class App:
                 logger.exception("a planner cycle failed; the next one starts from what the API server has")
             self._metrics.record_cycle(time.monotonic() - began, succeeded=succeeded)
             self._metrics.set_telemetry(telemetry.current)
-            if succeeded:
-                self._liveness.beat(PLANNER)
+            self._liveness.beat(PLANNER)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._changed.wait(), pause)
             await asyncio.sleep(self._source.current.planner.debounce_seconds)

@@ -26,6 +26,7 @@ from stowplan_operator import api
 Json = dict[str, Any]
 
 _IN_FLIGHT = 16
+_MAX_METRICS_BYTES = 1024 * 1024
 _METADATA_ONLY = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json"
 _JOBS = f"/apis/{api.GROUP}/{api.VERSION}"
 _SERVICE_ACCOUNT_TOKEN = pathlib.Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
@@ -81,7 +82,7 @@ class KubeApi(Protocol):
         """Delete a Service or NetworkPolicy; gone already is fine."""
 
     async def read_pod_metrics(self, namespace: str, name: str, *, port: int, timeout_seconds: float) -> str:
-        """The text that the pod serves at ``/metrics``, through the API server's pod proxy."""
+        """The text that the pod serves at ``/metrics``, through the API server's pod proxy; at most 1 MiB of it."""
 
 
 class LeaseApi(Protocol):
@@ -162,6 +163,7 @@ class Kube:
         content_type: str = "application/json",
         accept: str = "application/json",
         timeout_seconds: float = 30,
+        max_bytes: int | None = None,
     ) -> bytes:
         """One request; the response's body. ApiError on every status that is not 2xx, and without an answer."""
         headers = {"Content-Type": content_type, "Accept": accept, **await self._headers()}
@@ -175,7 +177,7 @@ class Kube:
                     headers=headers,
                     timeout=aiohttp.ClientTimeout(total=timeout_seconds),
                 ) as response:
-                    text = await response.read()
+                    text = await _read(response, max_bytes)
                     if response.status >= 400:
                         raise _error(response.status, response.reason or "", text)
                     return text
@@ -290,8 +292,20 @@ class Kube:
     async def read_pod_metrics(self, namespace: str, name: str, *, port: int, timeout_seconds: float) -> str:
         """See ``KubeApi``."""
         path = f"/api/v1/namespaces/{namespace}/pods/{name}:{port}/proxy/metrics"
-        text = await self.request("GET", path, timeout_seconds=timeout_seconds)
+        text = await self.request("GET", path, timeout_seconds=timeout_seconds, max_bytes=_MAX_METRICS_BYTES)
         return text.decode(errors="replace")
+
+
+async def _read(response: aiohttp.ClientResponse, max_bytes: int | None) -> bytes:
+    """The body, or as much of it as ``max_bytes`` allows."""
+    if max_bytes is None:
+        return await response.read()
+    body = bytearray()
+    async for chunk in response.content.iter_chunked(64 * 1024):
+        body += chunk
+        if len(body) >= max_bytes:
+            break
+    return bytes(body[:max_bytes])
 
 
 def in_cluster() -> bool:

@@ -52,6 +52,7 @@ class Readings:
     telemetry: views.Telemetry
     progress: Mapping[str, progress.Progress]
     eta: Mapping[str, str]
+    progress_errors: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 class Planner:
@@ -265,6 +266,8 @@ class Planner:
                 not pod.is_terminal and pod.owner_uid == job.uid and pod.node not in lost for pod in state.pods
             ),
             progress=readings.progress.get(job.uid),
+            progress_seconds=self._get_settings().progress.interval_seconds,
+            progress_error=readings.progress_errors.get(job.uid, ""),
             eta=readings.eta.get(job.uid, ""),
             telemetry_stale=stale,
             problem=state.problem,

@@ -17,7 +17,7 @@ from stowplan_operator import api, lifecycle, podspec, progress, views
 Json = dict[str, Any]
 
 DECISION_NUMBERS_SECONDS = 60
-PROGRESS_SECONDS = 10
+UNKNOWN_PROGRESS_SECONDS = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +31,8 @@ class Facts:
     misconfigured: str = ""
     cleaning_up: bool = False
     progress: progress.Progress | None = None
+    progress_seconds: float = 10.0
+    progress_error: str = ""
     eta: str = ""
     telemetry_stale: str | None = None
     problem: str = ""
@@ -157,15 +159,23 @@ def _add_progress(status: Json, phase: api.Phase, current: Mapping[int, views.Po
     rank_zero = current.get(0)
     if rank_zero is not None and rank_zero.end is not None:
         reading = progress.final_from_termination(rank_zero.end.message) or reading
-    if reading is None:
-        return
     old = status.get("progress") or {}
+    if reading is None:
+        _say_unknown_progress(status, old, phase, facts)
+        return
     new = progress_json(reading, old, now_seconds=facts.now_seconds)
     unchanged = all(old.get(key) == value for key, value in new.items() if key != "lastReportTime")
-    recent = facts.now_seconds - views.parse_time(old.get("lastReportTime")) < PROGRESS_SECONDS
+    recent = facts.now_seconds - views.parse_time(old.get("lastReportTime")) < facts.progress_seconds
     if unchanged or (recent and not phase.is_terminal and rank_zero is not None and rank_zero.end is None):
         return
     status["progress"] = new
+
+
+def _say_unknown_progress(status: Json, old: Json, phase: api.Phase, facts: Facts) -> None:
+    """A gang that has run for a while without a report: say why nothing is known, and guess nothing."""
+    started = views.parse_time((status.get("placement") or {}).get("startedAt"))
+    if phase is api.Phase.RUNNING and facts.progress_error and facts.now_seconds - started >= UNKNOWN_PROGRESS_SECONDS:
+        status["progress"] = {**old, "message": f"progress is unknown: {facts.progress_error}"[:512]}
 
 
 def progress_json(reading: progress.Progress, old: Mapping[str, Any], *, now_seconds: float) -> Json:
@@ -187,6 +197,8 @@ def progress_json(reading: progress.Progress, old: Mapping[str, Any], *, now_sec
         new["checkpointStep"] = int(reading.checkpoint_step)
     if reading.checkpoint_timestamp_seconds:
         new["checkpointTime"] = views.format_time(reading.checkpoint_timestamp_seconds)
+    if reading.message:
+        new["message"] = reading.message
     for name in ("step", "totalSteps", "percent", "loss", "checkpointStep", "checkpointTime", "samplesPerSecond"):
         if name in old:
             new.setdefault(name, old[name])
@@ -198,15 +210,14 @@ def _conditions(
 ) -> list[Json]:
     placed = status.get("placement") is not None
     restarting = phase is api.Phase.RESTARTING
-    decision = status.get("decision") or {}
     failure = status.get("lastFailure") or {}
     ready = all_run and not phase.is_terminal and placed
     wanted: list[tuple[api.Condition, bool, str, str]] = [
         (
             api.Condition.ADMITTED,
             placed,
-            "Placed" if placed else decision.get("reason") or "Planning",
-            _placement_text(status) if placed else decision.get("message", ""),
+            "Placed" if placed else status["reason"],
+            _placement_text(status) if placed else status["message"],
         ),
         (api.Condition.PODS_READY, ready, "AllPodsRunning" if ready else status["reason"], f"{status['ready']} run"),
     ]
