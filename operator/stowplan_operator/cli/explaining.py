@@ -267,7 +267,9 @@ def _facts(job: Job, said: Explanation, speaker: Speaker) -> Iterator[tuple[str,
 def _decision(job: Job, said: Explanation, speaker: Speaker) -> Iterator[tuple[str, RenderableType]]:
     decision = job.decision
     numbers = mapping(decision, "numbers")
-    yield "Numbers", output.pairs((words.phrase(key), text(numbers, key)) for key in numbers) if numbers else ""
+    # The API server sorts keys; amounts come before the names of products and domains.
+    keys = sorted(numbers, key=lambda key: not key.isidentifier())
+    yield "Numbers", output.pairs((words.phrase(key), text(numbers, key)) for key in keys) if keys else ""
     blockers = parts.names(decision, "blockers")
     yield "Blocked by", ", ".join(blockers[:5]) + (f" and {len(blockers) - 5} more" if len(blockers) > 5 else "")
     yield "Proof", parts.proof(decision)

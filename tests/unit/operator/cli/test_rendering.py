@@ -1,4 +1,5 @@
 import io
+import pathlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -126,6 +127,12 @@ def test_explain_says_of(case: str) -> None:
 def _changed(body: dict[str, Any], **status: Any) -> dict[str, Any]:
     body["status"].update(status)
     return body
+
+
+def test_the_example_in_the_documentation_is_what_is_printed() -> None:
+    documentation = (pathlib.Path(__file__).parents[4] / "docs" / "cli.md").read_text()
+    printed = explained(samples.named("llama", samples.pending("WaitingForCapacity")))
+    assert f"$ kubectl stowplan explain llama\n{printed}\n```" in documentation
 
 
 NOTES = {

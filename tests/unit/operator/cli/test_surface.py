@@ -1,5 +1,7 @@
 """What scripts and fingers rely on: commands, flags, the lists that mirror other modules, and what is imported."""
 
+import pathlib
+import re
 import subprocess
 import sys
 
@@ -8,7 +10,9 @@ import pytest
 
 from stowplan_allocator import types
 from stowplan_operator.api import Phase
-from stowplan_operator.cli import command_line, reasons, waiting
+from stowplan_operator.cli import command_line, documents, reasons, waiting
+from stowplan_operator.cli.exits import Exit
+from unit.operator.cli import test_commands
 
 WANT_FLAGS = {
     "list": {"--all-namespaces", "--selector", "--output"},
@@ -30,6 +34,18 @@ def _flags(command: click.Command) -> set[str]:
 def test_commands_and_flags_are_frozen() -> None:
     assert {name: _flags(command) - CLUSTER_FLAGS for name, command in command_line.cli.commands.items()} == WANT_FLAGS
     assert all(_flags(command) >= CLUSTER_FLAGS for command in [command_line.cli, *command_line.cli.commands.values()])
+
+
+def test_the_documentation_names_every_command_flag_key_and_exit_code() -> None:
+    documentation = (pathlib.Path(__file__).parents[4] / "docs" / "cli.md").read_text()
+    keys = [*test_commands.SUMMARY_KEYS, *test_commands.DETAIL_KEYS, *test_commands.EXPLANATION_KEYS]
+    flags = {flag for wanted in WANT_FLAGS.values() for flag in wanted} - {"--follow", "--output"} | {"-f", "-o json"}
+    for word in (*WANT_FLAGS, *flags, *CLUSTER_FLAGS, *set(keys) - {"schema", "kind"}):
+        assert re.search(rf"`(?:[^`]*[ /])?{word}\b[^`]*`", documentation), word
+    assert documents.SCHEMA in documentation
+    assert all(f"| {code.value} |" in documentation for code in Exit)
+    assert all(phase in documentation for phase in command_line._GOALS[1:])
+    assert all(f"| {name} | {meaning.text} |" in documentation for name, meaning in reasons.MEANINGS.items())
 
 
 def test_wait_knows_every_phase() -> None:
