@@ -285,6 +285,7 @@ class _Ending:
         """The attempt is over and its accelerators are given back."""
         status = self._ended(outcome, reason)
         del status["placement"]
+        status.pop("decision", None)
         return status
 
     def finished(self, phase: api.Phase, outcome: str, reason: str) -> Json:
