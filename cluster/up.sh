@@ -33,7 +33,7 @@ node_go_lane() {
 debian_lane() {
     step node-root "Debian $NODE_DEBIAN for the nodes" "$NODE_DEBIAN" "$NODE_PACKAGES" "$(declare -f debian_root)" -- build_node_root
     step prometheus "Prometheus" -- build_prometheus
-    step python-root "Debian $PYTHON_DEBIAN with Python" "$PYTHON_DEBIAN" "$PYTHON_PACKAGES" "$(declare -f debian_root)" -- build_python_root
+    step_python_root
 }
 
 # link PROGRAM TARGET

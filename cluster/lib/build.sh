@@ -72,22 +72,20 @@ debian_root() {
 
 build_node_root() {
     debian_root "$NODE_DEBIAN" "$NODE_PACKAGES" "$OUT/root"
-    # kube-proxy's and the pod network's image: nft, iptables and the libraries that they load.
-    local root=$OUT/root image=$OUT/nft program library
-    mkdir -p "$image"/{etc,tmp,run} "$image"/usr/{sbin,bin,lib,lib64} "$image/usr/lib/x86_64-linux-gnu"
+    # kube-proxy's and the pod network's image: nft, iptables with its extensions, and the libraries that they load.
+    local root=$OUT/root image=$OUT/nft libraries=usr/lib/x86_64-linux-gnu file library
+    mkdir -p "$image"/{etc,tmp,run} "$image"/usr/{sbin,bin,lib64} "$image/$libraries"
     ln -s usr/lib "$image/lib"
     ln -s usr/lib64 "$image/lib64"
     ln -s usr/sbin "$image/sbin"
-    for program in usr/sbin/nft usr/sbin/xtables-nft-multi usr/sbin/conntrack; do
-        cp "$root/$program" "$image/$program"
-        for library in $(chroot "$root" ldd "/$program" | grep -o '/lib[^ ]*'); do
+    cp -a "$root/$libraries/xtables" "$image/$libraries/"
+    cp "$root"/usr/sbin/{nft,xtables-nft-multi,conntrack} "$image/usr/sbin/"
+    for file in "$image"/usr/sbin/* "$image/$libraries"/xtables/*.so; do
+        for library in $(chroot "$root" ldd "${file#"$image"}" | grep -o '/lib[^ ]*'); do
             cp -L "$root$library" "$image$library"
         done
     done
-    cp -a "$root/usr/lib/x86_64-linux-gnu/xtables" "$image/usr/lib/x86_64-linux-gnu/"
-    for program in {iptables,ip6tables}{,-nft}{,-save,-restore}; do
-        ln -sf xtables-nft-multi "$image/usr/sbin/$program"
-    done
+    for file in {iptables,ip6tables}{,-nft}{,-save,-restore}; do ln -sf xtables-nft-multi "$image/usr/sbin/$file"; done
     cp "$root/etc/protocols" "$root/etc/services" "$image/etc/" 2>/dev/null || true
     tar -C "$root" -cf "$OUT/root.tar" .
     tar -C "$image" -cf "$OUT/nft.tar" .

@@ -1,15 +1,21 @@
 # shellcheck shell=bash
 # The kind cluster: its configuration, its health, and its making.
 
-# The folder of every node that PersistentVolumes of the class stowplan-shared live in.
+# Folders of this machine that every node has: where volumes live, and the layers of images (see load.sh).
 SHARED=$STATE/shared
+LAYERS=$STATE/layers
+
+node_mounts() {
+    echo "[{hostPath: \"$SHARED\", containerPath: /var/stowplan-shared}," \
+        "{hostPath: \"$LAYERS\", containerPath: /var/stowplan-layers, readOnly: true}]"
+}
 
 # A worker's labels: those of GPU feature discovery, and its place.
 worker() {
     local product=$1 family=$2 memory_mib=$3 compute_major=$4 rack=$5 capacity_type=$6 instance_type=$7
     cat <<E
 - role: worker
-  extraMounts: [{hostPath: "$SHARED", containerPath: /var/stowplan-shared}]
+  extraMounts: $(node_mounts)
   labels:
     nvidia.com/gpu.present: "true"
     nvidia.com/gpu.product: "$product"
@@ -53,7 +59,7 @@ kubeadmConfigPatches:
       extraArgs: [{name: unsafe-no-fsync, value: "true"}]
 nodes:
 - role: control-plane
-  extraMounts: [{hostPath: "$SHARED", containerPath: /var/stowplan-shared}]
+  extraMounts: $(node_mounts)
   labels:
     topology.kubernetes.io/region: "local"
     topology.kubernetes.io/zone: "z1"
@@ -93,8 +99,8 @@ cluster_problem() {
 cluster_create() {
     rm -f "$STATE/key"
     kind delete cluster --name "$CLUSTER_NAME" --kubeconfig "$STATE/kubeconfig"
-    rm -rf "$SHARED"
-    mkdir -p "$SHARED"
+    rm -rf "$SHARED" "$LAYERS"
+    mkdir -p "$SHARED" "$LAYERS"
     kind_config >"$STATE/kind.yaml"
     kind create cluster --config "$STATE/kind.yaml" --kubeconfig "$STATE/kubeconfig" ${2:+--image "$2"} --wait 180s \
         --retain
@@ -111,39 +117,4 @@ cluster_env() {
         echo "case :\$PATH: in *:'$BIN':*) ;; *) export PATH='$BIN':\$PATH ;; esac"
     } >"$STATE/env.new"
     mv "$STATE/env.new" "$STATE/env"
-}
-
-# --- images in nodes ------------------------------------------------------------------------------------------------
-
-# nodes_load NODE... -- IMAGE...: brings images of the engine into nodes, at the same time and only where they differ.
-nodes_load() {
-    local -a nodes=()
-    while [[ $1 != -- ]]; do
-        nodes+=("$1")
-        shift
-    done
-    shift
-    local image node id mark archive
-    local -a pids=()
-    for image in "$@"; do
-        id=$(docker image inspect -f '{{.Id}}' "$image")
-        mark=/var/lib/stowplan-images/$(hash_of "$image")
-        local -a missing=()
-        for node in "${nodes[@]}"; do
-            [[ $(docker exec "$node" cat "$mark" 2>/dev/null) == "$id" ]] || missing+=("$node")
-        done
-        ((${#missing[@]})) || continue
-        archive=$STATE/load.tar
-        docker save -o "$archive" "$image"
-        pids=()
-        for node in "${missing[@]}"; do
-            docker exec -i "$node" bash -euo pipefail -c "
-                ctr -n k8s.io images import --digests --snapshotter overlayfs - >/dev/null
-                mkdir -p /var/lib/stowplan-images && echo $id >$mark" <"$archive" &
-            pids+=($!)
-        done
-        for pid in "${pids[@]}"; do wait "$pid"; done
-        rm -f "$archive"
-        say "  $image: into ${missing[*]}"
-    done
 }
