@@ -91,7 +91,7 @@ class Planner:
         lost = states.lost_nodes(self._store, nodes, settings, now_seconds=now)
         jobs = states.observe(self._store, settings)
         # 2. End, start or release gangs as their pods show.
-        await _gather(self._advance(state, lost, now) for state in jobs)
+        await _gather(self._advance(state, lost, settings, now) for state in jobs)
         # 3. Plan for those that want a place.
         plan = await self._plan(jobs, nodes, assessments, lost, settings, now)
         # 4. Write the placements, before any pod exists.
@@ -109,7 +109,7 @@ class Planner:
         self._record(jobs, nodes, assessments, plan, settings)
         return self._seconds_to_next(jobs, nodes, settings, now)
 
-    async def _advance(self, state: states.JobState, lost: frozenset[str], now: float) -> None:
+    async def _advance(self, state: states.JobState, lost: frozenset[str], settings: Settings, now: float) -> None:
         if state.spec is None or state.job.deleting:
             return
         transition = lifecycle.advance(
@@ -126,6 +126,12 @@ class Planner:
         new = status.derive(state.job, transition.status, state.pods, facts)
         if not await self._writer.write_status(state, new):
             return
+        states.interpret(
+            state,
+            priorities=self._store.priorities(),
+            default_priority=self._store.default_priority(),
+            settings=settings,
+        )
         if transition.failure and transition.event[0] == "GangRestart":
             self._metrics.count_gang_restart(transition.failure.cause.value)
         await self._writer.tell(state.job, *transition.event, warning=transition.is_warning)
@@ -139,7 +145,7 @@ class Planner:
         settings: Settings,
         now: float,
     ) -> types.Plan:
-        by_uid = {state.job.uid: state.job for state in jobs}
+        holding: dict[str, views.JobView] = {}
         requests = []
         wanting = False
         for state in jobs:
@@ -147,19 +153,19 @@ class Planner:
                 continue
             placed = state.job.status.get("placement") is not None
             if placed and not lifecycle.phase_of(state.job.status).is_terminal:
-                placement = state.request.placement or snapshot.read_placement(state.job.status)
-                if placement is not None and placement.shares:
-                    requests.append(dataclasses.replace(state.request, placement=placement))
+                if state.request.placement is not None and state.request.placement.shares:
+                    requests.append(state.request)
+                    holding[state.job.uid] = state.job
             elif not state.skip and lifecycle.is_plannable(
                 state.job, state.spec, state.pods, lost_nodes=lost, now_seconds=now
             ):
-                requests.append(dataclasses.replace(state.request, placement=None, num_pods=state.spec.num_nodes))
+                requests.append(state.request)
                 wanting = True
         if not wanting:
             nothing = types.Certificate(status=types.SolveStatus.NOTHING_TO_DO, strategy=settings.planner.strategy)
             return types.Plan(placements={}, waiting={}, certificate=nothing)
         current = types.Snapshot(
-            nodes=snapshot.build_nodes(nodes, self._store.pods, by_uid, assessments=assessments, settings=settings),
+            nodes=snapshot.build_nodes(nodes, self._store.pods, holding, assessments=assessments, settings=settings),
             jobs=tuple(requests),
             levels=settings.level_names,
             now_seconds=int(now),

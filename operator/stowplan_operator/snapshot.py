@@ -23,7 +23,7 @@ def build_nodes(
     assessments: Mapping[str, health.NodeHealth],
     settings: Settings,
 ) -> tuple[types.Node, ...]:
-    """The allocator's nodes, sorted by name. ``jobs`` are all TrainingJobs by UID."""
+    """The allocator's nodes, sorted by name. ``jobs`` are those whose placement is in the snapshot, by UID."""
     used: dict[str, types.Resources] = {}
     for pod in pods:
         if pod.holds_resources and not _is_current(pod, jobs):
@@ -66,28 +66,38 @@ def build_job(
     settings: Settings,
     pods: Sequence[views.PodView] = (),
 ) -> types.Job:
-    """The allocator's job. ValueError where the spec asks for something that cannot be, naming the field."""
-    priority = default_priority
-    if spec.priority_class_name:
-        if spec.priority_class_name not in priorities:
-            known = ", ".join(sorted(priorities)[:8]) or "none"
-            raise ValueError(
-                f"spec.priorityClassName: there is no PriorityClass {spec.priority_class_name!r}; existing: {known}"
-            )
-        priority = priorities[spec.priority_class_name]
+    """The allocator's job. ValueError where the spec asks for something that cannot be, naming the field.
+
+    A job that has a place keeps it, whatever has become of PriorityClasses and topology levels since: without its
+    request in the snapshot, what it holds would be given to others.
+    """
     placement = read_placement(job.status, finished_ranks=_finished_ranks(job, pods))
+    if placement is not None:
+        return types.Job(
+            id=job.uid,
+            name=job.key,
+            num_pods=placement.num_pods,
+            pod=pod_resources(spec, settings=settings),
+            priority=priorities.get(spec.priority_class_name or "", default_priority),
+            created_at_seconds=int(job.created_at),
+            placement=placement,
+        )
+    if spec.priority_class_name and spec.priority_class_name not in priorities:
+        known = ", ".join(sorted(priorities)[:8]) or "none"
+        raise ValueError(
+            f"spec.priorityClassName: there is no PriorityClass {spec.priority_class_name!r}; existing: {known}"
+        )
     return types.Job(
         id=job.uid,
         name=job.key,
-        num_pods=placement.num_pods if placement else spec.num_nodes,
+        num_pods=spec.num_nodes,
         pod=pod_resources(spec, settings=settings),
-        priority=priority,
+        priority=priorities.get(spec.priority_class_name or "", default_priority),
         created_at_seconds=int(job.created_at),
         products=_products(spec),
         topology=_topology(spec, settings),
         node_selector=tuple(sorted(spec.node_selector.items())),
         tolerations=_tolerations(spec, settings),
-        placement=placement,
     )
 
 

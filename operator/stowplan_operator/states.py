@@ -41,24 +41,31 @@ def observe(store: Store, settings: Settings) -> list[JobState]:
     for pod in store.pods:
         if pod.managed:
             pods.setdefault(pod.owner_uid, []).append(pod)
+    states = [
+        JobState(job=job, pods=pods.get(job.uid, []))
+        for job in sorted(store.jobs, key=lambda one: (one.created_at, one.uid))
+    ]
     priorities, default = store.priorities(), store.default_priority()
-    states = []
-    for job in sorted(store.jobs, key=lambda one: (one.created_at, one.uid)):
-        state = JobState(job=job, pods=pods.get(job.uid, []))
-        states.append(state)
-        try:
-            state.spec = api.parse_spec(dict(job.spec))
-            state.request = snapshot.build_job(
-                job,
-                state.spec,
-                priorities=priorities,
-                default_priority=default,
-                settings=settings,
-                pods=state.pods,
-            )
-        except ValueError as error:
-            state.misconfigured = str(error)
+    for state in states:
+        interpret(state, priorities=priorities, default_priority=default, settings=settings)
     return states
+
+
+def interpret(state: JobState, *, priorities: Mapping[str, int], default_priority: int, settings: Settings) -> None:
+    """Read the job's spec, and what it asks of the allocator as its status stands; anew when its place has gone."""
+    state.misconfigured, state.request = "", None
+    try:
+        state.spec = api.parse_spec(dict(state.job.spec))
+        state.request = snapshot.build_job(
+            state.job,
+            state.spec,
+            priorities=priorities,
+            default_priority=default_priority,
+            settings=settings,
+            pods=state.pods,
+        )
+    except ValueError as error:
+        state.misconfigured = str(error)
 
 
 def lost_nodes(
