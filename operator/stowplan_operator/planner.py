@@ -90,26 +90,34 @@ class Planner:
         assessments = {node.name: health.assess(node, readings.telemetry, settings, now) for node in nodes}
         lost = states.lost_nodes(self._store, nodes, settings, now_seconds=now)
         jobs = states.observe(self._store, settings)
+        stale = telemetry.stale_message(readings.telemetry, now_seconds=now, settings=settings)
         # 2. End, start or release gangs as their pods show.
-        await _gather(self._advance(state, lost, settings, now) for state in jobs)
+        await _gather(self._advance(state, readings, stale, lost, settings, now) for state in jobs)
         # 3. Plan for those that want a place.
         plan = await self._plan(jobs, nodes, assessments, lost, settings, now)
         # 4. Write the placements, before any pod exists.
         await _gather(
-            self._place(state, plan.placements[state.job.uid], plan.certificate, now)
+            self._place(state, plan, readings, stale, lost, now)
             for state in jobs
             if state.job.uid in plan.placements and not state.skip
         )
         # 5. Create and delete pods until they match the placements.
         await _gather(self._match_pods(state, settings) for state in jobs)
         # 6. Say how every job does, once, where a user can see a change.
-        stale = telemetry.stale_message(readings.telemetry, now_seconds=now, settings=settings)
         await _gather(self._report(state, plan, readings, stale, lost, now) for state in jobs)
         await _gather(self._expire(state, now) for state in jobs)
         self._record(jobs, nodes, assessments, plan, settings)
         return self._seconds_to_next(jobs, nodes, settings, now)
 
-    async def _advance(self, state: states.JobState, lost: frozenset[str], settings: Settings, now: float) -> None:
+    async def _advance(
+        self,
+        state: states.JobState,
+        readings: Readings,
+        stale: str | None,
+        lost: frozenset[str],
+        settings: Settings,
+        now: float,
+    ) -> None:
         if state.spec is None or state.job.deleting:
             return
         transition = lifecycle.advance(
@@ -122,7 +130,7 @@ class Planner:
         )
         if transition is None:
             return
-        facts = status.Facts(now_seconds=now, accelerators=state.accelerators, cleaning_up=True)
+        facts = self._facts(state, readings, stale, lost, now)
         new = status.derive(state.job, transition.status, state.pods, facts)
         if not await self._writer.write_status(state, new):
             return
@@ -186,20 +194,27 @@ class Planner:
         return plan
 
     async def _place(
-        self, state: states.JobState, placement: types.Placement, certificate: types.Certificate, now: float
+        self,
+        state: states.JobState,
+        plan: types.Plan,
+        readings: Readings,
+        stale: str | None,
+        lost: frozenset[str],
+        now: float,
     ) -> None:
+        placement = plan.placements[state.job.uid]
         attempt = int(state.job.status.get("attempt", 0)) + 1
         core = dict(state.job.status, attempt=attempt, phase=api.Phase.STARTING.value)
         core["placement"] = snapshot.write_placement(placement, attempt=attempt, planned_at=views.format_time(now))
         core["decision"] = {
             "reason": "Placed",
             "message": f"placed on {len(placement.shares)} node(s)",
-            "certificate": status.certificate_json(certificate),
+            "certificate": status.certificate_json(plan.certificate),
             "since": views.format_time(now),
             "lastUpdated": views.format_time(now),
         }
         core.pop("retryAfter", None)
-        facts = status.Facts(now_seconds=now, accelerators=state.accelerators)
+        facts = self._facts(state, readings, stale, lost, now)
         self._guard()
         if await self._writer.write_status(state, status.derive(state.job, core, state.pods, facts)):
             nodes = ", ".join(share.node for share in placement.shares[:8])
@@ -262,21 +277,11 @@ class Planner:
             return
         waiting = plan.waiting.get(job.uid)
         unplaced = job.status.get("placement") is None
-        facts = status.Facts(
-            now_seconds=now,
-            accelerators=state.accelerators,
+        facts = dataclasses.replace(
+            self._facts(state, readings, stale, lost, now),
             waiting=waiting if unplaced else None,
             certificate=plan.certificate if waiting else None,
             misconfigured=state.misconfigured if unplaced else "",
-            cleaning_up=any(
-                not pod.is_terminal and pod.owner_uid == job.uid and pod.node not in lost for pod in state.pods
-            ),
-            progress=readings.progress.get(job.uid),
-            progress_seconds=self._get_settings().progress.interval_seconds,
-            progress_error=readings.progress_errors.get(job.uid, ""),
-            eta=readings.eta.get(job.uid, ""),
-            telemetry_stale=stale,
-            problem=state.problem,
         )
         old_reason = (job.status.get("decision") or {}).get("reason")
         new = status.derive(job, job.status, state.pods, facts)
@@ -287,6 +292,25 @@ class Planner:
             and decision.get("reason") not in (None, old_reason)
         ):
             await self._writer.tell(job, decision["reason"], decision["message"], warning=bool(state.misconfigured))
+
+    def _facts(
+        self, state: states.JobState, readings: Readings, stale: str | None, lost: frozenset[str], now: float
+    ) -> status.Facts:
+        """What every status of a cycle says alike, whichever of its steps writes it."""
+        uid = state.job.uid
+        return status.Facts(
+            now_seconds=now,
+            accelerators=state.accelerators,
+            cleaning_up=any(
+                not pod.is_terminal and pod.owner_uid == uid and pod.node not in lost for pod in state.pods
+            ),
+            progress=readings.progress.get(uid),
+            progress_seconds=self._get_settings().progress.interval_seconds,
+            progress_error=readings.progress_errors.get(uid, ""),
+            eta=readings.eta.get(uid, ""),
+            telemetry_stale=stale,
+            problem=state.problem,
+        )
 
     async def _expire(self, state: states.JobState, now: float) -> None:
         """Delete a finished job whose time to live is over."""
