@@ -164,7 +164,7 @@ class Planner:
                 if state.request.placement is not None and state.request.placement.shares:
                     requests.append(state.request)
                     holding[state.job.uid] = state.job
-            elif not state.skip and lifecycle.is_plannable(
+            elif not (state.skip or state.has_predecessors) and lifecycle.is_plannable(
                 state.job, state.spec, state.pods, lost_nodes=lost, now_seconds=now
             ):
                 requests.append(state.request)
@@ -301,9 +301,8 @@ class Planner:
         return status.Facts(
             now_seconds=now,
             accelerators=state.accelerators,
-            cleaning_up=any(
-                not pod.is_terminal and pod.owner_uid == uid and pod.node not in lost for pod in state.pods
-            ),
+            cleaning_up=state.has_predecessors
+            or any(not pod.is_terminal and pod.owner_uid == uid and pod.node not in lost for pod in state.pods),
             progress=readings.progress.get(uid),
             progress_seconds=self._get_settings().progress.interval_seconds,
             progress_error=readings.progress_errors.get(uid, ""),

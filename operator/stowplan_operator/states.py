@@ -23,6 +23,8 @@ class JobState:
     misconfigured: str = ""
     problem: str = ""
     skip: bool = False
+    # Pods of an earlier job of the same name are still there: their names are taken.
+    has_predecessors: bool = False
 
     @property
     def accelerators_per_pod(self) -> int:
@@ -38,11 +40,17 @@ class JobState:
 def observe(store: Store, settings: Settings) -> list[JobState]:
     """Every TrainingJob with its pods, its spec read, and what it asks of the allocator; by age."""
     pods: dict[str, list[views.PodView]] = {}
+    owners: dict[tuple[str, str], set[str]] = {}
     for pod in store.pods:
         if pod.managed:
             pods.setdefault(pod.owner_uid, []).append(pod)
+            owners.setdefault((pod.namespace, pod.job), set()).add(pod.owner_uid)
     states = [
-        JobState(job=job, pods=pods.get(job.uid, []))
+        JobState(
+            job=job,
+            pods=pods.get(job.uid, []),
+            has_predecessors=bool(owners.get((job.namespace, job.name), set()) - {job.uid}),
+        )
         for job in sorted(store.jobs, key=lambda one: (one.created_at, one.uid))
     ]
     priorities, default = store.priorities(), store.default_priority()

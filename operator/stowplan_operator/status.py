@@ -144,7 +144,7 @@ def _reason(
                 return pod.waiting_reason, f"pod {pod.name} on {pod.node or 'no node'}: {pod.waiting_message}"
         return "PodsStarting", "placed; waiting for all pods to run"
     if facts.cleaning_up:
-        return "WaitingForOldPods", "pods of the previous attempt have not left yet"
+        return "WaitingForOldPods", "older pods of this job, or of one of the same name, have not left yet"
     if phase is api.Phase.RESTARTING and views.parse_time(status.get("retryAfter")) > facts.now_seconds:
         return "BackOff", f"next attempt at {status['retryAfter']}; last failure: {failure.get('message', '')}"
     decision = status.get("decision") or {}
