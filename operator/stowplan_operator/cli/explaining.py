@@ -175,7 +175,7 @@ def _notes(job: Job) -> Iterator[str]:
         why = text(job.condition(Condition.TELEMETRY_STALE), "message")
         yield f"GPU telemetry is stale, so sick GPUs are not seen{f': {why}' if why else '.'}"
     if unknown := text(job.status, "progress", "message"):
-        yield f"Progress is not known: {unknown}"
+        yield unknown[:1].upper() + unknown[1:]
 
 
 def _next(job: Job, answer: Answer, known: reasons.Meaning | None, speaker: Speaker) -> Iterator[Next]:

@@ -80,7 +80,7 @@ MEANINGS = {
     ),
     "Planning": Meaning("The planner has not looked at the job yet; that takes seconds.", _GET, "what happened so far"),
     "WaitingForOldPods": Meaning(
-        "Pods of the attempt before are still stopping and hold their accelerators; it goes on when they have left.",
+        "Older pods are still stopping and hold their accelerators; it goes on when they have left.",
         ("get", "pods", "-l", f"{api.LABEL_JOB}={{job}}", "-o", "wide"),
         "the pods that are still there",
     ),

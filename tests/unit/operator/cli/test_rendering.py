@@ -149,8 +149,8 @@ NOTES = {
         "The spec has changed since the operator last looked",
     ),
     "why progress is unknown": (
-        samples.running(progress={"message": "rank 0 does not serve metrics"}),
-        "Progress is not known: rank 0 does not serve metrics",
+        samples.running(progress={"message": "progress is unknown: rank 0 does not serve metrics"}),
+        "Progress is unknown: rank 0 does not serve metrics",
     ),
     "restarts that nobody is charged for": (
         _changed(samples.restarting(), infrastructureRestarts=2),

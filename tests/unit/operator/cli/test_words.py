@@ -1,6 +1,8 @@
 import pytest
 
-from stowplan_operator.cli import words
+from stowplan_allocator import types
+from stowplan_operator import status
+from stowplan_operator.cli import parts, words
 from stowplan_operator.cli.words import Speaker
 from unit.operator.cli import samples
 
@@ -92,3 +94,17 @@ def test_times_from_a_faster_clock_are_not_negative_and_unreadable_ones_unknown(
     assert speaker.age(samples.ago(-30)) == "0s"
     assert speaker.age("yesterday") == "-"
     assert speaker.ago("") == ""
+
+
+PROOFS = {
+    types.SolveStatus.OPTIMAL: "Optimal: the solver proved that no other plan",
+    types.SolveStatus.FEASIBLE: "Feasible, not proved best: the time limit ended the search; the best plan can be",
+    types.SolveStatus.GREEDY: "Greedy: planned by rule, without a proof that no better plan exists (gap 1.5%",
+    types.SolveStatus.NOTHING_TO_DO: "No solving was needed",
+}
+
+
+@pytest.mark.parametrize("solved", types.SolveStatus)
+def test_every_certificate_that_the_operator_writes_is_put_in_words(solved: types.SolveStatus) -> None:
+    written = status.certificate_json(types.Certificate(solved, "exact", bound=12, gap=0.015, seconds=0.2))
+    assert parts.proof({"certificate": written}).startswith(PROOFS[solved])
