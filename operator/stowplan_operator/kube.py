@@ -78,8 +78,8 @@ class KubeApi(Protocol):
     async def delete_pod(self, namespace: str, name: str, *, uid: str, grace_seconds: int) -> None:
         """Delete the pod if it is still this one; gone already is fine."""
 
-    async def delete_child(self, kind: str, namespace: str, name: str) -> None:
-        """Delete a Service or NetworkPolicy; gone already is fine."""
+    async def read_child(self, kind: str, namespace: str, name: str) -> Json | None:
+        """A Service or NetworkPolicy, or None."""
 
     async def read_pod_metrics(self, namespace: str, name: str, *, port: int, timeout_seconds: float) -> str:
         """The text that the pod serves at ``/metrics``, through the API server's pod proxy; at most 1 MiB of it."""
@@ -260,11 +260,20 @@ class Kube:
         }
         await self._delete(f"/api/v1/namespaces/{namespace}/pods/{name}", body)
 
-    async def delete_child(self, kind: str, namespace: str, name: str) -> None:
+    async def read_child(self, kind: str, namespace: str, name: str) -> Json | None:
         """See ``KubeApi``."""
-        await self._delete(f"{_CREATE[kind].format(namespace=namespace)}/{name}", None)
+        return await self._read(f"{_CREATE[kind].format(namespace=namespace)}/{name}")
 
-    async def _delete(self, path: str, body: Json | None) -> None:
+    async def _read(self, path: str) -> Json | None:
+        try:
+            answer: Json = json.loads(await self.request("GET", path))
+        except ApiError as error:
+            if error.is_not_found:
+                return None
+            raise
+        return answer
+
+    async def _delete(self, path: str, body: Json) -> None:
         try:
             await self.request("DELETE", path, body=body)
         except ApiError as error:
@@ -273,13 +282,7 @@ class Kube:
 
     async def read_lease(self, namespace: str, name: str) -> Json | None:
         """See ``LeaseApi``."""
-        try:
-            answer: Json = json.loads(await self.request("GET", f"{_LEASES.format(namespace=namespace)}/{name}"))
-        except ApiError as error:
-            if error.is_not_found:
-                return None
-            raise
-        return answer
+        return await self._read(f"{_LEASES.format(namespace=namespace)}/{name}")
 
     async def create_lease(self, namespace: str, body: Json) -> None:
         """See ``LeaseApi``."""

@@ -246,10 +246,7 @@ class Planner:
             children = [("services", podspec.build_service(job))]
             if settings.network_policy:
                 children.append(("networkpolicies", podspec.build_network_policy(job)))
-            await _gather(
-                self._writer.write_child(state, "create", kind, self._kube.create(kind, job.namespace, body))
-                for kind, body in children
-            )
+            await _gather(self._writer.ensure_child(state, kind, body) for kind, body in children)
             if state.problem:
                 return
         await _gather(self._create_pod(state, body, settings) for body in missing.values())

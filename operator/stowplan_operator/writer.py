@@ -55,6 +55,25 @@ class Writer:
         except kube.ApiError as error:
             logger.info("%s: no Event written: %s", job.key, error)
 
+    async def ensure_child(self, state: JobState, kind: str, body: dict[str, Any]) -> None:
+        """Create a Service or NetworkPolicy of the job unless it is there; one of another owner is a problem.
+
+        It may be that of a deleted job of the same name, which goes with its owner and would leave the gang without.
+        """
+        job, name = state.job, body["metadata"]["name"]
+        try:
+            there = await self._kube.read_child(kind, job.namespace, name)
+        except kube.ApiError as error:
+            state.problem = f"cannot read {kind}: {error.message or error.reason}"
+            return
+        if there is None:
+            await self.write_child(state, "create", kind, self._kube.create(kind, job.namespace, body))
+        elif not any(owner.get("uid") == job.uid for owner in there["metadata"].get("ownerReferences") or ()):
+            state.problem = (
+                f"{body['kind']} {name} exists already and does not belong to this job; it leaves by itself if a "
+                "deleted job of the same name owned it, else delete it or give the job another name"
+            )
+
     async def write_child(
         self, state: JobState, verb: str, resource: str, write: Awaitable[dict[str, Any] | None]
     ) -> dict[str, Any] | None:
