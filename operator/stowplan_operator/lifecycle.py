@@ -9,6 +9,7 @@ can still hold an accelerator (``is_plannable``).
 
 from __future__ import annotations
 
+import dataclasses
 import enum
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -296,12 +297,12 @@ class _Ending:
         status.pop("retryAfter", None)
         return status
 
-    def failed(self, failure: Failure, *, why: str = "") -> Transition:
+    def failed(self, failure: Failure) -> Transition:
         """The job is over, without success."""
         status = self.finished(api.Phase.FAILED, "Failed", failure.cause.value)
         attempt = self.job.status["placement"]["attempt"]
         status["lastFailure"] = failure.to_status(attempt=attempt, now_seconds=self.now_seconds)
-        return Transition(status, ("Failed", why or failure.message), is_warning=True, failure=failure)
+        return Transition(status, ("Failed", failure.message), is_warning=True, failure=failure)
 
     def restarted_or_failed(self, failure: Failure, spec: api.TrainingJobSpec) -> Transition:
         """The next attempt, unless the budget that pays for this failure is spent."""
@@ -312,7 +313,8 @@ class _Ending:
         allowed = spec.failure_policy.max_restarts if charged else MAX_INFRASTRUCTURE_RESTARTS
         if used >= allowed:
             which = "spec.failurePolicy.maxRestarts" if charged else "restarts for infrastructure faults"
-            return self.failed(failure, why=f"{failure.message}; all {allowed} of {which} are used")
+            why = f"{failure.message}; all {allowed} of {which} are used"
+            return self.failed(dataclasses.replace(failure, message=why))
         new = self.released("Failed", failure.cause.value)
         attempt = status["placement"]["attempt"]
         new["phase"] = api.Phase.RESTARTING.value
