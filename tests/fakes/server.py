@@ -15,9 +15,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import crd_schema
 import jsonschema
 
+import crd_schema
 from stowplan_operator import api, kube, views
 
 Json = dict[str, Any]
@@ -254,13 +254,6 @@ class Connection:
             self.server.delete_pod(namespace, name, grace_seconds=grace_seconds)
 
         await self._write("delete", "pods", name, apply)
-
-    async def delete_child(self, kind: str, namespace: str, name: str) -> None:
-        def apply() -> None:
-            if self.server.get(kind, namespace, name) is not None:
-                self.server.remove(kind, namespace, name)
-
-        await self._write("delete", kind, name, apply)
 
     async def read_child(self, kind: str, namespace: str, name: str) -> Json | None:
         await asyncio.sleep(0)
