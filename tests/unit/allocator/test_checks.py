@@ -1,0 +1,141 @@
+"""checks.py finds each kind of breach: a sound plan is broken once in every way."""
+
+from __future__ import annotations
+
+import dataclasses
+import pickle
+from collections.abc import Callable
+
+import pytest
+
+import stowplan_allocator as sa
+from stowplan_allocator import checks
+from unit.allocator import worlds
+from unit.allocator.worlds import A100, H100, job, node
+
+SNAPSHOT = worlds.snapshot(
+    [
+        node("a", labels={"pool": "p"}),
+        node("b", labels={"pool": "p"}),
+        node("far", rack="r2", labels={"pool": "p"}),
+        node("unlabelled", rack=None, labels={"pool": "p"}),
+        node("cordoned", labels={"pool": "p"}, blocked="cordoned"),
+        node("tainted", labels={"pool": "p"}, taints=(sa.Taint("k", sa.TaintEffect.NO_EXECUTE),)),
+        node("plain"),
+        node("avoided", labels={"pool": "p"}),
+        node("other", labels={"pool": "p"}, product=A100),
+    ],
+    [
+        job("running", 1, 4, placement=sa.Placement(H100, (sa.NodeShare("b", 1),))),
+        job(
+            "x",
+            2,
+            4,
+            cpu=8,
+            products=[H100],
+            level="rack",
+            node_selector=(("pool", "p"),),
+            avoided_nodes=frozenset({"avoided"}),
+        ),
+        job("one", 2, 1, level="node"),
+        job("huge", 1, 16),
+    ],
+)
+
+
+def shares(**pods: int) -> tuple[sa.NodeShare, ...]:
+    return tuple(sa.NodeShare(name, count) for name, count in pods.items())
+
+
+GOOD = sa.Plan(
+    {"x": sa.Placement(H100, shares(a=1, b=1)), "one": sa.Placement(H100, shares(a=2))},
+    {"huge": sa.Waiting(sa.Reason.EXCEEDS_CLUSTER_CAPACITY, "too large")},
+    sa.Certificate(sa.SolveStatus.OPTIMAL, "exact"),
+)
+
+
+def moved(name: str, placement: sa.Placement) -> sa.Plan:
+    return dataclasses.replace(GOOD, placements={**GOOD.placements, name: placement})
+
+
+def x_on(**pods: int) -> sa.Plan:
+    return moved("x", sa.Placement(H100, shares(**pods)))
+
+
+BREACHES: dict[str, tuple[sa.Plan, str]] = {
+    "a pod too few": (x_on(a=1), "1 of 2 pods are placed"),
+    "a pod too many": (x_on(a=1, b=1, far=1), "3 of 2 pods are placed"),
+    "a share without pods": (x_on(a=2, b=0), "a share of less than one pod"),
+    "a node in two shares": (
+        moved("x", sa.Placement(H100, (sa.NodeShare("a", 1), sa.NodeShare("a", 1)))),
+        "a node is named in two shares",
+    ),
+    "a node that does not exist": (x_on(a=1, ghost=1), "node ghost is not in the snapshot"),
+    "a blocked node": (x_on(a=1, cordoned=1), "the node is blocked (cordoned)"),
+    "an avoided node": (x_on(a=1, avoided=1), "the job avoids the node"),
+    "a node without the selector's label": (x_on(a=1, plain=1), "the node lacks label pool=p"),
+    "a taint that is not tolerated": (x_on(a=1, tainted=1), "taint k is not tolerated"),
+    "a node of another product": (x_on(a=1, other=1), f'the node is "{A100}"'),
+    "a product that is not acceptable": (moved("x", sa.Placement(A100, shares(other=2))), "is not acceptable"),
+    "two racks where one is required": (x_on(a=1, far=1), "spread over 2 domains of rack"),
+    "a node without the required level's label": (x_on(unlabelled=2), "the node is in no rack"),
+    "two nodes where one is required": (
+        moved("one", sa.Placement(H100, shares(a=1, far=1))),
+        "spread over 2 nodes where one is required",
+    ),
+    "more accelerators than the running job leaves": (x_on(b=2), "b: 8 accelerators given where 4 are free"),
+    "more than a node has, by two jobs": (x_on(a=2), "a: 10 accelerators given where 8 are free"),
+    "a job that is running": (
+        moved("running", sa.Placement(H100, shares(a=1))),
+        "running: the plan speaks of a job that does not wait",
+    ),
+    "no answer": (dataclasses.replace(GOOD, waiting={}), "huge: the plan gives 0 answers"),
+    "two answers": (
+        dataclasses.replace(GOOD, waiting={**GOOD.waiting, "x": sa.Waiting(sa.Reason.FRAGMENTED, "")}),
+        "x: the plan gives 2 answers",
+    ),
+}
+
+
+def test_a_sound_plan_passes() -> None:
+    checks.verify(GOOD, snapshot=SNAPSHOT)
+
+
+@pytest.mark.parametrize(("plan", "want"), BREACHES.values(), ids=BREACHES.keys())
+def test_a_breach_is_found(plan: sa.Plan, want: str) -> None:
+    with pytest.raises(sa.PlanViolationError) as caught:
+        checks.verify(plan, snapshot=SNAPSHOT)
+    assert any(want in breach for breach in caught.value.breaches), caught.value.breaches
+
+
+@pytest.mark.parametrize("resource", ["cpu_milli", "memory_mib", "rdma/hca"])
+def test_every_resource_is_counted(resource: str) -> None:
+    def amounts(count: int) -> sa.Resources:
+        if resource == "rdma/hca":
+            return sa.Resources(other=((resource, count),))
+        return sa.Resources(cpu_milli=count if resource == "cpu_milli" else 0, memory_mib=count)
+
+    nodes = [sa.Node("a", "", amounts(3), amounts(9))]
+    snapshot = worlds.snapshot(nodes, [sa.Job("x", "x", 2, amounts(2))], ())
+    plan = dataclasses.replace(GOOD, placements={"x": sa.Placement("", shares(a=2))}, waiting={})
+    with pytest.raises(sa.PlanViolationError, match=f"4 {resource} given where 3 are free"):
+        checks.verify(plan, snapshot=snapshot)
+
+
+def test_a_plan_that_fails_its_check_never_leaves_plan(monkeypatch: pytest.MonkeyPatch) -> None:
+    from stowplan_allocator import planner
+
+    original: Callable[..., sa.Placement] = planner.to_placement
+
+    def broken(*args: object, **kwargs: object) -> sa.Placement:
+        placement = original(*args, **kwargs)
+        return dataclasses.replace(placement, shares=placement.shares[:-1])
+
+    monkeypatch.setattr(planner, "to_placement", broken)
+    with pytest.raises(sa.PlanViolationError):
+        sa.plan(SNAPSHOT)
+
+
+def test_a_violation_travels_between_processes() -> None:
+    error = pickle.loads(pickle.dumps(sa.PlanViolationError(["one", "two"])))
+    assert error.breaches == ("one", "two")
