@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import logging
+import functools
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
@@ -32,8 +32,6 @@ from stowplan_operator import (
 from stowplan_operator.metrics import Metrics
 from stowplan_operator.settings import Settings
 from stowplan_operator.store import Store
-
-logger = logging.getLogger(__name__)
 
 _RETRY_SECONDS = 1.0
 
@@ -76,9 +74,8 @@ class Planner:
         self._metrics = metrics
         self._get_settings = get_settings
         self._get_readings = get_readings
-        self._guard = guard
         self._clock = clock
-        self._writer = writer.Writer(api_server=api_server, store=store, metrics=metrics, clock=clock)
+        self._writer = writer.Writer(api_server=api_server, store=store, metrics=metrics, guard=guard, clock=clock)
         self._last_snapshot: types.Snapshot | None = None
         self._last_plan: types.Plan | None = None
 
@@ -215,7 +212,6 @@ class Planner:
         }
         core.pop("retryAfter", None)
         facts = self._facts(state, readings, stale, lost, now)
-        self._guard()
         if await self._writer.write_status(state, status.derive(state.job, core, state.pods, facts)):
             nodes = ", ".join(share.node for share in placement.shares[:8])
             more = f" and {len(placement.shares) - 8} more" if len(placement.shares) > 8 else ""
@@ -227,12 +223,8 @@ class Planner:
         if spec is None or job.deleting or state.skip:
             return
         for pod, grace in lifecycle.pods_to_delete(job, spec, state.pods):
-            await self._writer.write_child(
-                state,
-                "delete",
-                "pods",
-                self._kube.delete_pod(pod.namespace, pod.name, uid=pod.uid, grace_seconds=grace),
-            )
+            delete = functools.partial(self._kube.delete_pod, pod.namespace, pod.name, uid=pod.uid, grace_seconds=grace)
+            await self._writer.write_child(state, "delete", "pods", delete)
         placement = job.status.get("placement")
         if placement is None or placement.get("startedAt") or lifecycle.phase_of(job.status).is_terminal:
             return
@@ -241,7 +233,6 @@ class Planner:
         missing = {name: body for name, body in wanted.items() if name not in existing}
         if not missing:
             return
-        self._guard()
         if len(wanted) > 1:
             children = [("services", podspec.build_service(job))]
             if settings.network_policy:
@@ -253,7 +244,7 @@ class Planner:
 
     async def _create_pod(self, state: states.JobState, body: dict[str, Any], settings: Settings) -> None:
         answer = await self._writer.write_child(
-            state, "create", "pods", self._kube.create("pods", state.job.namespace, body)
+            state, "create", "pods", lambda: self._kube.create("pods", state.job.namespace, body)
         )
         if answer is not None:
             pod = views.PodView.from_body(answer, accelerator=settings.accelerator_resource)
@@ -312,11 +303,7 @@ class Planner:
         """Delete a finished job whose time to live is over."""
         expiry = lifecycle.expires_at(state.job, state.spec)
         if expiry and expiry <= now and not state.skip and not state.job.deleting:
-            job = state.job
-            try:
-                await self._kube.delete_job(job.namespace, job.name, uid=job.uid, resource_version=job.resource_version)
-            except kube.ApiError as error:
-                logger.warning("%s: cannot delete the finished job: %s", job.key, error)
+            await self._writer.delete_job(state.job)
 
     def _record(
         self,
@@ -354,5 +341,7 @@ class Planner:
 
 
 async def _gather(writes: Iterable[Awaitable[object]]) -> None:
-    """Run independent steps together; the first error that is not the API server's goes up."""
-    await asyncio.gather(*writes)
+    """Run independent steps together and wait for all of them; then the first error, if there was one, goes up."""
+    for outcome in await asyncio.gather(*writes, return_exceptions=True):
+        if isinstance(outcome, BaseException):
+            raise outcome

@@ -19,10 +19,19 @@ logger = logging.getLogger(__name__)
 
 
 class Writer:
-    """Writes on behalf of one planner."""
+    """Writes on behalf of one planner. ``guard`` raises, before any write, in a process that may no longer act."""
 
-    def __init__(self, *, api_server: kube.KubeApi, store: Store, metrics: Metrics, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        *,
+        api_server: kube.KubeApi,
+        store: Store,
+        metrics: Metrics,
+        guard: Callable[[], None],
+        clock: Callable[[], float],
+    ) -> None:
         self._kube = api_server
+        self._guard = guard
         self._store = store
         self._metrics = metrics
         self._clock = clock
@@ -33,6 +42,7 @@ class Writer:
         patch = status.merge_patch(job.status, new)
         if not patch:
             return False
+        self._guard()
         try:
             answer = await self._kube.patch_job_status(
                 job.namespace, job.name, patch=patch, uid=job.uid, resource_version=job.resource_version
@@ -50,6 +60,7 @@ class Writer:
     async def tell(self, job: views.JobView, reason: str, message: str, *, warning: bool = False) -> None:
         """Write an Event about the job; one that cannot be written stops nothing."""
         body = events.build_event(job, reason, message, warning=warning, now_seconds=self._clock())
+        self._guard()
         try:
             await self._kube.create("events", job.namespace, body)
         except kube.ApiError as error:
@@ -67,19 +78,30 @@ class Writer:
             state.problem = f"cannot read {kind}: {error.message or error.reason}"
             return
         if there is None:
-            await self.write_child(state, "create", kind, self._kube.create(kind, job.namespace, body))
+            await self.write_child(state, "create", kind, lambda: self._kube.create(kind, job.namespace, body))
         elif not any(owner.get("uid") == job.uid for owner in there["metadata"].get("ownerReferences") or ()):
             state.problem = (
                 f"{body['kind']} {name} exists already and does not belong to this job; it leaves by itself if a "
                 "deleted job of the same name owned it, else delete it or give the job another name"
             )
 
+    async def delete_job(self, job: views.JobView) -> None:
+        """Delete a job whose time to live is over, if it is still as it was read."""
+        self._guard()
+        try:
+            await self._kube.delete_job(job.namespace, job.name, uid=job.uid, resource_version=job.resource_version)
+        except kube.ApiError as error:
+            logger.warning("%s: cannot delete the finished job: %s", job.key, error)
+            return
+        self._metrics.count_api_write("delete", "trainingjobs")
+
     async def write_child(
-        self, state: JobState, verb: str, resource: str, write: Awaitable[dict[str, Any] | None]
+        self, state: JobState, verb: str, resource: str, write: Callable[[], Awaitable[dict[str, Any] | None]]
     ) -> dict[str, Any] | None:
         """One write of a child; what exists already is fine, any other refusal is told in the job's status."""
+        self._guard()
         try:
-            answer = await write
+            answer = await write()
         except kube.ApiError as error:
             if error.is_conflict:
                 return None
