@@ -246,7 +246,12 @@ class Planner:
         answer = await self._writer.write_child(
             state, "create", "pods", lambda: self._kube.create("pods", state.job.namespace, body)
         )
-        if answer is not None:
+        if answer is None:
+            state.problem = state.problem or (
+                f"pod {body['metadata']['name']} exists already and is not known to be of this job; if it is somebody "
+                "else's, delete it or give the job another name"
+            )
+        else:
             pod = views.PodView.from_body(answer, accelerator=settings.accelerator_resource)
             self._store.pods.put(pod)
             state.pods.append(pod)
