@@ -53,7 +53,7 @@ def derive(job: views.JobView, core: Mapping[str, Any], pods: Sequence[views.Pod
     status["gpus"] = facts.accelerators
     status.setdefault("restarts", 0)
     if not phase.is_terminal:
-        _decide(status, phase, facts)
+        _decide(status, phase, facts, is_new_spec=job.status.get("observedGeneration") != job.generation)
     status["reason"], status["message"] = _reason(status, phase, current, facts)
     _add_progress(status, phase, current, facts)
     status["conditions"] = _conditions(job, status, phase, running == num_pods, facts)
@@ -80,8 +80,8 @@ def _phase(status: Mapping[str, Any]) -> api.Phase:
     return api.Phase.RESTARTING if history and history[-1]["outcome"] == "Failed" else api.Phase.PENDING
 
 
-def _decide(status: Json, phase: api.Phase, facts: Facts) -> None:
-    """Keep ``status.decision``: a new reason at once, new numbers at most every minute."""
+def _decide(status: Json, phase: api.Phase, facts: Facts, *, is_new_spec: bool) -> None:
+    """Keep ``status.decision``: a new reason, or an answer to a new spec, at once; new numbers at most every minute."""
     now = views.format_time(facts.now_seconds)
     if facts.misconfigured:
         new: Json = {"reason": "Misconfigured", "message": facts.misconfigured}
@@ -93,8 +93,6 @@ def _decide(status: Json, phase: api.Phase, facts: Facts) -> None:
             new["blockers"] = list(facts.waiting.blockers)
     elif phase is api.Phase.SUSPENDED:
         new = {"reason": "Suspended", "message": "spec.suspend is true"}
-    elif status.get("placement"):
-        return
     else:
         return
     if facts.certificate is not None and not facts.misconfigured:
@@ -102,7 +100,7 @@ def _decide(status: Json, phase: api.Phase, facts: Facts) -> None:
     old = status.get("decision") or {}
     if old.get("reason") == new["reason"]:
         fresh = facts.now_seconds - views.parse_time(old.get("lastUpdated")) < DECISION_NUMBERS_SECONDS
-        if fresh or _same_decision(old, new):
+        if (fresh and not is_new_spec) or _same_decision(old, new):
             return
         status["decision"] = {**new, "since": old.get("since", now), "lastUpdated": now}
     else:
