@@ -1,7 +1,8 @@
 """From watched objects to the allocator's frozen snapshot. Pure.
 
 A node's room is its allocatable, less withheld devices, less every pod on it that is not part of a job's
-current placement: other people's pods count, pods of old attempts count, Terminating ones until they are gone.
+current placement: other people's pods count, pods of old attempts count, Terminating ones until they are gone,
+unbound ones on the node that they are pinned to.
 A placed job takes its room through its placement, whether its pods exist yet or not.
 """
 
@@ -26,8 +27,8 @@ def build_nodes(
     """The allocator's nodes, sorted by name. ``jobs`` are those whose placement is in the snapshot, by UID."""
     used: dict[str, types.Resources] = {}
     for pod in pods:
-        if pod.holds_resources and not _is_current(pod, jobs):
-            used[pod.node] = used.get(pod.node, types.Resources()) + pod.requests
+        if pod.claimed_node and not _is_current(pod, jobs):
+            used[pod.claimed_node] = used.get(pod.claimed_node, types.Resources()) + pod.requests
     built = []
     for node in nodes:
         assessment = assessments[node.name]

@@ -142,6 +142,7 @@ class PodView:
     waiting_message: str
     end: ContainerEnd | None
     disruption: str
+    pinned_to: str = ""
 
     @property
     def is_terminal(self) -> bool:
@@ -149,9 +150,9 @@ class PodView:
         return self.phase in ("Succeeded", "Failed")
 
     @property
-    def holds_resources(self) -> bool:
-        """Whether the scheduler counts its requests on a node."""
-        return bool(self.node) and not self.is_terminal
+    def claimed_node(self) -> str:
+        """The node on which its requests count, or will once it is bound; empty when it has ended."""
+        return "" if self.is_terminal else self.node or self.pinned_to
 
     @classmethod
     def from_body(cls, body: Mapping[str, Any], *, accelerator: str) -> PodView:
@@ -192,7 +193,22 @@ class PodView:
             waiting_message=(waiting.get("message") or status.get("message") or "")[:500],
             end=_container_end(ended) if ended else None,
             disruption=disruption.get("reason", "") if disruption.get("status") == "True" else "",
+            pinned_to=_pinned_node(spec),
         )
+
+
+def _pinned_node(spec: Mapping[str, Any]) -> str:
+    """The one node that required affinity on ``metadata.name`` allows, as we and DaemonSets set it."""
+    affinity = (spec.get("affinity") or {}).get("nodeAffinity") or {}
+    terms = (affinity.get("requiredDuringSchedulingIgnoredDuringExecution") or {}).get("nodeSelectorTerms") or ()
+    names = {
+        name
+        for term in terms
+        for field in term.get("matchFields") or ()
+        if field.get("key") == "metadata.name" and field.get("operator") == "In"
+        for name in field.get("values") or ()
+    }
+    return str(names.pop()) if len(names) == len(terms) == 1 else ""
 
 
 def _number(text: str | None) -> int:
