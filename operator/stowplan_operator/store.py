@@ -41,12 +41,14 @@ class Table[View: _Versioned]:
 
         The limit frees an object that was created and deleted before the answer to its creation arrived.
         """
+        self._overlay[view.uid] = view
+        self._put_at[view.uid] = time.monotonic()
+
+    def _forget_old_answers(self) -> None:
         now = time.monotonic()
         for uid in [uid for uid, at in self._put_at.items() if now - at > _LONGEST_LAG_SECONDS]:
             self._overlay.pop(uid, None)
             del self._put_at[uid]
-        self._overlay[view.uid] = view
-        self._put_at[view.uid] = now
 
     def observed(self, uid: str, resource_version: str, *, deleted: bool) -> None:
         """Forget an answer that the watch has caught up with."""
@@ -56,6 +58,7 @@ class Table[View: _Versioned]:
             self._put_at.pop(uid, None)
 
     def __iter__(self) -> Iterator[View]:
+        self._forget_old_answers()
         seen = set()
         for uid in list(self._index):
             for view in self._index[uid]:
