@@ -51,6 +51,9 @@ class Cause(enum.StrEnum):
         return self in (Cause.CONTAINER_FAILED, Cause.OUT_OF_MEMORY, Cause.STARTUP_TIMEOUT)
 
 
+_NEVER_STARTED = (Cause.STARTUP_TIMEOUT, Cause.NOT_BOUND)
+
+
 @dataclass(frozen=True, slots=True)
 class Failure:
     """Why and where an attempt failed; ``rank`` is -1 where no single pod is to blame."""
@@ -335,7 +338,7 @@ def backoff_seconds(history: Sequence[Mapping[str, Any]]) -> int:
     quick = 0
     for entry in reversed(history):
         ran = views.parse_time(entry["endTime"]) - views.parse_time(entry["startTime"])
-        if entry["outcome"] != "Failed" or (ran >= _STEADY_SECONDS and entry["gpuSeconds"]):
+        if entry["outcome"] != "Failed" or (ran >= _STEADY_SECONDS and entry["reason"] not in _NEVER_STARTED):
             break
         quick += 1
     return min(5 * 2 ** (quick - 2), MAX_BACKOFF_SECONDS) if quick >= 2 else 0
