@@ -74,21 +74,24 @@ class World:
         if self.lag_cycles < len(process.marks):
             process.watch.deliver(until=process.marks[-1 - self.lag_cycles])
         before = len(self.server.writes)
+        is_lagging = self.lag_cycles > 0
         try:
             self.pause = await process.planner.cycle()
         except Crash:
             self.restart()
+            is_lagging = True
         if self.machinery.collects:
             self.machinery.collect_garbage()
-        invariants.check(self.server, crowded=frozenset(self.crowded))
+        invariants.check(self.server, crowded=frozenset(self.crowded), is_lagging=is_lagging)
         return self.server.writes[before:]
 
     async def step(self, seconds: float = 1.0) -> bool:
         """One cycle, then one stage of the machinery, then time passes; whether anything happened."""
+        process = self.process
         writes = await self.cycle()
         moved = self.machinery.step()
         self.now += seconds
-        return bool(writes) or moved
+        return bool(writes) or moved or self.process is not process
 
     async def settle(self, *, max_steps: int = 60, seconds: float = 1.0) -> None:
         """Go on until nothing moves any more; then one more cycle must write nothing."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from fakes.builders import A100, H100, a_job, a_node, a_pod
 from fakes.world import World
-from stowplan_operator import api
+from stowplan_operator import api, kube
 from stowplan_operator.lifecycle import BIND_TIMEOUT_SECONDS
 from stowplan_operator.planner import Readings
 from stowplan_operator.views import GpuReading, Telemetry, parse_time
@@ -334,11 +334,11 @@ async def test_telemetry_that_is_away_is_said_and_does_not_block() -> None:
     await world.settle()
     assert world.phase("a") == "Running"
     assert world.condition("a", "TelemetryStale") == "True"
-    since = [one for one in world.status("a")["conditions"] if one["type"] == "TelemetryStale"][0]
+    since = next(one for one in world.status("a")["conditions"] if one["type"] == "TelemetryStale")
     world.now += 100
     world.fail("a")
     await world.settle()
-    after = [one for one in world.status("a")["conditions"] if one["type"] == "TelemetryStale"][0]
+    after = next(one for one in world.status("a")["conditions"] if one["type"] == "TelemetryStale")
     assert after["lastTransitionTime"] == since["lastTransitionTime"], "the condition's status has not changed"
     world.readings = Readings(telemetry=Telemetry(configured=True, read_at=world.now), progress={}, eta={})
     await world.settle()
@@ -503,8 +503,6 @@ async def test_a_pod_refused_by_the_api_server_is_said_and_tried_again() -> None
     world = two_nodes()
     world.submit(a_job("a"))
     quota = world.process.connection
-    from stowplan_operator import kube
-
     quota.refuse = lambda verb, kind, name: (
         kube.ApiError(403, "Forbidden", "exceeded quota: gpus") if (verb, name) == ("create", "a-1-1") else None
     )
