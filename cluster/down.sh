@@ -4,8 +4,7 @@
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
-exec 9>"$CACHE/lock"
-flock 9
+alone
 if engine_use && [[ -x $BIN/kind ]]; then
     kind delete cluster --name "$CLUSTER_NAME" --kubeconfig "$STATE/kubeconfig"
 fi

@@ -11,8 +11,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 wanted=("$@")
 ((${#wanted[@]})) || wanted=(operator trainer)
 
-exec 9>"$CACHE/lock"
-flock 9
+alone
 [[ -s $STATE/path ]] && engine_use || die "there is no cluster to load the images into; run: make cluster"
 path=$(<"$STATE/path")
 steps_begin $(((${#wanted[@]} * 2) + 2))

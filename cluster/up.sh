@@ -12,12 +12,22 @@ kwok_nodes_wanted=${KWOK_NODES:-0}
 SUMS=$GO_SOURCES/go.sum
 COMMANDS=$GO_SOURCES/cmd
 
+# How many steps there will be, as they stand below.
+steps_expected() {
+    local steps=8
+    if [[ $path == B ]]; then steps=18; fi
+    if [[ $path == A ]] && ! have helm; then steps=$((steps + 1)); fi
+    if [[ $path == A ]] && ! have kubectl; then steps=$((steps + 1)); fi
+    if ((kwok_nodes_wanted)); then steps=$((steps + 4)); fi
+    echo "$steps"
+}
+
 # Programs for this machine, on both paths.
 tools_lane() {
     step kind "kind" "$SUMS" -- build_kind
     step gpu-mock "GPU mock" "$SUMS" "$COMMANDS/mock" "$GO_SOURCES/internal" -- build_gpu_mock
     if [[ $path == B ]] || ! have helm; then step helm "helm $HELM_VERSION" "$SUMS" "$HELM_VERSION" -- build_helm; fi
-    if ((kwok_nodes_wanted)); then step kwok "kwok $KWOK_VERSION" "$SUMS" "$KWOK_VERSION" -- build_kwok; fi
+    if ((kwok_nodes_wanted)); then step kwok "kwok $KWOK_VERSION" "$SUMS" "$KWOK_VERSION" "$REPO/cluster/images/kwok.yaml" -- build_kwok; fi
 }
 
 node_go_lane() {
@@ -40,41 +50,41 @@ debian_lane() {
 link() { ln -sf "$2" "$BIN/$1"; }
 
 path_a() {
-    STEPS_TOTAL=7
     tools_lane
-    have kubectl || step kubectl "kubectl" "$SUMS" -- build_kubectl
+    if ! have kubectl; then
+        step kubectl "kubectl" "$SUMS" -- build_kubectl
+        link kubectl "$(result kubectl)/kubectl"
+    fi
     image_step "$PROMETHEUS_IMAGE" "Prometheus image" "$UPSTREAM_PROMETHEUS_IMAGE" -- pull_prometheus_image
     node_image='' # kind's own, pinned by its digest
-    node_key=$(keys kind)
+    node_key=$(contents kind)
 }
 
 path_b() {
-    STEPS_TOTAL=19
     together node_go_lane debian_lane
     local name
     for name in kubeall kubectl kubeadm kube-apiserver kube-controller-manager kube-scheduler etcd; do
         link "$name" "$(result kubeall)/kubeall"
     done
     # shellcheck disable=SC2046
-    image_step "$NODE_IMAGE" "node image" $(keys kubeall containerd coredns podnet pause kind-files node-root) \
+    image_step "$NODE_IMAGE" "node image" $(contents kubeall containerd coredns podnet pause kind-files node-root) \
         "$REPO/cluster/node" "$KUBERNETES_VERSION" -- build_node_image
-    image_step "$PROMETHEUS_IMAGE" "Prometheus image" "$(keys prometheus)" "$REPO/cluster/images/prometheus" -- build_prometheus_image
+    image_step "$PROMETHEUS_IMAGE" "Prometheus image" "$(contents prometheus)" "$REPO/cluster/images/prometheus" -- build_prometheus_image
     node_image=$NODE_IMAGE
     node_key=$(image_key "$NODE_IMAGE")
 }
 
-exec 9>"$CACHE/lock"
-flock 9
+alone
 start=$SECONDS
-steps_begin 19
 need_go
-step runcaps "runcaps, a small probe" "$COMMANDS/runcaps" -- build_runcaps
+step runcaps "probe of the Docker engine" "$COMMANDS/runcaps" -- build_runcaps
 engine_up
 choose_path
+steps_begin "$(steps_expected)"
 if [[ $path == A ]]; then path_a; else path_b; fi
 link kind "$(result kind)/kind"
 if [[ -e $BUILD/helm/current ]]; then link helm "$(result helm)/helm"; fi
-image_step "$GPU_MOCK_IMAGE" "GPU mock image" "$(keys gpu-mock)" -- build_gpu_mock_image
+image_step "$GPU_MOCK_IMAGE" "GPU mock image" "$(contents gpu-mock)" -- build_gpu_mock_image
 
 cluster_env
 key=$(cluster_key "$path $node_key")
@@ -88,10 +98,12 @@ else
 fi
 timed "images into the nodes" load_addons
 timed "GPU mock, Prometheus, volumes" apply_addons
-if ((kwok_nodes_wanted)) || kube get namespace kwok >/dev/null 2>&1; then
+if ((kwok_nodes_wanted)); then
     link kwok "$(result kwok)/kwok"
-    image_step "$KWOK_IMAGE" "kwok image" "$(keys kwok)" -- build_kwok_image
+    image_step "$KWOK_IMAGE" "kwok image" "$(contents kwok)" -- build_kwok_image
     timed "kwok image into its node" nodes_load "$CLUSTER_NAME-control-plane" -- "$KWOK_IMAGE"
-    timed "kwok nodes" apply_kwok "$kwok_nodes_wanted"
+    timed "$kwok_nodes_wanted kwok nodes" apply_kwok "$kwok_nodes_wanted"
+elif [[ -n $(kube get nodes -l type=kwok -o name) ]]; then
+    timed "kwok nodes removed" kube delete nodes -l type=kwok
 fi
 say "The cluster $CLUSTER_NAME is up after $((SECONDS - start)) s. To use it: source $STATE/env"

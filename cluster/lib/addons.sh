@@ -17,7 +17,7 @@ binary_image() {
 }
 
 build_gpu_mock_image() { binary_image "$GPU_MOCK_IMAGE" "$(result gpu-mock)/mock"; }
-build_kwok_image() { binary_image "$KWOK_IMAGE" "$(result kwok)/kwok"; }
+build_kwok_image() { binary_image "$KWOK_IMAGE" "$(result kwok)"/kwok{,.yaml}; }
 
 # Path B: Debian's program. Path A: the project's own image under our name.
 build_prometheus_image() {
@@ -79,11 +79,11 @@ apply_kwok() {
     manifest kwok | kube apply -f -
     kube -n kwok rollout status deployment/kwok --timeout=120s
     kwok_nodes "$count" | kube apply --server-side --force-conflicts -f - | tail -n 1
-    # Nodes beyond the count go; "none" selects nothing, which is what an equal count needs.
+    # Nodes beyond the count go.
     local -a surplus
     mapfile -t surplus < <(kube get nodes -l type=kwok -o name | sort | tail -n "+$((count + 1))")
     if ((${#surplus[@]})); then kube delete --wait=false "${surplus[@]}"; fi
-    if ((count)); then kube wait --for=condition=Ready --timeout=180s nodes -l type=kwok | tail -n 1; fi
+    kube wait --for=condition=Ready --timeout=180s nodes -l type=kwok | tail -n 1
 }
 
 load_addons() {

@@ -18,7 +18,7 @@ python_base() {
             "$REPO/cluster/images/python-base-upstream" -- pull_python_base
     else
         step_python_root
-        image_step "$PYTHON_BASE" "image with Python" "$(keys python-root)" "$REPO/cluster/images/python-base" -- build_python_base
+        image_step "$PYTHON_BASE" "image with Python" "$(contents python-root)" "$REPO/cluster/images/python-base" -- build_python_base
     fi
 }
 

@@ -28,7 +28,17 @@ build_coredns() { go_build "$OUT/coredns" ./cmd/coredns; }
 build_podnet() { go_build "$OUT/podnet" ./cmd/podnet; }
 build_gpu_mock() { go_build "$OUT/mock" ./cmd/mock; }
 build_kubectl() { go_build "$OUT/kubectl" k8s.io/kubernetes/cmd/kubectl; }
-build_kwok() { go_build "$OUT/kwok" sigs.k8s.io/kwok/cmd/kwok "-X sigs.k8s.io/kwok/pkg/consts.Version=$KWOK_VERSION"; }
+
+build_kwok() {
+    go_build "$OUT/kwok" sigs.k8s.io/kwok/cmd/kwok "-X sigs.k8s.io/kwok/pkg/consts.Version=$KWOK_VERSION"
+    local stages file
+    stages=$(go -C "$GO_SOURCES" list -m -f '{{.Dir}}' sigs.k8s.io/kwok)/kustomize/stage
+    cat "$REPO/cluster/images/kwok.yaml" >"$OUT/kwok.yaml"
+    for file in "$stages"/node/{fast/node-initialize,heartbeat-with-lease/node-heartbeat-with-lease}.yaml \
+        "$stages"/pod/fast/pod-{ready,complete,delete}.yaml; do
+        printf -- '\n---\n' | cat - "$file" >>"$OUT/kwok.yaml"
+    done
+}
 
 build_helm() {
     go_build "$OUT/helm" helm.sh/helm/v3/cmd/helm "-X helm.sh/helm/v3/internal/version.version=$HELM_VERSION"
@@ -54,7 +64,6 @@ build_containerd() {
 build_kind_files() {
     local source
     source=$(go -C "$GO_SOURCES" list -m -f '{{.Dir}}' sigs.k8s.io/kind)
-    [[ -n $source ]] || source=$(go -C "$GO_SOURCES" mod download -json sigs.k8s.io/kind | jq -r .Dir)
     cp -r --no-preserve=mode "$source/images/base/files/." "$OUT/"
     chmod 755 "$OUT"/usr/local/bin/* "$OUT"/kind/bin/*
 }

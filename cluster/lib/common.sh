@@ -55,7 +55,7 @@ hash_of() {
 
 # --- progress -------------------------------------------------------------------------------------------------------
 
-STEPS_TOTAL=0
+STEPS_TOTAL=-
 STEPS_COUNTER=
 
 # steps_begin TOTAL: start numbering; background jobs share the counter.
@@ -65,12 +65,14 @@ steps_begin() {
     trap 'rm -f "$STEPS_COUNTER"' EXIT
 }
 
-# report TEXT RESULT: one line of progress, numbered in the order in which steps end.
+# report TEXT RESULT: one line of progress, numbered in the order in which steps end; without a number before
+# steps_begin.
 report() {
-    local number
-    echo >>"$STEPS_COUNTER"
-    number=$(wc -l <"$STEPS_COUNTER")
-    printf '[%2d/%d] %-46s %s\n' "$number" "$STEPS_TOTAL" "$1" "$2"
+    local number=-
+    if [[ -n $STEPS_COUNTER ]]; then
+        number=$({ flock 8; echo >>"$STEPS_COUNTER"; wc -l <"$STEPS_COUNTER"; } 8<"$STEPS_COUNTER")
+    fi
+    printf '[%2s/%2s] %-46s %s\n' "$number" "$STEPS_TOTAL" "$1" "$2"
 }
 
 # isolated FUNCTION ARGUMENT...: in a bash of its own, because `set -e` does nothing inside an `if`.
@@ -96,8 +98,12 @@ timed() {
 # result NAME: the folder of a finished step (written by step, read by later steps and scripts).
 result() { readlink -f "$BUILD/$1/current"; }
 
-# keys NAME...: what the results of steps were made from, to key what is made from them.
-keys() { for _name in "$@"; do basename "$(result "$_name")"; done; }
+# contents NAME...: hashes of the results of steps, to key what is made from them: a step that was run again and gave
+# the same result causes nothing more.
+contents() {
+    local name
+    for name in "$@"; do cat "$BUILD/$name/current/.content"; done
+}
 
 # step NAME TEXT INPUT... -- FUNCTION: runs FUNCTION with $OUT unless its result for these inputs is kept.
 step() {
@@ -122,6 +128,7 @@ step() {
             tail -n 25 "$LOGS/$name.log" >&2
             die "$text failed; the whole log is $LOGS/$name.log"
         fi
+        hash_of "$OUT" >"$OUT.content" && mv "$OUT.content" "$OUT/.content"
         mv -T "$OUT" "$home/$key"
         ln -sfnT "$key" "$home/.next" && mv -T "$home/.next" "$home/current"
         find "$home" -mindepth 1 -maxdepth 1 -type d ! -name "$key" -exec rm -rf {} +
@@ -142,6 +149,14 @@ together() {
     done
     for pid in "${pids[@]}"; do wait "$pid" || failed=1; done
     return $failed
+}
+
+# alone: one script at a time works on the cache and the cluster.
+alone() {
+    exec 9>"$CACHE/lock"
+    flock --nonblock 9 && return
+    say "Waiting for another make cluster or make images to end."
+    flock 9
 }
 
 mkdir -p "$STATE" "$BUILD" "$LOGS" "$BIN"
