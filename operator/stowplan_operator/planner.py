@@ -76,6 +76,7 @@ class Planner:
         self._get_readings = get_readings
         self._clock = clock
         self._writer = writer.Writer(api_server=api_server, store=store, metrics=metrics, guard=guard, clock=clock)
+        self._nodes: dict[str, views.NodeView] = {}
         self._last_snapshot: types.Snapshot | None = None
         self._last_plan: types.Plan | None = None
 
@@ -84,6 +85,7 @@ class Planner:
         settings, readings, now = self._get_settings(), self._get_readings(), self._clock()
         # 1. Observe.
         nodes = sorted(self._store.nodes, key=lambda node: node.name)
+        self._nodes = {node.name: node for node in nodes}
         assessments = {node.name: health.assess(node, readings.telemetry, settings, now) for node in nodes}
         lost = states.lost_nodes(self._store, nodes, settings, now_seconds=now)
         jobs = states.observe(self._store, settings)
@@ -202,10 +204,13 @@ class Planner:
         placement = plan.placements[state.job.uid]
         attempt = int(state.job.status.get("attempt", 0)) + 1
         core = dict(state.job.status, attempt=attempt, phase=api.Phase.STARTING.value)
-        core["placement"] = snapshot.write_placement(placement, attempt=attempt, planned_at=views.format_time(now))
+        domains = snapshot.domains_of(placement, self._nodes, settings=self._get_settings())
+        core["placement"] = snapshot.write_placement(
+            placement, attempt=attempt, planned_at=views.format_time(now), domains=domains
+        )
         core["decision"] = {
             "reason": "Placed",
-            "message": f"placed on {len(placement.shares)} node(s)",
+            "message": _placed_text(placement, domains),
             "certificate": status.certificate_json(plan.certificate),
             "since": views.format_time(now),
             "lastUpdated": views.format_time(now),
@@ -343,6 +348,14 @@ class Planner:
         limit = settings.health.node_lost_after_seconds
         times.extend(node.ready_since + limit for node in nodes if not node.ready)
         return max(0.0, min(at for at in times if at > now) - now)
+
+
+def _placed_text(placement: types.Placement, domains: Sequence[str]) -> str:
+    nodes = f"{len(placement.shares)} node{'s' if len(placement.shares) > 1 else ''}"
+    product = f" with {placement.product}" if placement.product else ""
+    where = f" in {', '.join(domains[:4])}" if domains else ""
+    more = f" and {len(domains) - 4} more domains" if len(domains) > 4 else ""
+    return f"{placement.num_pods} pod{'s' if placement.num_pods > 1 else ''} on {nodes}{product}{where}{more}"
 
 
 async def _gather(writes: Iterable[Awaitable[object]]) -> None:

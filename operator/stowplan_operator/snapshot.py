@@ -175,7 +175,22 @@ def read_placement(
     return types.Placement(product=placement.get("product", ""), shares=tuple(shares))
 
 
-def write_placement(placement: types.Placement, *, attempt: int, planned_at: str) -> dict[str, object]:
+def domains_of(
+    placement: types.Placement, nodes: Mapping[str, views.NodeView], *, settings: Settings
+) -> tuple[str, ...]:
+    """The topology domains that a placement spans, as paths from the widest level such as ``z1/r1``, in rank order."""
+    paths = []
+    for share in placement.shares:
+        labels = nodes[share.node].labels if share.node in nodes else {}
+        names = [labels[level.label] for level in settings.topology_levels if level.label in labels]
+        if names:
+            paths.append("/".join(names))
+    return tuple(dict.fromkeys(paths))
+
+
+def write_placement(
+    placement: types.Placement, *, attempt: int, planned_at: str, domains: Sequence[str] = ()
+) -> dict[str, object]:
     """The allocator's placement as ``status.placement``: ranks by node, not pod by pod."""
     nodes = []
     rank = 0
@@ -186,4 +201,6 @@ def write_placement(placement: types.Placement, *, attempt: int, planned_at: str
     written: dict[str, object] = {"attempt": attempt, "nodes": nodes, "plannedAt": planned_at}
     if placement.product:
         written["product"] = placement.product
+    if domains:
+        written["domains"] = list(domains)
     return written

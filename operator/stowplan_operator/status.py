@@ -112,11 +112,11 @@ def _same_decision(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
 
 
 def certificate_json(certificate: Certificate) -> Json:
-    """How good the plan is, as text: gap in percent, seconds with three decimals."""
+    """How good the plan is, as text: the gap as a decimal (0.01 is one percent), seconds with three decimals."""
     return {
         "status": certificate.status.value,
         "strategy": certificate.strategy,
-        "gap": f"{certificate.gap * 100:.3g}%",
+        "gap": f"{certificate.gap:.3g}",
         "bound": f"{certificate.bound:.6g}",
         "seconds": f"{certificate.seconds:.3f}",
         **({"note": certificate.note} if certificate.note else {}),
