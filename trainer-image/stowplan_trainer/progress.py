@@ -111,7 +111,7 @@ class Progress:
             "accuracy": "stowplan_train_eval_accuracy",
             "samplesPerSecond": "stowplan_train_samples_per_second",
             "checkpointStep": "stowplan_train_checkpoint_step",
-            "checkpointTimestampSeconds": "stowplan_train_checkpoint_timestamp_seconds",
+            "checkpointTime": "stowplan_train_checkpoint_timestamp_seconds",
             "attempt": "stowplan_train_attempt",
         }
         with self._lock:

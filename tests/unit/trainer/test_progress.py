@@ -174,7 +174,7 @@ def test_the_summary_is_what_the_operator_reads_from_the_pods_status(report, clo
             "accuracy": 0.975,
             "samplesPerSecond": 32.0,
             "checkpointStep": 220,
-            "checkpointTimestampSeconds": 1001.0,
+            "checkpointTime": 1001.0,
             "attempt": 2,
         }
     }

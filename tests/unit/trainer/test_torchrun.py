@@ -25,6 +25,14 @@ class Pod:
     process: subprocess.Popen
     folder: pathlib.Path
 
+    def kill(self):
+        """As when a node is lost: the agent and its workers end at once."""
+        pid = self.process.pid
+        workers = pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        self.process.kill()
+        for worker in workers:
+            os.kill(int(worker), signal.SIGKILL)
+
     def finish(self, timeout_seconds=100):
         try:
             output, _ = self.process.communicate(timeout=timeout_seconds)
@@ -61,6 +69,7 @@ def pod(tmp_path):
             [sys.executable, "-m", program, *args],
             env={
                 **clean,
+                "OMP_NUM_THREADS": "1",
                 "PYTHONPATH": str(REPOSITORY / "trainer-image"),
                 "GLOO_SOCKET_IFNAME": "lo",
                 "TERMINATION_LOG": str(folder / "termination-log"),
@@ -138,7 +147,7 @@ def test_digits_two_by_two_killed_in_mid_training_end_as_if_undisturbed(pod, tmp
     env = {"STOWPLAN_CHECKPOINT_DIR": str(tmp_path / "ckpt")}
     _, pods = gang(pod, [*DIGITS, "--step-seconds", "0.05"], num_nodes=2, num_procs=2, env=env, attempt=2)
     pods[0].wait_for_line("step 110/220")
-    pods[1].process.kill()
+    pods[1].kill()
     code, output = pods[0].finish()
     assert code != 0, output
     _, pods = gang(pod, DIGITS, num_nodes=2, num_procs=2, env=env, attempt=3)
