@@ -82,7 +82,12 @@ class World:
             is_lagging = True
         if self.machinery.collects:
             self.machinery.collect_garbage()
-        invariants.check(self.server, crowded=frozenset(self.crowded), is_lagging=is_lagging)
+        invariants.check(
+            self.server,
+            crowded=frozenset(self.crowded),
+            is_lagging=is_lagging,
+            has_garbage=not self.machinery.collects,
+        )
         return self.server.writes[before:]
 
     async def step(self, seconds: float = 1.0) -> bool:
