@@ -6,14 +6,15 @@
 # The Dockerfiles need no network: operator/stage.sh and trainer-image/stage.sh fill a build context, packages included,
 # and say with --inputs which paths of the repository decide the result.
 set -euo pipefail
+# shellcheck source=cluster/lib.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 wanted=("$@")
 ((${#wanted[@]})) || wanted=(operator trainer)
 
 alone
-[[ -s $STATE/path ]] && engine_use || die "there is no cluster to load the images into; run: make cluster"
-path=$(<"$STATE/path")
+if ! [[ -s $STATE/path ]] || ! engine_use; then die "there is no cluster to load the images into; run: make cluster"; fi
+choose_path
 steps_begin $(((${#wanted[@]} * 2) + 2))
 python_base
 for name in "${wanted[@]}"; do

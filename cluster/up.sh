@@ -4,6 +4,7 @@
 # Where an image registry answers, the stock kindest/node image is used; where none answers, the node image is built
 # here from Debian packages and Go modules. All else is the same on both paths. docs/cluster.md says more.
 set -euo pipefail
+# shellcheck source=cluster/lib.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 kwok_nodes_wanted=${KWOK_NODES:-0}

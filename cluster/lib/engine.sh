@@ -21,7 +21,8 @@ engine_answers() { timeout 10 docker "$@" info >/dev/null 2>&1; }
 engine_pid() {
     local pid
     pid=$(cat "$ENGINE_PIDFILE" 2>/dev/null) || return 0
-    if [[ $(cat "/proc/$pid/comm" 2>/dev/null) == dockerd ]]; then echo "$pid"; fi
+    # A dead one may be left as a zombie where process 1 does not reap.
+    if grep -qsP '^Name:\tdockerd$' "/proc/$pid/status" && ! grep -qsP '^State:\tZ' "/proc/$pid/status"; then echo "$pid"; fi
 }
 
 # Can this engine run what kind needs? Tried with a container of one static program.
