@@ -83,7 +83,7 @@ json_blob() {
 
 # thin_archive IMAGE ID: an OCI archive without layers, after putting the layers' folders into $LAYERS.
 thin_archive() {
-    local image=$1 id=${2#sha256:} work layer chain from config manifest layers=''
+    local image=$1 id=${2#sha256:} work layer chain from config manifest list=''
     work=$(mktemp -d "$STATE/.thin.XXXXXX")
     while read -r layer chain; do
         if [[ ! -d $LAYERS/${layer#sha256:} ]]; then
@@ -92,13 +92,13 @@ thin_archive() {
             link_layer "$from" "$LAYERS/.new"
             mv -T "$LAYERS/.new" "$LAYERS/${layer#sha256:}"
         fi
-        layers+=${layers:+,}'{"mediaType":"application/vnd.oci.image.layer.v1.tar","digest":"'$layer'","size":1}'
+        list+=${list:+,}'{"mediaType":"application/vnd.oci.image.layer.v1.tar","digest":"'$layer'","size":1}'
     done < <(layer_chains "$image")
     mkdir -p "$work/blobs/sha256"
     cp "$ENGINE_IMAGES/imagedb/content/sha256/$id" "$work/config"
     config=$(json_blob config.v1+json "$work/config")
     printf '{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","config":{%s},"layers":[%s]}' \
-        "$config" "$layers" >"$work/manifest"
+        "$config" "$list" >"$work/manifest"
     manifest=$(json_blob manifest.v1+json "$work/manifest")
     printf '{"schemaVersion":2,"manifests":[{%s,"annotations":{"io.containerd.image.name":"%s"}}]}' \
         "$manifest" "$image" >"$work/index.json"

@@ -37,9 +37,11 @@ worker() {
 E
 }
 
+cgroup_version() { if [[ -e /sys/fs/cgroup/cgroup.controllers ]]; then echo 2; else echo 1; fi; }
+
 kind_config() {
     local cgroup_v1=''
-    [[ -e /sys/fs/cgroup/cgroup.controllers ]] || cgroup_v1='failCgroupV1: false'
+    if [[ $(cgroup_version) == 1 ]]; then cgroup_v1='failCgroupV1: false'; fi
     cat <<E
 kind: Cluster
 apiVersion: kind.x-k8s.io/v1alpha4
