@@ -1,5 +1,6 @@
 """Save and resume: all ranks load the same whole checkpoint, or say why not."""
 
+import functools
 import os
 import pathlib
 
@@ -140,12 +141,14 @@ def test_an_older_attempt_is_refused(checkpoints, monkeypatch):
         old.save(1)
 
 
-def save_on_ranks(rank, *, root, spoil=None, fail_rank=None, steps=()):
+def save_on_ranks(rank, *, root, spoil=None, blind_rank=None, fail_rank=None, steps=()):
     with loop.session() as session:
         part = Part(1)
         checkpoints = checkpoint.Checkpointer({"part": part}, folder=pathlib.Path(root), group=session.control)
-        if spoil and rank == 0:
+        if spoil and blind_rank is None and rank == 0:
             pathlib.Path(spoil).write_bytes(b"spoiled")
+        if rank == blind_rank:
+            commit.read_file = functools.partial(blind_read_file, pathlib.Path(spoil), commit.read_file)
         dist.barrier()
         start = checkpoints.resume()
         for step in steps:
@@ -156,6 +159,12 @@ def save_on_ranks(rank, *, root, spoil=None, fail_rank=None, steps=()):
             except (checkpoint.CheckpointError, commit.StaleWriterError) as error:
                 return {"start": start, "error": str(error)}
     return {"start": start}
+
+
+def blind_read_file(unseen, read_file, path, want):
+    if path == unseen:
+        raise commit.DamagedError(f"{path}: not seen from here")
+    return read_file(path, want)
 
 
 def broken_random_state():
@@ -171,11 +180,20 @@ def test_a_rank_that_cannot_write_makes_the_save_fail_on_every_rank(tmp_path):
     assert not list(root.glob("step-*")), "its space is given back"
 
 
-def test_when_one_rank_cannot_read_its_file_all_ranks_take_the_older_checkpoint(tmp_path):
+@pytest.mark.parametrize(
+    ("name", "blind_rank"),
+    [
+        pytest.param("rank-00001.pt", None, id="its own file is damaged"),
+        pytest.param("shared.pt", 1, id="it alone does not see the shared file"),
+    ],
+)
+def test_when_one_rank_cannot_read_a_file_all_ranks_take_the_older_checkpoint(tmp_path, name, blind_rank):
     root = tmp_path / "ckpt"
     tiny.ranks(save_on_ranks, world_size=2, folder=tmp_path, root=str(root), steps=(10, 20))
-    spoil = folder(root, 20) / "rank-00001.pt"
-    outcome = tiny.ranks(save_on_ranks, world_size=2, folder=tmp_path, root=str(root), spoil=str(spoil))
+    spoil = str(folder(root, 20) / name)
+    outcome = tiny.ranks(
+        save_on_ranks, world_size=2, folder=tmp_path, root=str(root), spoil=spoil, blind_rank=blind_rank
+    )
     assert outcome.written == [{"start": 10}, {"start": 10}]
 
 

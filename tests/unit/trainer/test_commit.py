@@ -208,6 +208,16 @@ def test_a_damaged_checkpoint_does_not_count_among_those_that_stay(tmp_path):
     assert steps(tmp_path) == [40, 30]
 
 
+def test_what_a_dead_attempt_left_uncommitted_is_cleared_away_by_the_next_save(tmp_path):
+    dead = make(tmp_path, attempt=1)
+    save(dead, 10)
+    dead.begin(30)
+    store = make(tmp_path, attempt=2)
+    save(store, 20)
+    assert steps(tmp_path) == [20, 10]
+    assert store.prune() == []
+
+
 def test_keeping_one_is_refused(tmp_path):
     with pytest.raises(ValueError, match="keep at least 2"):
         commit.Store(tmp_path, writer=commit.Writer("a", 1), keep=1)

@@ -71,6 +71,13 @@ def test_another_number_of_ranks_trains_the_same_global_batches(undisturbed, tmp
     assert totals(resized.written) == pytest.approx(totals(want.written)[10:])
 
 
+def test_the_number_of_ranks_does_not_change_what_is_learned(tmp_path):
+    kinds = {"global_batch": 10, "dropout": 0.0}  # shares of 4, 3 and 3 samples
+    alone, shared = (tiny.ranks(tiny.train, world_size=size, folder=tmp_path, **kinds) for size in (1, 3))
+    weights = [[float.fromhex(value) for value in outcome.written[0]["weights"]] for outcome in (alone, shared)]
+    assert weights[0] == pytest.approx(weights[1], rel=1e-3, abs=1e-4)
+
+
 def test_a_complete_run_started_again_only_evaluates(tmp_path):
     env = {"STOWPLAN_CHECKPOINT_DIR": str(tmp_path / "ckpt")}
     first, second = (tiny.ranks(tiny.train, world_size=1, folder=tmp_path, env=env) for _ in range(2))

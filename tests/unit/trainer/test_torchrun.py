@@ -140,6 +140,7 @@ def test_digits_on_two_agents_reach_their_accuracy_and_leave_it_in_the_pods_stat
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(400)
 def test_digits_two_by_two_killed_in_mid_training_end_as_if_undisturbed(pod, tmp_path):
     _, pods = gang(pod, DIGITS, num_nodes=2, num_procs=2)
     assert [started.finish()[0] for started in pods] == [0, 0]
@@ -186,7 +187,6 @@ main()
         ),
         pytest.param("raise SystemExit(42)", 42, [], id="an exit code is passed on, the message left to the log"),
         pytest.param("import os; os.kill(os.getpid(), 9)", 137, [], id="a killed worker is told from an error"),
-        pytest.param("print('done')", 0, [], id="success"),
     ],
 )
 def test_what_is_left_of_a_failure(pod, tmp_path, text, want_code, want_message):

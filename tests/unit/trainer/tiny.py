@@ -80,9 +80,9 @@ def ranks(
 class Noting(nn.Module):
     """A model with dropout that notes the sum of the inputs of each training step."""
 
-    def __init__(self):
+    def __init__(self, dropout: float):
         super().__init__()
-        self.layers = nn.Sequential(nn.Linear(6, 24), nn.ReLU(), nn.Dropout(0.3), nn.Linear(24, 3))
+        self.layers = nn.Sequential(nn.Linear(6, 24), nn.ReLU(), nn.Dropout(dropout), nn.Linear(24, 3))
         self.seen: list[float] = []
 
     def forward(self, inputs):
@@ -107,11 +107,12 @@ def train(
     epochs: int = 6,
     global_batch: int = 12,
     count: int = 60,
+    dropout: float = 0.3,
 ) -> dict:
     """One rank of a run of 30 steps. `die_at`: SIGKILL after that step; `term`: (rank, step) at which SIGTERM comes."""
     with loop.session() as session:
         torch.manual_seed(3)
-        model = Noting()
+        model = Noting(dropout)
         train_set, test_set = sets(count)
 
         def loss(guess: torch.Tensor, want: torch.Tensor) -> torch.Tensor:
