@@ -98,7 +98,14 @@ engine_down() {
 
 # --- images ---------------------------------------------------------------------------------------------------------
 
-docker_build() { DOCKER_BUILDKIT=0 docker build --quiet "$@"; }
+# Debian's packages bring no buildx, and our own engine needs none; a user's newer one may have nothing else.
+docker_build() {
+    if [[ ${DOCKER_HOST:-} != "$ENGINE_SOCKET" ]] && docker buildx version >/dev/null 2>&1; then
+        BUILDX_BUILDER=default DOCKER_BUILDKIT=1 docker build --quiet --provenance=false "$@"
+    else
+        DOCKER_BUILDKIT=0 docker build --quiet "$@"
+    fi
+}
 
 # image_step IMAGE TEXT INPUT... -- FUNCTION: runs FUNCTION, which must make IMAGE with the label stowplan.key=$KEY,
 # unless the engine has that image with that key.
@@ -117,6 +124,8 @@ image_step() {
     else
         KEY=$key timed "$text" "$2"
         [[ $(image_key "$image") == "$key" ]] || die "$text: the image $image lacks its key"
+        # What the new image has replaced; the steps that it was built from stay.
+        if [[ ${DOCKER_HOST:-} == "$ENGINE_SOCKET" ]]; then docker image prune --force >/dev/null; fi
     fi
 }
 

@@ -83,5 +83,5 @@ D
         docker exec -i "$container" ctr -n k8s.io images import --label io.cri-containerd.pinned=pinned --no-unpack --digests -
     docker exec "$container" bash -c 'kill $(pidof containerd); while pidof containerd; do sleep 0.2; done' >/dev/null
     docker commit --change "LABEL stowplan.key=$KEY" \
-        --change 'ENTRYPOINT ["/usr/local/bin/stowplan-entrypoint", "/sbin/init"]' "$container" "$NODE_IMAGE"
+        --change 'ENTRYPOINT ["/usr/local/bin/entrypoint", "/sbin/init"]' "$container" "$NODE_IMAGE"
 }

@@ -40,8 +40,12 @@ E
 cgroup_version() { if [[ -e /sys/fs/cgroup/cgroup.controllers ]]; then echo 2; else echo 1; fi; }
 
 kind_config() {
-    local cgroup_v1=''
+    local cgroup_v1='' containerd=''
     if [[ $(cgroup_version) == 1 ]]; then cgroup_v1='failCgroupV1: false'; fi
+    # Oom scores below one's own need CAP_SYS_RESOURCE.
+    if lacks_sys_resource; then
+        containerd='containerdConfigPatches: ["[plugins.\"io.containerd.grpc.v1.cri\"]\nrestrict_oom_score_adj = true"]'
+    fi
     cat <<E
 kind: Cluster
 apiVersion: kind.x-k8s.io/v1alpha4
@@ -59,6 +63,7 @@ kubeadmConfigPatches:
   etcd:
     local:
       extraArgs: [{name: unsafe-no-fsync, value: "true"}]
+$containerd
 nodes:
 - role: control-plane
   extraMounts: $(node_mounts)

@@ -6,13 +6,14 @@ import pathlib
 import re
 import shutil
 import subprocess
+import tomllib
 
 import pytest
 import yaml
 
 REPO = pathlib.Path(__file__).parents[3]
 CLUSTER = REPO / "cluster"
-SCRIPTS = sorted([*CLUSTER.rglob("*.sh"), CLUSTER / "node/files/usr/local/bin/stowplan-entrypoint"])
+SCRIPTS = sorted(CLUSTER.rglob("*.sh"))
 
 
 @pytest.fixture
@@ -75,6 +76,15 @@ def test_kind_has_one_control_plane_and_three_workers_on_two_racks(bash):
 def test_the_kubelet_is_told_to_accept_cgroup_v1_only_where_it_is(bash, version, want):
     config = yaml.safe_load(bash(f"cgroup_version() {{ echo {version}; }}; kind_config").stdout)
     assert yaml.safe_load(config["kubeadmConfigPatches"][0]).get("failCgroupV1") is want
+
+
+@pytest.mark.parametrize(("status", "want"), [(0, 1), (1, 0)])
+def test_containerd_is_told_to_restrict_oom_scores_only_where_the_capability_is_missing(bash, status, want):
+    config = yaml.safe_load(bash(f"lacks_sys_resource() {{ return {status}; }}; kind_config").stdout)
+    patches = config.get("containerdConfigPatches", [])
+    assert [tomllib.loads(patch) for patch in patches] == want * [
+        {"plugins": {"io.containerd.grpc.v1.cri": {"restrict_oom_score_adj": True}}}
+    ]
 
 
 def test_kwok_nodes_are_distinct_and_sixteen_to_a_rack(bash):
