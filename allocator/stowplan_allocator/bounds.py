@@ -21,7 +21,7 @@ class Bounds:
 
     def __init__(self, problem: Problem) -> None:
         self._problem = problem
-        self._blocks = [block_of(request, num_levels=len(problem.levels)) for request in problem.requests]
+        self._blocks = [greedy.block_of(request, num_levels=len(problem.levels)) for request in problem.requests]
         self._options = [self._option_sets(request) for request in problem.requests]
         self._reach = [frozenset(indexes) for indexes in problem.cells_of]
         self._confined: dict[frozenset[int], list[int]] = {}
@@ -73,13 +73,6 @@ class Bounds:
             else:
                 sets.append(frozenset(cell.index for cell in cells))
         return sets
-
-
-def block_of(request: Request, *, num_levels: int) -> tuple[int, Vector]:
-    """How many blocks the gang is and what one takes: the whole gang where one node is required."""
-    if request.required and request.level == num_levels:
-        return 1, greedy.whole_gang(request)
-    return request.num_pods, request.vector
 
 
 def _sizes_of(block: Vector) -> Sizes:

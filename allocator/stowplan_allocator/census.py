@@ -150,9 +150,11 @@ class Census:
                     offer.whole[d] += usable * (kind.now[d] // need)
             offer.holes[kind.now[0]] += usable
             fresh = [name for name in names if name not in request.avoided] if avoided else names
-            offer.sample += [(name, kind.now) for name in fresh[:SAMPLE]]
-            offer.sample.sort(key=lambda one: (-one[1][0], problems.natural(one[0])))
-            del offer.sample[SAMPLE:]
+            # Kinds come in the order of their first name, which settles ties well enough.
+            if len(offer.sample) < SAMPLE or kind.now[0] > offer.sample[-1][1][0]:
+                offer.sample += [(name, kind.now) for name in fresh[:SAMPLE]]
+                offer.sample.sort(key=lambda one: -one[1][0])
+                del offer.sample[SAMPLE:]
         if kind.blocked:
             offer.nodes_blocked += len(names)
         if problems.slots(kind.restored, pod) > (problems.slots(kind.now, pod) if usable else 0) or avoided:

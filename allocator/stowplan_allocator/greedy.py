@@ -13,8 +13,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from stowplan_allocator import topology
-from stowplan_allocator.problem import Cell, Problem, Request, Vector
+from stowplan_allocator.problem import Cell, Path, Problem, Request, Vector
 from stowplan_allocator.stock import Stock, Take
+
+# A product, and the path of a domain or ().
+Choice = tuple[str, Path]
 
 
 @dataclass(slots=True)
@@ -33,6 +36,13 @@ def whole_gang(request: Request) -> Vector:
 def wants_one_node(request: Request, *, num_levels: int) -> bool:
     """Whether the gang asks for level ``node``."""
     return request.level == num_levels
+
+
+def block_of(request: Request, *, num_levels: int) -> tuple[int, Vector]:
+    """How many blocks the gang is and what one takes: the whole gang where one node is required."""
+    if request.required and request.level == num_levels:
+        return 1, whole_gang(request)
+    return request.num_pods, request.vector
 
 
 def cells_by_option(request: Request, *, problem: Problem) -> list[tuple[str, list[Cell]]]:
@@ -70,13 +80,22 @@ def fill(
     return left_out
 
 
-def place(request: Request, *, problem: Problem, stock: Stock) -> Spot | None:
-    """Place one gang and take its room from the stock, or leave the stock alone and return None."""
+def place(request: Request, *, problem: Problem, stock: Stock, first: Choice | None = None) -> Spot | None:
+    """Place one gang and take its room from the stock, or leave the stock alone and return None.
+
+    Products are tried best first, but ``first``, a product and a domain, before all others.
+    """
     num_levels = len(problem.levels)
     options = cells_by_option(request, problem=problem)
     if not request.products and len(options) > 1:
         room = {product: _room(request, cells=cells, stock=stock) for product, cells in options}
         options.sort(key=lambda option: (room[option[0]], option[0]))
+    if first is not None:
+        options[:0] = [
+            (product, [cell for cell in cells if cell.path[: len(first[1])] == first[1]])
+            for product, cells in options
+            if product == first[0]
+        ]
     one_node = wants_one_node(request, num_levels=num_levels)
     for product, cells in options:
         if one_node:

@@ -71,6 +71,7 @@ class Group:
     """Cells of which one job may use only one group: g in the model."""
 
     product: str
+    domain: problems.Path
     cells: tuple[Cell, ...]
     z: pulp.LpVariable | None
 
@@ -137,38 +138,41 @@ class Model:
         num_levels = len(self.problem.levels)
         deep = request.level if request.required and request.level is not None and request.level < num_levels else None
         sizes = block_sizes(request, num_levels=num_levels)
-        members: dict[tuple[str, problems.Path], list[Cell]] = {}
+        vectors = {size: tuple(amount * size for amount in request.vector) for size in sizes}
+        members: dict[greedy.Choice, list[Cell]] = {}
         for product, cells in greedy.cells_by_option(request, problem=self.problem):
             for cell in cells:
                 members.setdefault((product, () if deep is None else cell.path[: deep + 1]), []).append(cell)
         groups = []
         pods_of: list[list[Term]] = []
-        for (product, _), cells in members.items():
+        for choice, cells in members.items():
             pods: list[Term] = []
             used = []
             room = 0
             for cell in cells:
                 for size in sizes:
-                    vector = tuple(amount * size for amount in request.vector)
+                    vector = vectors[size]
                     here = self.rooms.slots(cell.index, vector)
                     if here:
                         x = self.add_integer("x", min(here, most * request.num_pods // size))
                         self.x[shape.index, cell.index, size] = x
                         self._in_cell[cell.index].append((vector, x, size))
+                        if cell.pool is not None:
+                            self._in_cell[cell.pool].append((vector, x, size))
                         pods.append((x, float(size)))
                         used.append(cell)
                         room += here * size
             if pods and room >= request.num_pods:
-                groups.append((product, tuple(dict.fromkeys(used)), min(most, room // request.num_pods)))
+                groups.append((choice, tuple(dict.fromkeys(used)), min(most, room // request.num_pods)))
                 pods_of.append(pods)
             else:
                 for x, _ in pods:
                     x.upBound = 0
         several = len(members) > 1
         self.groups[shape.index] = []
-        for (product, group_cells, upper), pods in zip(groups, pods_of, strict=True):
+        for (choice, group_cells, upper), pods in zip(groups, pods_of, strict=True):
             z = self.add_integer("z", upper) if several else None
-            self.groups[shape.index].append(Group(product, group_cells, z))
+            self.groups[shape.index].append(Group(*choice, group_cells, z))
             if z is not None:
                 self.require([*pods, (z, -float(request.num_pods))], "==", 0.0)  # (1)
             else:
@@ -220,13 +224,15 @@ class Model:
         """Offer counts as the solver's first solution; w, h and e are left to the solver."""
         for key, x in self.x.items():
             x.varValue = float(counts.get(key, 0))
+        pods: dict[tuple[int, int], int] = {}
+        for (p, c, size), count in counts.items():
+            pods[p, c] = pods.get((p, c), 0) + count * size
         for index, groups in self.groups.items():
             num_pods = self.problem.shapes[index].request.num_pods
             for group in groups:
                 if group.z is not None:
-                    inside = {cell.index for cell in group.cells}
-                    pods = sum(n * key[2] for key, n in counts.items() if key[0] == index and key[1] in inside)
-                    group.z.varValue = float(pods // num_pods)
+                    inside = sum(pods.get((index, cell.index), 0) for cell in group.cells)
+                    group.z.varValue = float(inside // num_pods)
         for y in self.y:
             y.varValue = 0.0
 
@@ -269,6 +275,18 @@ class Model:
             cell: sum((size - 1) * round(e.varValue or 0.0) for size, e in phantoms.items())
             for cell, phantoms in self.e.items()
         }
+
+    def choices(self) -> dict[int, list[greedy.Choice]]:
+        """For each shape the product and domain of each of its jobs in the last solution, best product first."""
+        found = {}
+        for shape, groups in self.groups.items():
+            if all(group.z is not None for group in groups):
+                found[shape] = [
+                    (group.product, group.domain)
+                    for group in groups
+                    for _ in range(round(0.0 if group.z is None else group.z.varValue or 0.0))
+                ]
+        return found
 
     def chain_length(self) -> int:
         """How many jobs of the chain the last solution places."""

@@ -28,6 +28,7 @@ class Tier:
     easy_bound: int
     terms: Callable[[Model], list[Term]]
     offset: int = 0
+    uses_phantoms: bool = False
 
 
 def placed_shapes(problem: Problem, *, spots: Spots) -> list[Shape]:
@@ -114,7 +115,7 @@ def whole_slots(problem: Problem, *, spots: Spots) -> Tier:
     taken = sum(num_placed(shape, spots=spots) * shape.request.num_pods * shape.request.vector[0] for shape in shapes)
     free = sum(problem.free[node][0] for node in nodes)
     easy = min(sum(worth(problem.free[node][0]) for node in nodes), worth(free - taken))
-    return Tier("whole slots", True, measure, easy, terms)
+    return Tier("whole slots", True, measure, easy, terms, uses_phantoms=True)
 
 
 def _largest_piece(problem: Problem) -> int:

@@ -63,7 +63,10 @@ class Shape:
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """Interchangeable nodes, as indexes into ``Problem.nodes``; ``requests`` are the indexes of those eligible."""
+    """Interchangeable nodes, as indexes into ``Problem.nodes``; ``requests`` are the indexes of those eligible.
+
+    ``pool`` is the larger cell that this one is a part of, in a coarsened problem only.
+    """
 
     index: int
     product: str
@@ -72,6 +75,7 @@ class Cell:
     requests: frozenset[int]
     has_accelerators: bool
     price_per_hour_micros: int
+    pool: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +95,7 @@ class Problem:
     shape_of: dict[str, Shape]
     misconfigured: dict[str, str]
     sizes: tuple[int, ...]
+    largest: Vector
     cells_of: tuple[tuple[int, ...], ...]
 
     def vector(self, amounts: types.Resources) -> Vector:
@@ -168,7 +173,8 @@ def compile_problem(snapshot: types.Snapshot) -> Problem:
     free = tuple(tuple(max(amount, 0) for amount in to_vector(amounts[node.name], dims=dims)) for node in nodes)
     requests, profiles, shapes = _group_jobs(queue, dims=dims, levels=snapshot.levels)
     cells = _build_cells(nodes, requests=requests, profiles=profiles, num_levels=len(snapshot.levels))
-    largest = max((vector[0] for vector in free), default=0)
+    most = tuple(max((vector[d] for vector in free), default=0) for d in range(len(dims)))
+    largest = most[0]
     sizes = {request.vector[0] for request in requests} | {1 << i for i in range(largest.bit_length())}
     return Problem(
         dims=dims,
@@ -183,6 +189,7 @@ def compile_problem(snapshot: types.Snapshot) -> Problem:
         queue=tuple(queue),
         shape_of={job.id: shape for shape in shapes for job in shape.jobs},
         misconfigured=misconfigured,
+        largest=most,
         sizes=tuple(sorted((size for size in sizes if 0 < size <= largest), reverse=True)),
         cells_of=_cells_of(requests, cells=cells),
     )
@@ -195,6 +202,44 @@ def split_cells(problem: Problem, *, cells: dict[int, list[tuple[int, ...]]]) ->
         for nodes in cells.get(cell.index, [cell.nodes]):
             parts.append(replace(cell, index=len(parts), nodes=nodes))
     return replace(problem, cells=tuple(parts), cells_of=_cells_of(problem.requests, cells=tuple(parts)))
+
+
+def coarsen(problem: Problem) -> Problem:
+    """The same problem with topology left aside where it is only a wish: large pools of cells, and few of them.
+
+    Cells of equal eligibility form a pool. Jobs that require a level keep their cells, which
+    take from their pool; all others see pools only. Whatever can be placed in the problem can
+    be placed here, so what is impossible here is impossible there, and this tells at once.
+    """
+    node_level = len(problem.levels)
+    keeps = {request.index for request in problem.requests if request.required and request.level != node_level}
+    requests = tuple(
+        request if request.required else replace(request, level=None, required=False) for request in problem.requests
+    )
+    merged: dict[tuple[str, frozenset[int], bool, int], list[Cell]] = defaultdict(list)
+    for cell in problem.cells:
+        merged[cell.product, cell.requests, cell.has_accelerators, cell.price_per_hour_micros].append(cell)
+    cells: list[Cell] = []
+    for members in merged.values():
+        pool = len(cells)
+        nodes = tuple(sorted(node for cell in members for node in cell.nodes))
+        cells.append(
+            replace(
+                members[0], index=pool, path=(None,) * node_level, nodes=nodes, requests=members[0].requests - keeps
+            )
+        )
+        if members[0].requests & keeps:
+            for cell in members:
+                cells.append(replace(cell, index=len(cells), requests=cell.requests & keeps, pool=pool))
+    shapes = tuple(replace(shape, request=requests[shape.request.index]) for shape in problem.shapes)
+    return replace(
+        problem,
+        requests=requests,
+        shapes=shapes,
+        cells=tuple(cells),
+        shape_of={job.id: shape for shape in shapes for job in shape.jobs},
+        cells_of=_cells_of(requests, cells=tuple(cells)),
+    )
 
 
 def _cells_of(requests: tuple[Request, ...], *, cells: tuple[Cell, ...]) -> tuple[tuple[int, ...], ...]:

@@ -312,10 +312,14 @@ class Settings:
     """What an administrator chooses about planning.
 
     ``time_limit_seconds`` bounds all tiers together; ``gap_tolerance`` is the relative
-    gap at which a tier counts as solved.
+    gap at which a tier counts as solved. ``late_tiers_seconds`` bounds, within the limit, what
+    decides only where jobs stand and not which of them start: the goodput of each priority,
+    and topology, whole slots and price together. These are worth a little waiting, not the
+    whole limit in every cycle.
     """
 
     strategy: Strategy = Strategy.EXACT
     solver: str = "HiGHS"
     time_limit_seconds: float = 10.0
     gap_tolerance: float = 1e-4
+    late_tiers_seconds: float = 2.0

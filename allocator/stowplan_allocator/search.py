@@ -1,0 +1,174 @@
+"""The state of an exact solve, and the ways to change it.
+
+What must stay true: ``spots`` and ``stock`` always hold one complete, feasible placement of
+the jobs admitted so far; each change either succeeds whole or leaves them as they were, but
+for cells that were cut finer, which changes no placement.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from stowplan_allocator import greedy, model, objectives, packing, types
+from stowplan_allocator import problem as problems
+from stowplan_allocator.problem import Problem, Shape
+from stowplan_allocator.stock import Stock
+
+WHOLE_CELL_SPLIT = 64
+SHARE_OF_TIME = 0.6  # of what is left, for one solve
+MAX_VARIABLES = 60_000
+SECONDS_PER_VARIABLE = 1e-4
+
+
+class TooLarge(Exception):  # noqa: N818 - not an error: the tier is left as it is, and says so
+    """A model is not worth building in the time that is left."""
+
+
+@dataclass(slots=True)
+class Search:
+    """``kept`` are the tiers whose values every later solve keeps; ``coarse`` is the coarsened problem."""
+
+    problem: Problem
+    settings: types.Settings
+    plan_deadline: float
+    deadline: float = field(init=False)
+    coarse: Problem = field(init=False)
+    coarse_rooms: Stock = field(init=False)
+    rooms: Stock = field(init=False)
+    stock: Stock = field(init=False)
+    spots: dict[str, greedy.Spot] = field(default_factory=dict)
+    kept: list[tuple[objectives.Tier, int]] = field(default_factory=list)
+    refused: set[int] = field(default_factory=set)
+    unsure: set[int] = field(default_factory=set)
+    undecided: set[str] = field(default_factory=set)
+    results: list[types.TierResult] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        """Start from the empty placement."""
+        self.deadline = self.plan_deadline
+        self.rooms = greedy.new_stock(self.problem)
+        self.stock = self.rooms.copy()
+        self.coarse = problems.coarsen(self.problem)
+        self.coarse_rooms = greedy.new_stock(self.coarse)
+
+    def left(self) -> float:
+        """Seconds until the time limit."""
+        return self.deadline - time.monotonic()
+
+    def limit(self, seconds: float) -> None:
+        """Set what is left, within the time limit of the plan."""
+        self.deadline = min(self.plan_deadline, time.monotonic() + seconds)
+
+    def numbers(self) -> dict[int, int]:
+        """N_p: placed jobs by shape."""
+        return {
+            shape.index: objectives.num_placed(shape, spots=self.spots)
+            for shape in objectives.placed_shapes(self.problem, spots=self.spots)
+        }
+
+    def admitted(self) -> dict[int, int]:
+        """Placed jobs by request."""
+        found: dict[int, int] = {}
+        for index, number in self.numbers().items():
+            request = self.problem.shapes[index].request.index
+            found[request] = found.get(request, 0) + number
+        return found
+
+    def build(
+        self, *, numbers: Mapping[int, int], chain: Sequence[int] = (), phantoms: bool = False, coarse: bool = False
+    ) -> model.Model:
+        """A model that keeps the earlier tiers' values and starts from the current placement. May be too large."""
+        problem = self.coarse if coarse else self.problem
+        shapes = {index for index, number in numbers.items() if number} | set(chain)
+        size = sum(len(problem.cells_of[problem.shapes[index].request.index]) for index in shapes)
+        if size > MAX_VARIABLES or size * SECONDS_PER_VARIABLE > self.left():
+            raise TooLarge(f"a model of {size} variables is too large for the time left")
+        rooms = self.coarse_rooms if coarse else self.rooms
+        built = model.Model(problem, rooms=rooms, numbers=numbers, chain=chain, phantoms=phantoms)
+        for tier, value in self.kept:
+            built.require(tier.terms(built), ">=" if tier.maximise else "<=", float(value - tier.offset))
+        built.start_from(self._counts(problem))
+        return built
+
+    def solve(self, built: model.Model, *, terms: Sequence[model.Term], maximise: bool) -> model.Solved:
+        """Solve within a share of the time that is left."""
+        limit = self.left() * SHARE_OF_TIME
+        return built.solve(terms, maximise=maximise, settings=self.settings, limit_seconds=limit)
+
+    def _counts(self, problem: Problem) -> dict[packing.Key, int]:
+        """The current placement as blocks per shape and cell, to start a solver from."""
+        cells_at: dict[int, list[int]] = {}
+        for cell in problem.cells:
+            for node in cell.nodes:
+                cells_at.setdefault(node, []).append(cell.index)
+        found: dict[packing.Key, int] = {}
+        for job_id, spot in self.spots.items():
+            shape = problem.shape_of[job_id]
+            sizes = model.block_sizes(shape.request, num_levels=len(problem.levels))
+            for node, pods in spot.takes:
+                size = sizes[-1] if pods % sizes[-1] == 0 else 1
+                index = next(i for i in cells_at[node] if shape.request.index in problem.cells[i].requests)
+                key = (shape.index, index, size)
+                found[key] = found.get(key, 0) + pods // size
+        return found
+
+    def adopt(self, counts: Mapping[packing.Key, int], *, numbers: Mapping[int, int]) -> bool:
+        """Make the counts the current placement, or cut the cells that could not be filled and return False."""
+        packed = packing.pack(self.problem, counts=counts)
+        if not packed.failed:
+            self.spots = packing.deal(self.problem, packed=packed, numbers=numbers)
+            self.stock = packed.stock
+            return True
+        self.refine(packed.failed)
+        return False
+
+    def refine(self, cells: Sequence[int]) -> None:
+        """Cut cells finer; a single node is exact and cannot be refuted by packing but for rounding."""
+        parts: dict[int, list[tuple[int, ...]]] = {}
+        for index in cells:
+            nodes = self.problem.cells[index].nodes
+            if len(nodes) == 1:
+                raise ArithmeticError("the solver's counts do not fit one node")
+            ordered = sorted(nodes, key=lambda node: (self.problem.free[node], node))
+            size = 1 if len(nodes) <= WHOLE_CELL_SPLIT else max(len(nodes) // 16, 1)
+            parts[index] = [tuple(sorted(ordered[i : i + size])) for i in range(0, len(ordered), size)]
+        self.problem = problems.split_cells(self.problem, cells=parts)
+        self.rooms = greedy.new_stock(self.problem)
+        members = [cell.nodes for cell in self.problem.cells]
+        self.stock = Stock(members, free=self.stock.free, sizes=self.problem.sizes)
+
+    def repack(self, chain: Sequence[Shape] = (), *, choices: Mapping[int, Sequence[greedy.Choice]]) -> bool:
+        """Place everything anew, the largest pods first, with the chain's jobs too; False changes nothing.
+
+        ``choices`` are the products and domains to try first, by shape, as a coarse solution has them.
+        """
+        numbers = self.numbers()
+        for shape in chain:
+            numbers[shape.index] = numbers.get(shape.index, 0) + 1
+        stock = self.rooms.copy()
+        spots: dict[str, greedy.Spot] = {}
+        for shape in sorted((self.problem.shapes[index] for index in numbers), key=self._bulk, reverse=True):
+            first = choices.get(shape.index, ())
+            for i, job in enumerate(shape.jobs[: numbers[shape.index]]):
+                choice = first[i] if i < len(first) else None
+                spot = greedy.place(shape.request, problem=self.problem, stock=stock, first=choice)
+                if spot is None:
+                    return False
+                spots[job.id] = spot
+        for tier, value in self.kept:
+            now = tier.measure(spots)
+            if now < value if tier.maximise else now > value:
+                return False
+        self.spots, self.stock = spots, stock
+        return True
+
+    def _bulk(self, shape: Shape) -> tuple[float, bool, int, int]:
+        """How hard a shape is to place late: the share that a pod or block takes of the largest node."""
+        _, block = greedy.block_of(shape.request, num_levels=len(self.problem.levels))
+        share = max(
+            (need / most for need, most in zip(block, self.problem.largest, strict=True) if need and most), default=0.0
+        )
+        return share, shape.request.required, shape.request.num_pods, -shape.index
