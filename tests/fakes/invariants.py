@@ -28,7 +28,8 @@ def check(
     """Raise AssertionError with one line for each broken invariant.
 
     ``crowded`` are nodes that lost devices, or got somebody else's pods, after Stowplan had given them away. An
-    operator that crashed or whose watches lag (``is_lagging``) has not said how the pods do now. ``has_garbage`` says that garbage collection is held back.
+    operator that crashed or whose watches lag (``is_lagging``) has not said how the pods do now.
+    ``has_garbage`` says that garbage collection is held back.
     """
     broken = [
         *server.complaints,

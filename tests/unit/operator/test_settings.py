@@ -1,0 +1,123 @@
+"""Settings: defaults, the file, what is refused and how."""
+
+from __future__ import annotations
+
+import pathlib
+from typing import Any
+
+import pytest
+
+from stowplan_operator import settings
+
+
+def test_an_empty_file_gives_the_defaults() -> None:
+    assert settings.parse({}) == settings.Settings()
+
+
+def test_the_defaults_are_what_the_documentation_says() -> None:
+    default = settings.Settings()
+    assert (default.accelerator_resource, default.product_label) == ("nvidia.com/gpu", "nvidia.com/gpu.product")
+    assert [(level.name, level.label) for level in default.topology_levels] == [
+        ("zone", "topology.kubernetes.io/zone"),
+        ("rack", "topology.stowplan.dev/rack"),
+    ]
+    assert (default.lease.name, default.lease.duration_seconds) == ("stowplan-operator", 15)
+    assert (default.planner.solver, default.planner.strategy, default.planner.time_limit_seconds) == (
+        "HiGHS",
+        "exact",
+        10,
+    )
+    assert (default.prometheus.url, default.prometheus.stale_after_seconds) == ("", 120)
+    assert (default.priority_class_name, default.network_policy, default.leader_election) == (
+        "stowplan-gang",
+        True,
+        True,
+    )
+    assert {46, 48, 62, 64, 74, 79, 95, 109, 119, 120, 140, 143} <= set(default.health.exclude_xids)
+    assert not {8, 13, 31, 32, 43, 44, 63, 68, 69, 92, 94} & set(default.health.exclude_xids)
+
+
+def test_names_are_in_camel_case() -> None:
+    raw = {"prometheus": {"staleAfterSeconds": 60}, "planner": {"timeLimitSeconds": 3}, "networkPolicy": False}
+    found = settings.parse(raw)
+    assert (found.prometheus.stale_after_seconds, found.planner.time_limit_seconds, found.network_policy) == (
+        60,
+        3,
+        False,
+    )
+
+
+WRONG: dict[str, tuple[dict[str, Any], str]] = {
+    "an unknown setting": ({"promtheus": {}}, r"^settings: promtheus: Extra inputs"),
+    "an unknown setting inside": ({"planner": {"timelimit": 1}}, r"^settings: planner\.timelimit: "),
+    "a number out of range": ({"planner": {"timeLimitSeconds": 0}}, r"^settings: planner\.timeLimitSeconds: "),
+    "a word that is none of the choices": ({"planner": {"strategy": "magic"}}, r"^settings: planner\.strategy: "),
+    "a lease that is too short": ({"lease": {"durationSeconds": 1}}, r"^settings: lease\.durationSeconds: "),
+    "a level of the name of the implicit one": (
+        {"topologyLevels": [{"name": "node", "label": "x"}]},
+        r"^settings: topologyLevels: .*implicit last level",
+    ),
+    "two levels of one name": (
+        {"topologyLevels": [{"name": "rack", "label": "x"}, {"name": "rack", "label": "y"}]},
+        r"^settings: topologyLevels: .*same name",
+    ),
+    "a level without a label": (
+        {"topologyLevels": [{"name": "rack", "label": ""}]},
+        r"^settings: topologyLevels\.0\.label: ",
+    ),
+    "a port that is none": ({"metricsPort": 70000}, r"^settings: metricsPort: "),
+}
+
+
+@pytest.mark.parametrize(("raw", "want"), WRONG.values(), ids=WRONG)
+def test_a_wrong_setting_is_named(raw: dict[str, Any], want: str) -> None:
+    with pytest.raises(ValueError, match=want):
+        settings.parse(raw)
+
+
+def write(folder: pathlib.Path, text: str) -> dict[str, str]:
+    path = folder / "settings.yaml"
+    path.write_text(text)
+    return {"STOWPLAN_SETTINGS": str(path)}
+
+
+def test_the_file_is_read(tmp_path: pathlib.Path) -> None:
+    assert settings.load(write(tmp_path, "namespaces: [a, b]\n")).namespaces == ("a", "b")
+
+
+def test_an_empty_file_is_fine(tmp_path: pathlib.Path) -> None:
+    assert settings.load(write(tmp_path, "# nothing\n")) == settings.Settings()
+
+
+def test_without_a_file_the_defaults_hold() -> None:
+    assert settings.load({}) == settings.Settings()
+
+
+def test_the_environment_overrides_the_file(tmp_path: pathlib.Path) -> None:
+    environ = write(tmp_path, "namespaces: [a]\nprometheus: {url: 'http://old', timeoutSeconds: 1}\n")
+    environ |= {"STOWPLAN_PROMETHEUS_URL": "http://new", "STOWPLAN_NAMESPACES": "b, c,"}
+    found = settings.load(environ)
+    assert (found.namespaces, found.prometheus.url, found.prometheus.timeout_seconds) == (("b", "c"), "http://new", 1)
+
+
+@pytest.mark.parametrize(
+    ("text", "want"),
+    [
+        pytest.param("a: [", "is not YAML", id="broken YAML"),
+        pytest.param("- a\n- b\n", "must hold a mapping of settings, not a list", id="a list"),
+        pytest.param("leaderElection: perhaps\n", "settings: leaderElection: ", id="a wrong value"),
+    ],
+)
+def test_a_broken_file_is_refused_with_its_cause(tmp_path: pathlib.Path, text: str, want: str) -> None:
+    with pytest.raises(ValueError, match=want):
+        settings.load(write(tmp_path, text))
+
+
+def test_a_file_that_is_named_must_exist(tmp_path: pathlib.Path) -> None:
+    with pytest.raises(ValueError, match=r"STOWPLAN_SETTINGS names .*, which does not exist"):
+        settings.load({"STOWPLAN_SETTINGS": str(tmp_path / "nowhere.yaml")})
+
+
+def test_settings_cannot_be_changed() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        settings.Settings().metrics_port = 1  # type: ignore[misc]
