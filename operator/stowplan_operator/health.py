@@ -1,8 +1,8 @@
 """Why a node, or some of its devices, gets no new pod. Pure; it judges only what was seen.
 
 What must stay true: without telemetry nothing is unhealthy because of telemetry; texts hold no ages, so that a
-reason changes only when a fact does; no device is subtracted twice. Taints are not looked at here: they are
-matched against each job's tolerations.
+reason changes only when a fact does; no device is subtracted twice. Of taints, only those by which Kubernetes
+mirrors a node's state are looked at here; all others are matched against each job's tolerations.
 
 An excluding XID blocks the whole node, not one device: no one but the kubelet's device plugin chooses which
 device a container gets, so a node of which one GPU must not be used cannot be used at all.
@@ -21,6 +21,8 @@ LABEL_GPU_MEMORY = "nvidia.com/gpu.memory"
 LABEL_SHARING = "nvidia.com/gpu.sharing-strategy"
 LABEL_MIG_STRATEGY = "nvidia.com/mig.strategy"
 LABEL_HYPERPOD_HEALTH = "sagemaker.amazonaws.com/node-health-status"
+TAINT_UNSCHEDULABLE = "node.kubernetes.io/unschedulable"
+TAINTS_NOT_READY = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
 LABEL_HOSTNAME = "kubernetes.io/hostname"
 LEAST_MEMORY_FRACTION = 0.9
 
@@ -81,6 +83,11 @@ def _node_causes(node: NodeView) -> Iterator[str]:
         yield "cordoned"
     if not node.ready:
         yield f"NotReady since {views.format_time(node.ready_since)}" if node.ready_since else "NotReady"
+    for taint in node.condition_taints:
+        # The first two say what unschedulable and Ready say already.
+        if (taint == TAINT_UNSCHEDULABLE and node.unschedulable) or (taint in TAINTS_NOT_READY and not node.ready):
+            continue
+        yield "cordoned" if taint == TAINT_UNSCHEDULABLE else f"taint {taint}"
     for kind, trouble in CLOUD_CONDITIONS.items():
         if node.conditions.get(kind) == trouble:
             yield f"node condition {kind} is {trouble}"

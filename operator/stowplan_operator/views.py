@@ -46,9 +46,9 @@ def parse_resources(amounts: Mapping[str, Any] | None, *, accelerator: str, roun
         scale, unit = (1000, 1) if name == "cpu" else (1, _MIB) if name == "memory" else (1, 1)
         try:
             exact = _decimal(amount) * scale / unit
-        except ValueError:
+            whole = int(exact)
+        except (ValueError, ArithmeticError):
             raise ValueError(f"{name}: {amount!r} is not a quantity such as 8, 500m or 64Gi") from None
-        whole = int(exact)
         values[name] = whole + 1 if round_up and exact > whole else whole
     return Resources(
         accelerators=values.pop(accelerator, 0),
@@ -58,12 +58,18 @@ def parse_resources(amounts: Mapping[str, Any] | None, *, accelerator: str, roun
     )
 
 
+_CONDITION_TAINTS = "node.kubernetes.io/"
+_EFFECTS = tuple(effect.value for effect in TaintEffect)
 _UNTRACKED = frozenset({"ephemeral-storage", "pods"})
 
 
 @dataclass(frozen=True, slots=True)
 class NodeView:
-    """A node: labels, taints, room and readiness. Times are Unix seconds."""
+    """A node: labels, taints, room and readiness. Times are Unix seconds.
+
+    ``condition_taints`` are the keys of taints that Kubernetes itself sets to mirror a state (cordoned, not ready,
+    disk pressure …): they say how the node does, not for whom it is, and are judged as health.
+    """
 
     name: str
     uid: str
@@ -77,6 +83,7 @@ class NodeView:
     capacity: Resources
     max_pods: int
     conditions: Mapping[str, str]
+    condition_taints: tuple[str, ...] = ()
 
     @classmethod
     def from_body(cls, body: Mapping[str, Any], *, accelerator: str) -> NodeView:
@@ -84,17 +91,18 @@ class NodeView:
         meta, spec, status = body["metadata"], body.get("spec", {}), body.get("status", {})
         conditions = {one["type"]: one for one in status.get("conditions") or ()}
         ready = conditions.get("Ready", {})
-        taints = tuple(
-            Taint(key=one["key"], value=one.get("value") or "", effect=TaintEffect(one["effect"]))
-            for one in spec.get("taints") or ()
-            if one["effect"] in (TaintEffect.NO_SCHEDULE.value, TaintEffect.NO_EXECUTE.value)
-        )
+        given = [one for one in spec.get("taints") or () if one["effect"] in _EFFECTS]
         return cls(
             name=meta["name"],
             uid=meta.get("uid", ""),
             resource_version=meta.get("resourceVersion", ""),
             labels=dict(meta.get("labels") or {}),
-            taints=taints,
+            taints=tuple(
+                Taint(key=one["key"], value=one.get("value") or "", effect=TaintEffect(one["effect"]))
+                for one in given
+                if not one["key"].startswith(_CONDITION_TAINTS)
+            ),
+            condition_taints=tuple(sorted({one["key"] for one in given if one["key"].startswith(_CONDITION_TAINTS)})),
             unschedulable=bool(spec.get("unschedulable")),
             ready=ready.get("status") == "True",
             ready_since=parse_time(ready.get("lastTransitionTime")),

@@ -154,10 +154,10 @@ class Workspace:
 
 
 def training_job(name: str, **spec: Any) -> Json:
-    """A TrainingJob; by default two pods of two GPUs that sleep for a while."""
+    """A TrainingJob; by default two pods of two GPUs that sleep for a while, and end on SIGTERM (which sleep as process 1 would ignore)."""
     defaults: Json = {
         "image": TRAINER,
-        "command": ["sleep", "600"],
+        "command": ["timeout", "900", "sleep", "600"],
         "numNodes": 2,
         "resourcesPerNode": {"nvidia.com/gpu": 2},
     }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from kind.cluster import H100, Cluster, Workspace, placed_nodes, training_job, wait_for
@@ -37,18 +39,21 @@ def test_two_jobs_that_exceed_capacity_run_one_after_the_other(workspace: Worksp
         workspace.apply(
             training_job(
                 name,
-                command=["sleep", "12"],
+                command=["timeout", "60", "sleep", "12"],
                 resourcesPerNode={"nvidia.com/gpu": 3},
                 accelerators=[{"product": H100}],
             )
         )
         workspace.wait_status(name, "a decision", lambda one: one.get("decision"))
+        time.sleep(1.1)  # creation times have whole seconds, and the older job goes first
     workspace.wait_phase("first", "Running")
     waiting = workspace.status("second")
     assert waiting["phase"] == "Pending"
     assert waiting["ready"] == "0/2"
     assert workspace.pods("second") == []
-    assert "8" not in waiting["decision"]["numbers"].get("accelerators_needed", "")
+    assert waiting["reason"] == "WaitingForCapacity"
+    assert waiting["decision"]["numbers"]["accelerators_needed"] == "6"
+    assert waiting["decision"]["blockers"] == [f"{workspace.namespace}/first"]
     workspace.wait_phase("first", "Succeeded", seconds=90)
     workspace.wait_phase("second", "Running", seconds=60)
     assert len(workspace.pods("second")) == 2

@@ -57,6 +57,21 @@ BLOCKED: dict[str, tuple[NodeView, Telemetry, str]] = {
         "NotReady since 2026-11-02T09:59:00Z",
     ),
     "NotReady without a time": (node(ready=False, ready_since=0), Telemetry(), "NotReady"),
+    "a cordon and the taint that mirrors it are one cause": (
+        node(unschedulable=True, condition_taints=("node.kubernetes.io/unschedulable",)),
+        Telemetry(),
+        "cordoned",
+    ),
+    "the taint of a cordon may come first or leave last": (
+        node(condition_taints=("node.kubernetes.io/unschedulable",)),
+        Telemetry(),
+        "cordoned",
+    ),
+    "pressure keeps new pods away": (
+        node(condition_taints=("node.kubernetes.io/disk-pressure",)),
+        Telemetry(),
+        "taint node.kubernetes.io/disk-pressure",
+    ),
     "taints are judged elsewhere": (node(taints=(Taint("k", TaintEffect.NO_EXECUTE),)), Telemetry(), ""),
     "EKS says that the hardware is not ready": (
         node(conditions={"AcceleratedHardwareReady": "False"}),
