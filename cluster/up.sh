@@ -28,7 +28,9 @@ tools_lane() {
     step kind "kind" "$SUMS" -- build_kind
     step gpu-mock "GPU mock" "$SUMS" "$COMMANDS/mock" "$GO_SOURCES/internal" -- build_gpu_mock
     if [[ $path == B ]] || ! have helm; then step helm "helm $HELM_VERSION" "$SUMS" "$HELM_VERSION" -- build_helm; fi
-    if ((kwok_nodes_wanted)); then step kwok "kwok $KWOK_VERSION" "$SUMS" "$KWOK_VERSION" "$REPO/cluster/images/kwok.yaml" -- build_kwok; fi
+    if ((kwok_nodes_wanted)); then
+        step kwok "kwok $KWOK_VERSION" "$SUMS" "$KWOK_VERSION" "$REPO/cluster/images/kwok.yaml" -- build_kwok
+    fi
 }
 
 node_go_lane() {
@@ -42,7 +44,8 @@ node_go_lane() {
 }
 
 debian_lane() {
-    step node-root "Debian $NODE_DEBIAN for the nodes" "$NODE_DEBIAN" "$NODE_PACKAGES" "$(declare -f debian_root)" -- build_node_root
+    step node-root "Debian $NODE_DEBIAN for the nodes" "$NODE_DEBIAN" "$NODE_PACKAGES" "$(declare -f debian_root)" \
+        -- build_node_root
     step prometheus "Prometheus" -- build_prometheus
     step_python_root
 }
@@ -70,7 +73,8 @@ path_b() {
     # shellcheck disable=SC2046
     image_step "$NODE_IMAGE" "node image" $(contents kubeall containerd coredns podnet pause kind-files node-root) \
         "$REPO/cluster/node" "$KUBERNETES_VERSION" -- build_node_image
-    image_step "$PROMETHEUS_IMAGE" "Prometheus image" "$(contents prometheus)" "$REPO/cluster/images/prometheus" -- build_prometheus_image
+    image_step "$PROMETHEUS_IMAGE" "Prometheus image" "$(contents prometheus)" "$REPO/cluster/images/prometheus" \
+        -- build_prometheus_image
     node_image=$NODE_IMAGE
     node_key=$(image_key "$NODE_IMAGE")
 }

@@ -24,5 +24,6 @@ UPSTREAM_PYTHON_IMAGE=docker.io/library/python:3.13-slim-trixie
 # Debian releases: systemd of bookworm still boots on cgroup v1; trixie has Python 3.13.
 NODE_DEBIAN=bookworm
 PYTHON_DEBIAN=trixie
-NODE_PACKAGES=systemd,systemd-sysv,dbus,kmod,procps,mount,util-linux,iproute2,iptables,nftables,conntrack,ethtool,socat,ebtables,hostname,ca-certificates,runc,containernetworking-plugins,jq,libseccomp2,zstd
+NODE_PACKAGES=systemd,systemd-sysv,dbus,kmod,procps,mount,util-linux,iproute2,iptables,nftables,conntrack,ethtool,socat,\
+ebtables,hostname,ca-certificates,runc,containernetworking-plugins,jq,libseccomp2,zstd
 PYTHON_PACKAGES=python3-minimal,python3,ca-certificates,libgomp1,libstdc++6

@@ -21,8 +21,8 @@ build_kwok_image() { binary_image "$KWOK_IMAGE" "$(result kwok)"/kwok{,.yaml}; }
 
 # Path B: Debian's program. Path A: the project's own image under our name.
 build_prometheus_image() {
-    docker_build --network none --label "stowplan.key=$KEY" -t "$PROMETHEUS_IMAGE" -f "$REPO/cluster/images/prometheus" \
-        "$(result prometheus)"
+    docker_build --network none --label "stowplan.key=$KEY" -t "$PROMETHEUS_IMAGE" \
+        -f "$REPO/cluster/images/prometheus" "$(result prometheus)"
 }
 
 pull_prometheus_image() {
@@ -53,9 +53,9 @@ apply_addons() {
     kube -n shared-storage rollout status deployment/sharedvol --timeout=120s
     kube -n gpu-mock rollout status daemonset/gpu-mock --timeout=120s
     kube -n monitoring rollout status deployment/prometheus --timeout=120s
-    local want='4 4 4' have='' _
+    local want='4 4 4' have='' counts='{.items[*].status.capacity.nvidia\.com/gpu}' _
     for _ in $(seq 60); do
-        have=$(kube get nodes -l nvidia.com/gpu.present,type!=kwok -o jsonpath='{.items[*].status.capacity.nvidia\.com/gpu}')
+        have=$(kube get nodes -l nvidia.com/gpu.present,type!=kwok -o jsonpath="$counts")
         [[ $have == "$want" ]] && return
         sleep 1
     done

@@ -18,12 +18,14 @@ python_base() {
             "$REPO/cluster/images/python-base-upstream" -- pull_python_base
     else
         step_python_root
-        image_step "$PYTHON_BASE" "image with Python" "$(contents python-root)" "$REPO/cluster/images/python-base" -- build_python_base
+        image_step "$PYTHON_BASE" "image with Python" "$(contents python-root)" "$REPO/cluster/images/python-base" \
+            -- build_python_base
     fi
 }
 
 step_python_root() {
-    step python-root "Debian $PYTHON_DEBIAN with Python" "$PYTHON_DEBIAN" "$PYTHON_PACKAGES" "$(declare -f debian_root)" -- build_python_root
+    step python-root "Debian $PYTHON_DEBIAN with Python" "$PYTHON_DEBIAN" "$PYTHON_PACKAGES" \
+        "$(declare -f debian_root)" -- build_python_root
 }
 
 # app_image FOLDER IMAGE: FOLDER has stage.sh and a Dockerfile that takes the build argument BASE.
@@ -36,7 +38,8 @@ app_image() {
         inputs+=("$REPO/$input")
     done < <("$REPO/$folder/stage.sh" --inputs)
     export FOLDER=$folder IMAGE=$image
-    image_step "$image" "image $image" "$(image_key "$PYTHON_BASE")" "${STOWPLAN_TORCH:-}" "${inputs[@]}" -- build_app_image
+    image_step "$image" "image $image" "$(image_key "$PYTHON_BASE")" "${STOWPLAN_TORCH:-}" "${inputs[@]}" \
+        -- build_app_image
     mapfile -t workers < <(nodes_names | grep worker)
     timed "$image in the workers" nodes_load "${workers[@]}" -- "$image"
 }

@@ -10,7 +10,7 @@ GO_SOURCES=$REPO/cluster/go
 # Go 1.21 or newer fetches the toolchain that go.mod asks for by itself.
 need_go() {
     local version
-    have go || die "go is missing. Install Go 1.21 or newer from https://go.dev/dl (Debian bookworm's package is too old)"
+    have go || die "go is missing. Install Go 1.21 or newer from https://go.dev/dl (Debian bookworm's is too old)"
     version=$(cd / && GOTOOLCHAIN=local go env GOVERSION | sed -E 's/^go1\.([0-9]+).*/\1/')
     ((version >= 21)) || die "$(go version) is too old. Install Go 1.21 or newer from https://go.dev/dl"
 }
@@ -70,11 +70,27 @@ build_kind_files() {
 
 # --- Debian ---------------------------------------------------------------------------------------------------------
 
-# debian_root RELEASE PACKAGES FOLDER
+# The mirror that this machine's apt uses for Debian, if it does.
+debian_mirror() {
+    # shellcheck disable=SC2016
+    apt-get indextargets --format '$(REPO_URI) $(LABEL)' 'Created-By: Packages' 2>/dev/null |
+        awk '$2 == "Debian" {print $1; exit}' || true
+}
+
+# debian_root RELEASE PACKAGES FOLDER: from apt's mirror, or from debootstrap's own where that has no such release.
 debian_root() {
-    need debootstrap debootstrap
+    need debootstrap 'debootstrap debian-archive-keyring'
     mkdir -p "$CACHE/debs"
-    nice -n 5 debootstrap --variant=minbase --cache-dir="$CACHE/debs" --include="$2" "$1" "$3"
+    local mirror done=''
+    for mirror in "$(debian_mirror)" ''; do
+        rm -rf "$3"
+        if nice -n 5 debootstrap --variant=minbase --cache-dir="$CACHE/debs" --include="$2" "$1" "$3" \
+            ${mirror:+"$mirror"}; then
+            done=yes
+            break
+        fi
+    done
+    [[ -n $done ]] || die "debootstrap could not make a root of Debian $1"
     rm -rf "$3"/var/cache/apt/* "$3"/var/lib/apt/lists/* "$3"/var/log/* "$3"/debootstrap \
         "$3"/usr/share/{doc,man,locale,info,lintian,bug}
 }
@@ -115,12 +131,13 @@ build_python_root() {
 
 # The prometheus server out of Debian's package; nothing is installed on this machine.
 build_prometheus() {
-    (cd "$OUT" && apt-get -q download prometheus && dpkg-deb -x prometheus_*.deb unpacked)
-    cp "$OUT/unpacked/usr/bin/prometheus" "$OUT/prometheus"
-    rm -rf "$OUT"/unpacked "$OUT"/prometheus_*.deb
+    cd "$OUT"
+    apt-get -q download prometheus || { apt-get -q update && apt-get -q download prometheus; }
+    dpkg-deb -x prometheus_*.deb unpacked
     # A tree to put at the image's root: the program, and the libraries where it is linked with some.
-    mkdir -p "$OUT/root/bin" "$OUT/root/tmp" "$OUT/root/etc/prometheus"
-    mv "$OUT/prometheus" "$OUT/root/bin/prometheus"
+    mkdir -p root/bin root/tmp root/etc/prometheus
+    mv unpacked/usr/bin/prometheus root/bin/
+    rm -rf unpacked prometheus_*.deb
     local library
     for library in $(ldd "$OUT/root/bin/prometheus" 2>/dev/null | grep -o '/lib[^ ]*'); do
         install -D "$library" "$OUT/root$library"

@@ -27,16 +27,18 @@ have() { command -v "$1" >/dev/null 2>&1; }
 
 on_debian_as_root() { [[ $(id -u) == 0 ]] && have apt-get && [[ -e /etc/debian_version ]]; }
 
-# need PROGRAM PACKAGE: the program is there, or is installed, or the user reads how to install it.
+# need PROGRAM PACKAGES: the program is there, or is installed, or the user reads how to install it.
 need() {
-    local program=$1 package=$2
+    local program=$1 log=$LOGS/apt-$1.log
+    local -a packages
+    read -ra packages <<<"$2"
     have "$program" && return
-    on_debian_as_root || die "$program is missing. Install it and run this again: sudo apt-get install -y $package"
-    say "  installing $package with apt, because $program is missing"
+    on_debian_as_root || die "$program is missing. Install it and run this again: sudo apt-get install -y $2"
+    say "Installing with apt, because $program is missing: $2"
     { apt-get -q update || true
-      DEBIAN_FRONTEND=noninteractive apt-get -qy install --no-install-recommends "$package"
-    } >"$LOGS/apt-$package.log" 2>&1 || die "apt could not install $package; its words are in $LOGS/apt-$package.log"
-    have "$program" || die "$package is installed, yet $program is not on PATH"
+      DEBIAN_FRONTEND=noninteractive apt-get -qy install --no-install-recommends "${packages[@]}"
+    } >"$log" 2>&1 || die "apt could not install $2; its words are in $log"
+    have "$program" || die "$2 is installed, yet $program is not on PATH"
 }
 
 # hash_of WORD...: one hash of strings and, where a word names a file or a folder, of its content and file names.

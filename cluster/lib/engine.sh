@@ -22,13 +22,18 @@ engine_pid() {
     local pid
     pid=$(cat "$ENGINE_PIDFILE" 2>/dev/null) || return 0
     # A dead one may be left as a zombie where process 1 does not reap.
-    if grep -qsP '^Name:\tdockerd$' "/proc/$pid/status" && ! grep -qsP '^State:\tZ' "/proc/$pid/status"; then echo "$pid"; fi
+    local status=/proc/$pid/status
+    if grep -qsP '^Name:\tdockerd$' "$status" && ! grep -qsP '^State:\tZ' "$status"; then echo "$pid"; fi
 }
 
 # Can this engine run what kind needs? Tried with a container of one static program.
 engine_privileged() {
-    tar -C "$(result runcaps)" -c runcaps | docker import - stowplan/probe:latest >/dev/null &&
-        timeout 60 docker run --rm --privileged --network none stowplan/probe:latest /runcaps probe >/dev/null 2>&1
+    local image status=0
+    image=$(tar -C "$(result runcaps)" -c runcaps | docker import -) || return 1
+    timeout 60 docker run --rm --privileged --network none "$image" /runcaps probe >"$LOGS/privileged.log" 2>&1 ||
+        status=1
+    docker rmi "$image" >/dev/null 2>&1 || true
+    return $status
 }
 
 engine_start() {
@@ -80,8 +85,8 @@ engine_up() {
     else
         engine_start
         say "Docker engine: our own, started (pid $(engine_pid), state in $ENGINE)."
+        engine_privileged || die "it cannot run a privileged container: $(tail -n 3 "$LOGS/privileged.log")"
     fi
-    engine_privileged || die "the Docker engine cannot run a privileged container; see $LOGS/dockerd.log"
 }
 
 engine_down() {

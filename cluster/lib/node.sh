@@ -62,7 +62,8 @@ D
     # The node without images.
     ln "$(result node-root)/root.tar" "$work/node/root.tar"
     cp -r "$(result kind-files)" "$work/node/kind"
-    sed -i "s#sandbox_image = .*#sandbox_image = \"$(kubeadm_image pause)\"#" "$work/node/kind/etc/containerd/config.toml"
+    sed -i "s#sandbox_image = .*#sandbox_image = \"$(kubeadm_image pause)\"#" \
+        "$work/node/kind/etc/containerd/config.toml"
     cp -r "$REPO/cluster/node/." "$work/node/"
     cp "$(result containerd)"/* "$work/node/bin/"
     ln "$(result kubeall)/kubeall" "$work/node/bin/kubeall"
@@ -70,17 +71,19 @@ D
 
     # The node with them: imported by a containerd of its own, then committed.
     local container
-    container=$(docker run -d --network none --security-opt seccomp=unconfined --entrypoint sleep stowplan/node-base infinity)
+    container=$(docker run -d --network none --security-opt seccomp=unconfined --entrypoint sleep \
+        stowplan/node-base infinity)
     # shellcheck disable=SC2064
     trap "rm -rf '$work'; docker rm -f -v $container >/dev/null" EXIT
     docker exec -d "$container" containerd
     timeout 60 docker exec "$container" bash -c 'until ctr version; do sleep 0.3; done' >/dev/null 2>&1 ||
         die "containerd does not start inside the node image"
-    # shellcheck disable=SC2046
-    docker save $(for name in kube-apiserver kube-controller-manager kube-scheduler etcd kube-proxy coredns/coredns pause; do
-        kubeadm_image "$name"
-    done) "$PODNET_IMAGE" |
-        docker exec -i "$container" ctr -n k8s.io images import --label io.cri-containerd.pinned=pinned --no-unpack --digests -
+    local -a images=("$PODNET_IMAGE")
+    for name in kube-{apiserver,controller-manager,scheduler,proxy} etcd coredns/coredns pause; do
+        images+=("$(kubeadm_image "$name")")
+    done
+    docker save "${images[@]}" | docker exec -i "$container" ctr -n k8s.io images import \
+        --label io.cri-containerd.pinned=pinned --no-unpack --digests -
     docker exec "$container" bash -c 'kill $(pidof containerd); while pidof containerd; do sleep 0.2; done' >/dev/null
     docker commit --change "LABEL stowplan.key=$KEY" \
         --change 'ENTRYPOINT ["/usr/local/bin/entrypoint", "/sbin/init"]' "$container" "$NODE_IMAGE"
