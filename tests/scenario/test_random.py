@@ -129,6 +129,9 @@ class History:
             await world.settle()
             for name in JOBS:
                 self._succeed_all(name)
+            await world.settle()
+            if all(invariants.is_over(job) or not is_feasible(job) for job in world.server.all(api.PLURAL)):
+                return
             world.now += 400
 
     def _succeed_all(self, name: str) -> None:
