@@ -16,8 +16,7 @@ field() { kubectl get tj digits -o "jsonpath={$1}"; }
 say "1/4  The cluster: mocked GPUs, as NVIDIA's labels and device plugin show real ones"
 show kubectl get nodes -L nvidia.com/gpu.product,topology.stowplan.dev/rack
 say "2/4  The chart"
-show helm upgrade --install stowplan charts/stowplan --namespace stowplan-system --create-namespace \
-    --values tests/kind/values.yaml --wait --timeout 3m >/dev/null
+show hack/install.sh >/dev/null
 kubectl -n stowplan-system get deployment stowplan
 
 say "3/4  A TrainingJob"

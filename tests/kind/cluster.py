@@ -73,8 +73,7 @@ class Cluster:
 
     def helm_install(self, *args: str) -> None:
         """Install or upgrade the chart from this checkout, and wait until the operator is ready."""
-        command = ["helm", "upgrade", "--install", "stowplan", "charts/stowplan", "-n", SYSTEM, "--create-namespace"]
-        self.run(*command, "-f", str(VALUES), "--wait", "--timeout", "3m", *args, timeout=240)
+        self.run(str(ROOT / "hack/install.sh"), *args, timeout=240)
 
     def stowplan(self, *args: str, check: bool = True) -> str:
         """Run the command line interface as users do."""
@@ -154,7 +153,7 @@ class Workspace:
 
 
 def training_job(name: str, **spec: Any) -> Json:
-    """A TrainingJob; by default two pods of two GPUs that sleep for a while, and end on SIGTERM (which sleep as process 1 would ignore)."""
+    """A TrainingJob; by default two pods of two GPUs that sleep, and end on SIGTERM (sleep as process 1 ignores it)."""
     defaults: Json = {
         "image": TRAINER,
         "command": ["timeout", "900", "sleep", "600"],
