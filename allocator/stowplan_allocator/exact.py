@@ -12,6 +12,7 @@ that. Jobs are added greedily. Where greed fails, cheap questions come before de
 
 A request once refused stays refused, since room only shrinks, so there are at most as many
 refusals to prove as different requests, and thousands of jobs need no more solves than dozens.
+After a refusal one further solve refuses all that come before the next request that may fit.
 
 Within one priority, goodput comes after admission and before the next priority, so that a
 job of lower priority never costs a higher one its product. The other tiers follow for all
@@ -19,8 +20,9 @@ jobs together, each keeping the values of those before.
 
 What must stay true: a job is refused only with a proof, or noted as undecided; a tier is
 called optimal only if its measured value meets a proven bound; every solve gets only time
-that is left; and where packing refutes a solution, the cells concerned are cut finer and the
-model is solved again, so that proofs stay proofs.
+that is left; and where packing refutes a solution, the cells concerned are cut into nodes and
+the model is solved again, or, where that would be too large, are limited to what packing
+reached, after which a solution is still a solution but no bound is taken from it.
 """
 
 from __future__ import annotations
@@ -30,11 +32,12 @@ from collections.abc import Sequence
 
 import pulp
 
-from stowplan_allocator import bounds, greedy, objectives, spans, tiers, types
+from stowplan_allocator import bounds, greedy, objectives, packing, spans, tiers, types
 from stowplan_allocator.problem import Problem, Shape
 from stowplan_allocator.search import Search, TooLarge
 
 CHAIN_LENGTH = 200
+MAX_CANDIDATES = 400
 
 
 def solve(problem: Problem, *, settings: types.Settings, deadline: float) -> Search:
@@ -77,17 +80,20 @@ def _admit(search: Search, *, jobs: Sequence[types.Job], limits: bounds.Bounds) 
         if limits.cannot_fit(request, admitted=search.admitted()):
             search.refused.add(request.index)
             continue
+        if search.left() <= 0:
+            search.give_up(request.index)
+            continue
         ahead = [other for other in jobs[position:] if shape_of[other.id].request.index not in search.refused]
         chain = [shape_of[other.id] for other in ahead[:CHAIN_LENGTH]]
         placed, proven = _place_chain(search, chain=chain)
         if placed:
             # The chain skips refused requests: walk on to just behind what it placed.
             position = jobs.index(ahead[placed - 1], position) + 1
-        if placed < len(chain) and (proven or not placed):
-            # Proven for the next of the chain; or given up for this plan, and said so.
+        if placed < len(chain) and proven:
             search.refused.add(chain[placed].request.index)
-            if not proven:
-                search.unsure.add(chain[placed].request.index)
+            _refuse_more(search, ahead=[shape_of[other.id] for other in ahead[placed + 1 :]])
+        elif not placed:
+            search.give_up(request.index)
 
 
 def _note_admission(search: Search, *, jobs: Sequence[types.Job], priority: int) -> None:
@@ -129,21 +135,52 @@ def _place_chain(search: Search, *, chain: Sequence[Shape]) -> tuple[int, bool]:
     return 0, False
 
 
+def _refuse_more(search: Search, *, ahead: Sequence[Shape]) -> None:
+    """After a refusal, find the next request in the queue that may still fit, and refuse all before it in one solve.
+
+    One of the requests may be placed, the earlier the better; its bound says which are too early.
+    """
+    candidates = list({shape.request.index: shape for shape in reversed(ahead)}.values())[::-1]
+    candidates = [shape for shape in candidates if shape.request.index not in search.refused][:MAX_CANDIDATES]
+    if len(candidates) < 2:
+        return
+    try:
+        indexes = [shape.index for shape in candidates]
+        built = search.build(numbers=search.numbers(), chain=indexes, coarse=True, only_one=True)
+        ranks = [(y, float(len(candidates) - i)) for i, y in enumerate(built.y)]
+        solved = search.solve(built, terms=ranks, maximise=True)
+    except (TooLarge, pulp.PulpError) as error:
+        search.notes.append(str(error))
+        return
+    if solved.bound is not None:
+        search.refused |= {shape.request.index for shape in candidates[: len(candidates) - solved.bound]}
+
+
 def _exact_length(search: Search, *, chain: Sequence[Shape], whole: bool) -> tuple[int, bool]:
     """The longest prefix of a chain of which nothing longer can fit, unless it is the ``whole`` chain."""
     numbers = search.numbers()
     indexes = [shape.index for shape in chain]
+    cuts: dict[int, packing.Cut] = {}
+    most = len(chain)
     while True:
-        built = search.build(numbers=numbers, chain=indexes)
+        built = search.build(numbers=numbers, chain=indexes, cuts=cuts)
         solved = search.solve(built, terms=[(y, 1.0) for y in built.y], maximise=True)
         if solved.value is None:
-            return 0, solved.infeasible
+            return 0, False
+        if not cuts and solved.bound is not None:
+            most = min(most, solved.bound)
         length = built.chain_length()
-        proven = solved.bound == length and not (whole and length == len(chain))
+        proven = length == most and not (whole and length == len(chain))
         if length == 0:
             return 0, proven
         more = dict(numbers)
         for index in indexes[:length]:
             more[index] = more.get(index, 0) + 1
-        if search.adopt(built.counts(), numbers=more):
+        failed = search.adopt(built.counts(), numbers=more)
+        if not failed:
             return length, proven
+        if search.is_small(failed, numbers=more):
+            search.refine(failed)
+            cuts = {}
+        else:
+            cuts |= failed

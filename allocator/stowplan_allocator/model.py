@@ -22,11 +22,11 @@ Constraints
     (1) gang         Σ_{c∈g,m} m·x_{p,c,m} = k_p·z_{p,g}                      for p, g
     (2) numbers      Σ_g z_{p,g} = N_p + Σ_{j of p} y_j                       for p
     (3) slots        Σ_{p,m} floor(a_{p,m,r}/s)·x_{p,c,m} + Σ_t floor(t/s)·e_{c,t} ≤ u_{c,r,s}   for c, r, s
-    (4) order        y_{j+1} ≤ y_j                                            for j
+    (4) order        y_{j+1} ≤ y_j for j; or Σ_j y_j ≤ 1 where the first that fits is asked for
     (5) spans        Σ_{c∈d,m} m·x_{p,c,m} − k_p·w_{p,d} ≤ b_{p,d}·h_{p,d}    for p, d;  b = min(k_p − 1, slots of d)
     (6) earlier tiers keep their values
 Objectives, one tier at a time
-    admit            max Σ_j y_j
+    admit            max Σ_j y_j; or Σ_j (n − j)·y_j for the first that fits
     goodput          max Σ k_p·a_p·throughput_{p,g}·z_{p,g}
     domains          min Σ w + h (and pods on nodes without the label, each a domain of its own)
     whole slots      max Σ (s − 1)·e_{c,s}: what is free, in few pieces; less pods without accelerators on
@@ -93,6 +93,7 @@ class Model:
         rooms: Stock,
         numbers: Mapping[int, int],
         chain: Sequence[int] = (),
+        only_one: bool = False,
         phantoms: bool = False,
     ) -> None:
         self.problem = problem
@@ -105,8 +106,11 @@ class Model:
         self._names = 0
         self._in_cell: list[list[tuple[Vector, pulp.LpVariable, int]]] = [[] for _ in problem.cells]
         self.y = [self.add_integer("y", 1) for _ in chain]
-        for before, after in zip(self.y, self.y[1:], strict=False):
-            self.require([(after, 1.0), (before, -1.0)], "<=", 0.0)  # (4)
+        if only_one:
+            self.require([(y, 1.0) for y in self.y], "<=", 1.0)  # (4)
+        else:
+            for before, after in zip(self.y, self.y[1:], strict=False):
+                self.require([(after, 1.0), (before, -1.0)], "<=", 0.0)  # (4)
         more: dict[int, list[Term]] = {}
         for index, y in zip(chain, self.y, strict=True):
             more.setdefault(index, []).append((y, -1.0))
@@ -131,6 +135,12 @@ class Model:
             self.lp.addConstraint(left >= right)
         else:
             self.lp.addConstraint(left == right)
+
+    def require_at_most(self, cell: int, *, d: int, amount: int) -> None:
+        """Limit what a cell gives of a resource: not a true constraint, so nothing is proven with it."""
+        terms = [(x, float(vector[d])) for vector, x, _ in self._in_cell[cell] if vector[d]]
+        if terms:
+            self.require(terms, "<=", float(amount))
 
     def _add_shape(self, shape: Shape, *, number: int, more: list[Term]) -> None:
         request = shape.request

@@ -23,6 +23,9 @@ from stowplan_allocator.stock import Stock, Take
 Key = tuple[int, int, int]
 Piece = list[Take]
 
+# (resource, amount): what filling a cell got to, to be used as a limit by a model that asked for more.
+Cut = tuple[int, int]
+
 SEARCH_STEPS = 2_000
 
 
@@ -32,7 +35,7 @@ class Packed:
 
     stock: Stock
     takes: dict[tuple[int, int], list[Take]]
-    failed: list[int]
+    failed: dict[int, Cut]
 
 
 def pack(problem: Problem, *, counts: Mapping[Key, int]) -> Packed:
@@ -43,18 +46,18 @@ def pack(problem: Problem, *, counts: Mapping[Key, int]) -> Packed:
         if count:
             vector = problem.shapes[key[0]].request.vector
             by_cell[key[1]].append((tuple(amount * key[2] for amount in vector), key, count))
-    packed = Packed(stock, defaultdict(list), [])
+    packed = Packed(stock, defaultdict(list), {})
     for cell, items in by_cell.items():
         takes = _fill(problem.cells[cell], items=items, stock=stock)
-        if takes is None:
-            packed.failed.append(cell)
+        if not isinstance(takes, dict):
+            packed.failed[cell] = takes
             continue
         for key, taken in takes.items():
             packed.takes[key[0], cell] += [(node, blocks * key[2]) for node, blocks in taken]
     return packed
 
 
-def _fill(cell: Cell, *, items: Sequence[tuple[Vector, Key, int]], stock: Stock) -> dict[Key, list[Take]] | None:
+def _fill(cell: Cell, *, items: Sequence[tuple[Vector, Key, int]], stock: Stock) -> dict[Key, list[Take]] | Cut:
     total = [max(sum(stock.free[node][d] for node in cell.nodes), 1) for d in range(len(items[0][0]))]
 
     def share(pod: Vector) -> float:
@@ -67,6 +70,8 @@ def _fill(cell: Cell, *, items: Sequence[tuple[Vector, Key, int]], stock: Stock)
         *((lambda pod, d=d: (pod[d], share(pod))) for d in range(1, len(total))),
     ]
     tried = set()
+    reached = 0
+    d = 0 if any(pod[0] for pod, _, _ in items) else 1
     for order in orders:
         ranked = tuple(sorted(items, key=lambda item: (order(item[0]), item[0], item[1]), reverse=True))
         if ranked in tried:
@@ -75,13 +80,15 @@ def _fill(cell: Cell, *, items: Sequence[tuple[Vector, Key, int]], stock: Stock)
         takes: dict[Key, list[Take]] = {}
         for pod, key, count in ranked:
             takes[key] = stock.take(cell.index, pod, count)
-            if sum(blocks for _, blocks in takes[key]) < count:
-                break
-        else:
+        if all(sum(blocks for _, blocks in takes[key]) == count for _, key, count in ranked):
             return takes
+        done = sum(pod[d] * blocks for pod, key, _ in ranked for _, blocks in takes.get(key, ()))
+        reached = max(reached, done)
         for pod, key, _ in ranked:
             stock.give_back(cell.index, pod, takes.get(key, ()))
-    return _search(cell, items=items, stock=stock)
+    found = _search(cell, items=items, stock=stock)
+    asked = sum(pod[d] * count for pod, _, count in items)
+    return found if found is not None else (d, min(reached, asked - 1))
 
 
 def _search(cell: Cell, *, items: Sequence[tuple[Vector, Key, int]], stock: Stock) -> dict[Key, list[Take]] | None:

@@ -8,7 +8,7 @@ for cells that were cut finer, which changes no placement.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from stowplan_allocator import greedy, model, objectives, packing, types
@@ -19,6 +19,7 @@ from stowplan_allocator.stock import Stock
 WHOLE_CELL_SPLIT = 64
 SHARE_OF_TIME = 0.6  # of what is left, for one solve
 MAX_VARIABLES = 60_000
+MAX_REFINED = 2_000  # nodes times shapes
 SECONDS_PER_VARIABLE = 1e-4
 
 
@@ -62,6 +63,11 @@ class Search:
         """Set what is left, within the time limit of the plan."""
         self.deadline = min(self.plan_deadline, time.monotonic() + seconds)
 
+    def give_up(self, request: int) -> None:
+        """Leave a request out for this plan without proof."""
+        self.refused.add(request)
+        self.unsure.add(request)
+
     def numbers(self) -> dict[int, int]:
         """N_p: placed jobs by shape."""
         return {
@@ -78,18 +84,27 @@ class Search:
         return found
 
     def build(
-        self, *, numbers: Mapping[int, int], chain: Sequence[int] = (), phantoms: bool = False, coarse: bool = False
+        self,
+        *,
+        numbers: Mapping[int, int],
+        chain: Sequence[int] = (),
+        only_one: bool = False,
+        phantoms: bool = False,
+        coarse: bool = False,
+        cuts: Mapping[int, packing.Cut] | None = None,
     ) -> model.Model:
         """A model that keeps the earlier tiers' values and starts from the current placement. May be too large."""
         problem = self.coarse if coarse else self.problem
         shapes = {index for index, number in numbers.items() if number} | set(chain)
         size = sum(len(problem.cells_of[problem.shapes[index].request.index]) for index in shapes)
         if size > MAX_VARIABLES or size * SECONDS_PER_VARIABLE > self.left():
-            raise TooLarge(f"a model of {size} variables is too large for the time left")
+            raise TooLarge("a model was too large for the time left")
         rooms = self.coarse_rooms if coarse else self.rooms
-        built = model.Model(problem, rooms=rooms, numbers=numbers, chain=chain, phantoms=phantoms)
+        built = model.Model(problem, rooms=rooms, numbers=numbers, chain=chain, only_one=only_one, phantoms=phantoms)
         for tier, value in self.kept:
             built.require(tier.terms(built), ">=" if tier.maximise else "<=", float(value - tier.offset))
+        for cell, (d, amount) in (cuts or {}).items():
+            built.require_at_most(cell, d=d, amount=amount)
         built.start_from(self._counts(problem))
         return built
 
@@ -115,17 +130,19 @@ class Search:
                 found[key] = found.get(key, 0) + pods // size
         return found
 
-    def adopt(self, counts: Mapping[packing.Key, int], *, numbers: Mapping[int, int]) -> bool:
-        """Make the counts the current placement, or cut the cells that could not be filled and return False."""
+    def adopt(self, counts: Mapping[packing.Key, int], *, numbers: Mapping[int, int]) -> dict[int, packing.Cut]:
+        """Make the counts the current placement; or change nothing and name the cells that could not be filled."""
         packed = packing.pack(self.problem, counts=counts)
         if not packed.failed:
             self.spots = packing.deal(self.problem, packed=packed, numbers=numbers)
             self.stock = packed.stock
-            return True
-        self.refine(packed.failed)
-        return False
+        return packed.failed
 
-    def refine(self, cells: Sequence[int]) -> None:
+    def is_small(self, cells: Iterable[int], *, numbers: Mapping[int, int]) -> bool:
+        """Whether these cells may be cut into nodes without making the model much larger."""
+        return sum(len(self.problem.cells[index].nodes) for index in cells) * len(numbers) <= MAX_REFINED
+
+    def refine(self, cells: Iterable[int]) -> None:
         """Cut cells finer; a single node is exact and cannot be refuted by packing but for rounding."""
         parts: dict[int, list[tuple[int, ...]]] = {}
         for index in cells:

@@ -29,23 +29,31 @@ def improve(search: Search, *, tiers: Sequence[Tier], coarse_first: bool = False
     proven: dict[str, int] = {tier.name: tier.easy_bound for tier in tiers}
     if coarse_first:
         _bound_coarsely(search, tier=tiers[0], proven=proven)
+    cuts: dict[int, packing.Cut] = {}
     for _ in range(MAX_ROUNDS):
-        solution = _solve(search, tiers=tiers, proven=proven)
+        solution = _solve(search, tiers=tiers, proven=proven, cuts=cuts)
         if solution is None:
             break
         counts, promised = solution
         before = [tier.measure(search.spots) for tier in tiers]
         spots, stock = search.spots, search.stock
         try:
-            if not search.adopt(counts, numbers=search.numbers()):
+            failed = search.adopt(counts, numbers=search.numbers())
+            if failed:
+                if search.is_small(failed, numbers=search.numbers()):
+                    search.refine(failed)
+                    cuts = {}
+                else:
+                    cuts |= failed
                 continue
             after = [tier.measure(search.spots) for tier in tiers]
             short = _cells_short_of(search, promised=promised)
             if not _better(tiers, after=after, before=before):
                 search.spots, search.stock = spots, stock
-            if not short:
+            if not short or not search.is_small(short, numbers=search.numbers()):
                 break
             search.refine(short)
+            cuts = {}
         except ArithmeticError as error:
             search.notes.append(f"solver: {error}")
             break
@@ -81,7 +89,9 @@ def _tighten(proven: dict[str, int], *, tier: Tier, bound: int | None) -> None:
         proven[tier.name] = closer(proven[tier.name], bound + tier.offset)
 
 
-def _solve(search: Search, *, tiers: Sequence[Tier], proven: dict[str, int]) -> Solution | None:
+def _solve(
+    search: Search, *, tiers: Sequence[Tier], proven: dict[str, int], cuts: dict[int, packing.Cut]
+) -> Solution | None:
     """Solve all tiers that are not proven yet; the last solution, or None where nothing was to do or found."""
     built: model.Model | None = None
     solution: Solution | None = None
@@ -93,7 +103,8 @@ def _solve(search: Search, *, tiers: Sequence[Tier], proven: dict[str, int]) -> 
             if built is None:
                 if tier.measure(search.spots) == proven[tier.name]:
                     continue
-                built = search.build(numbers=search.numbers(), phantoms=any(one.uses_phantoms for one in tiers))
+                phantoms = any(one.uses_phantoms for one in tiers)
+                built = search.build(numbers=search.numbers(), phantoms=phantoms, cuts=cuts)
                 for earlier in tiers[:position]:
                     value = float(earlier.measure(search.spots) - earlier.offset)
                     built.require(earlier.terms(built), ">=" if earlier.maximise else "<=", value)
@@ -101,7 +112,8 @@ def _solve(search: Search, *, tiers: Sequence[Tier], proven: dict[str, int]) -> 
             if not terms:
                 continue
             solved = search.solve(built, terms=terms, maximise=tier.maximise)
-            _tighten(proven, tier=tier, bound=solved.bound)
+            if not cuts:
+                _tighten(proven, tier=tier, bound=solved.bound)
             if solved.value is None:
                 break
             solution = built.counts(), built.whole_slots()
