@@ -37,10 +37,9 @@ class OperatorProcess:
             "STOWPLAN_SETTINGS": str(self._folder / "settings.yaml"),
             "STOWPLAN_NAMESPACE": SYSTEM,
         }
-        log = (self._folder / f"operator-{self.starts}.log").open("wb")
-        self._process = subprocess.Popen(
-            [str(ROOT / ".venv/bin/python"), "-m", "stowplan_operator"], env=env, stdout=log, stderr=log
-        )
+        command = [str(ROOT / ".venv/bin/python"), "-m", "stowplan_operator"]
+        with (self._folder / f"operator-{self.starts}.log").open("wb") as log:
+            self._process = subprocess.Popen(command, env=env, stdout=log, stderr=log)
 
     def kill(self) -> None:
         """SIGKILL, as a crash."""
