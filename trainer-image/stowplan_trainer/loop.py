@@ -5,8 +5,10 @@ batch does not depend on the number of ranks; a run that stopped or died and res
 made undisturbed.
 """
 
+import atexit
 import contextlib
 import dataclasses
+import gc
 import itertools
 import math
 import os
@@ -53,6 +55,7 @@ def session() -> Iterator[Session]:
     A stop ends the process with its own exit code, after that same barrier.
     """
     env = environment.Environment.read()
+    atexit.register(gc.freeze)  # else the interpreter spends a second on looking through torch's objects before it ends
     gpu = torch.cuda.is_available()
     device = torch.device("cuda", env.local_rank) if gpu else torch.device("cpu")
     backend = "nccl" if gpu else "gloo"

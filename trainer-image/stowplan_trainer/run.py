@@ -12,6 +12,8 @@ and adds three things:
   n (137 where memory ran out), else what the script returned.
 """
 
+import atexit
+import gc
 import json
 import os
 import signal
@@ -50,6 +52,7 @@ def describe(error: dict[str, object], *, rank: int, exit_code: int) -> str:
 def main(args: list[str] | None = None) -> int:
     """Run torchrun with these arguments and return the exit code."""
     signal.signal(signal.SIGTERM, _stopped_early)
+    atexit.register(gc.freeze)  # half a second less at the end
     run_dir = environment.Environment.read().run_dir
     if run_dir is not None and run_dir.is_dir() and os.access(run_dir, os.W_OK):
         os.environ.setdefault("TORCHELASTIC_ERROR_FILE", str(run_dir / "error.json"))
