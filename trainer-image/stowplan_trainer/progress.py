@@ -149,6 +149,7 @@ class _Server(socketserver.ThreadingMixIn, http.server.HTTPServer):
 
 class _Handler(http.server.BaseHTTPRequestHandler):
     timeout = 5.0
+    wbufsize = -1  # one packet for head and body: a process that ends in between would leave half an answer
 
     def do_GET(self) -> None:
         if self.path.split("?")[0] not in ("/", "/metrics"):

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import http.client
 import json
 import os
 import pathlib
@@ -127,7 +128,7 @@ def test_digits_on_two_agents_reach_their_accuracy_and_leave_it_in_the_pods_stat
     metrics, pods = gang(pod, DIGITS, num_nodes=2, num_procs=1)
     served = ""
     while all(started.process.poll() is None for started in pods):
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, http.client.HTTPException):
             served = urllib.request.urlopen(f"http://127.0.0.1:{metrics}/metrics", timeout=2).read().decode() or served
         time.sleep(0.1)
     for code, output in [started.finish() for started in pods]:
