@@ -15,7 +15,7 @@ COMMANDS=$GO_SOURCES/cmd
 
 # How many steps there will be, as they stand below.
 steps_expected() {
-    local steps=8
+    local steps=7
     if [[ $path == B ]]; then steps=18; fi
     if [[ $path == A ]] && ! have helm; then steps=$((steps + 1)); fi
     if [[ $path == A ]] && ! have kubectl; then steps=$((steps + 1)); fi
