@@ -37,7 +37,6 @@ engine_privileged() {
 }
 
 engine_start() {
-    need dockerd docker.io
     need iptables iptables
     local -a runtime=()
     if lacks_sys_resource; then
@@ -70,6 +69,11 @@ engine_use() {
 # engine_up: an engine that answers and can run kind's nodes.
 engine_up() {
     need docker docker.io
+    if [[ $(id -u) == 0 ]] && ! have dockerd && ! engine_answers; then
+        need dockerd docker.io
+        # Where systemd runs, installing the package has started the engine.
+        if [[ -d /run/systemd/system ]]; then sleep 5; fi
+    fi
     if [[ -z $(engine_pid) ]] && engine_answers; then
         if engine_privileged; then
             say "Docker engine: the one that answers ($(docker version -f '{{.Server.Version}}'))."
