@@ -22,13 +22,15 @@ def check(
     server: Server,
     *,
     crowded: frozenset[str] = frozenset(),
+    lost: frozenset[str] = frozenset(),
     is_lagging: bool = False,
     has_garbage: bool = False,
 ) -> None:
     """Raise AssertionError with one line for each broken invariant.
 
-    ``crowded`` are nodes that lost devices, or got somebody else's pods, after Stowplan had given them away. An
-    operator that crashed or whose watches lag (``is_lagging``) has not said how the pods do now.
+    ``crowded`` are nodes that lost devices, or got somebody else's pods, after Stowplan had given them away;
+    ``lost`` are those whose kubelet was away, where a pod may outlive its gang. An operator that crashed or whose
+    watches lag (``is_lagging``) has not said how the pods do now.
     ``has_garbage`` says that garbage collection is held back.
     """
     broken = [
@@ -36,6 +38,7 @@ def check(
         *_given_twice(server, crowded),
         *([] if has_garbage else _ownerless(server)),
         *_broken_gangs(server),
+        *_two_attempts_at_once(server, lost),
         *([] if is_lagging else _said_too_much(server)),
         *_left_without_reason(server),
     ]
@@ -119,6 +122,19 @@ def _broken_gangs(server: Server) -> Iterator[str]:
         for rank, pod in current_pods(server, job).items():
             if pinned_node(pod) != where.get(rank):
                 yield f"pod {pod['metadata']['name']} is pinned to {pinned_node(pod)}, placed on {where.get(rank)}"
+
+
+def _two_attempts_at_once(server: Server, lost: frozenset[str]) -> Iterator[str]:
+    """A new attempt begins when no pod of an older one can still run."""
+    for job in server.all(api.PLURAL):
+        placement = placement_of(job)
+        if placement is None:
+            continue
+        for pod in server.all("pods"):
+            attempt = pod["metadata"].get("labels", {}).get(api.LABEL_ATTEMPT)
+            is_older = owner_uid(pod) == job["metadata"]["uid"] and int(attempt) < placement["attempt"]
+            if is_older and pod["status"]["phase"] not in TERMINAL_PHASES and pod["spec"].get("nodeName") not in lost:
+                yield f"pod {pod['metadata']['name']} is there beside attempt {placement['attempt']}"
 
 
 def _said_too_much(server: Server) -> Iterator[str]:

@@ -54,6 +54,7 @@ class World:
         self.guard: Callable[[], None] = lambda: None
         self.lag_cycles = 0
         self.crowded: set[str] = set()
+        self.lost: set[str] = set()
         self.pause = 0.0
         self.server = Server(lambda: self.now)
         self.machinery = Machinery(self.server, **switches)
@@ -85,6 +86,7 @@ class World:
         invariants.check(
             self.server,
             crowded=frozenset(self.crowded),
+            lost=frozenset(self.lost),
             is_lagging=is_lagging,
             has_garbage=not self.machinery.collects,
         )
@@ -156,12 +158,14 @@ class World:
 
     def lose_node(self, name: str) -> None:
         """The kubelet stops answering."""
+        self.lost.add(name)
         self.change_node(name, lambda node: node.not_ready(self.now))
 
     def restore_node(self, name: str) -> None:
         self.change_node(name, lambda node: node.ready(self.now))
 
     def remove_node(self, name: str) -> None:
+        self.lost.add(name)
         self.server.remove("nodes", "", name)
 
     # Containers.

@@ -122,7 +122,7 @@ async def test_cordoning_a_node_does_not_disturb_the_gang_on_it() -> None:
 
 async def test_a_failed_worker_restarts_the_gang_only_after_the_old_pods_are_gone() -> None:
     world = two_nodes()
-    world.submit(a_job("a"))
+    world.submit(a_job("a").gpus(1))  # there would be room beside them
     await world.settle()
     world.machinery.terminates = False
     world.fail("a", 1, exit_code=42, message="Traceback: boom")

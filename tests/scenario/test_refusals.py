@@ -165,6 +165,7 @@ async def test_a_watch_that_lags_gives_no_accelerator_twice(lag_cycles: int) -> 
         await world.settle()
     assert [world.phase(name) for name in "abc"] == ["Succeeded"] * 3
     assert all(world.status(name)["attempt"] == 1 for name in "abc")
+    assert not world.writes(status=409), "what it wrote itself it knows without the watch"
 
 
 @pytest.mark.parametrize("lag_cycles", [1, 3, 6])

@@ -73,11 +73,12 @@ def test_an_object_that_the_watch_has_not_shown_is_there() -> None:
     assert seen(found) == {"a": "10"}
 
 
-def test_a_deleted_object_is_gone_with_its_answer() -> None:
+@pytest.mark.parametrize("version", ["12", "10", "9", ""])
+def test_a_deleted_object_is_gone_with_its_answer(version: str) -> None:
     found, index = table(a="9")
     found.put(Thing("a", "10"))
     del index["a"]
-    found.observed("a", "12", deleted=True)
+    found.observed("a", version, deleted=True)
     assert seen(found) == {}
 
 
