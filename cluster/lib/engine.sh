@@ -37,6 +37,7 @@ engine_privileged() {
 }
 
 engine_start() {
+    need dockerd docker.io
     need iptables iptables
     local -a runtime=()
     if lacks_sys_resource; then
@@ -82,7 +83,7 @@ engine_up() {
         say "Docker engine: the one that answers cannot run privileged containers; starting one of our own."
     fi
     [[ $(id -u) == 0 ]] || die "no Docker engine answers that can run privileged containers. Start Docker \
-(sudo systemctl start docker) and join its group (sudo usermod -aG docker $USER), or run this as root"
+(sudo systemctl start docker) and join its group (sudo usermod -aG docker ${USER:-$(id -un)}), or run this as root"
     export DOCKER_HOST=$ENGINE_SOCKET
     if [[ -n $(engine_pid) ]] && engine_answers; then
         say "Docker engine: our own, running (pid $(engine_pid))."

@@ -83,6 +83,16 @@ cluster_key() { hash_of "$(kind_config)" "$1"; }
 
 kube() { kubectl --kubeconfig "$STATE/kubeconfig" --request-timeout 20s "$@"; }
 
+# A busy machine may take its time to answer; nobody's cluster is thrown away for that.
+api_ready() {
+    local _
+    for _ in 1 2 3; do
+        kube get --raw /readyz >/dev/null 2>&1 && return
+        sleep 5
+    done
+    return 1
+}
+
 # cluster_problem KEY: why the cluster that is there cannot be used; nothing when it can.
 cluster_problem() {
     local node
@@ -95,9 +105,9 @@ cluster_problem() {
     done
     if [[ $(cat "$STATE/key" 2>/dev/null) != "$1" ]]; then
         echo "its configuration or node image has changed"
-    elif ! kube get --raw /readyz >/dev/null 2>&1; then
+    elif ! api_ready; then
         echo "its API server does not answer"
-    elif ! kube wait --for=condition=Ready --timeout=30s $(nodes_names | sed 's#^#node/#') >/dev/null 2>&1; then
+    elif ! kube wait --for=condition=Ready --timeout=60s $(nodes_names | sed 's#^#node/#') >/dev/null 2>&1; then
         echo "not all its nodes are Ready"
     fi
 }
