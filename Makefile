@@ -28,30 +28,33 @@ lock: ## compile the hashed requirement files anew
 	  $$uv pip compile --quiet --universal --python-version 3.12 --generate-hashes --no-header \
 	    $$([ $$name = dev ] || echo -c dev.txt) $$name.in -o $$name.txt; done
 
+helm:
+	@cluster/tools.sh helm
+
 lint: venv ## ruff, mypy --strict, import layers
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports --no-cache
 
-check: lint ## the inner loop: lint, types, import layers, unit and scenario tests
+check: lint helm ## the inner loop: lint, types, import layers, unit and scenario tests
 	@mkdir -p $(RESULTS)
-	$(PY) -m pytest -q -n 2 -m "not slow and not apiserver and not kind" --junitxml=$(RESULTS)/check.xml tests/unit tests/scenario
+	PATH="$(abspath $(VENV))/bin:$$PATH" $(PY) -m pytest -q -n 2 -m "not slow and not apiserver and not kind" --junitxml=$(RESULTS)/check.xml tests/unit tests/scenario
 
 demo: venv cluster images ## a kind cluster, the chart, and examples/digits.yaml to its end
 	hack/demo.sh
 
 test: check test-trainer test-apiserver test-kind ## everything: make check, then a real API server, real pods and real torchrun
 
-test-apiserver: venv cluster ## CRD, admission and chart against kube-apiserver and etcd as processes
+test-apiserver: venv cluster-tools ## CRD, admission and chart against kube-apiserver and etcd as processes
 	@mkdir -p $(RESULTS)
 	$(PY) -m pytest -q --junitxml=$(RESULTS)/apiserver.xml tests/apiserver
 
 test-kind: venv cluster images ## real pods and real torchrun on the kind cluster
 	@mkdir -p $(RESULTS)
-	$(PY) -m pytest -q --timeout 600 --junitxml=$(RESULTS)/kind.xml tests/kind
+	STOWPLAN_RESULTS=$(abspath $(RESULTS)) $(PY) -m pytest -q -s --timeout 600 --junitxml=$(RESULTS)/kind.xml tests/kind
 
 clean: ## remove what the repository's commands made inside it
 	rm -rf $(VENV) .venv-trainer $(RESULTS) .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-.PHONY: help venv lock lint check demo test test-apiserver test-kind clean
+.PHONY: help helm venv lock lint check demo test test-apiserver test-kind clean

@@ -10,4 +10,7 @@ cluster-down: ## delete the cluster, and stop the Docker engine if it is our own
 images: ## build the operator's and the trainer's image, and load what has changed into the cluster
 	@cluster/images.sh
 
-.PHONY: cluster cluster-down images
+cluster-tools: ## helm and the API server as programs, for tests that need no cluster
+	@cluster/tools.sh helm kubeall
+
+.PHONY: cluster cluster-down cluster-tools images

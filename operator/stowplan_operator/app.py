@@ -17,8 +17,8 @@ import time
 from collections.abc import Callable, Mapping
 
 import aiohttp
-from stowplan_allocator.worker import PlannerWorker
 
+from stowplan_allocator.worker import PlannerWorker
 from stowplan_operator import audit, kube, settings, views
 from stowplan_operator.handlers import Watcher, connection_info
 from stowplan_operator.http_server import HttpServer, Liveness, planner_max_age_seconds
