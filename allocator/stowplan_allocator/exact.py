@@ -38,6 +38,7 @@ from stowplan_allocator.search import Search, TooLarge
 
 CHAIN_LENGTH = 200
 MAX_CANDIDATES = 400
+MAX_PACKINGS = 8
 
 
 def solve(problem: Problem, *, settings: types.Settings, deadline: float) -> Search:
@@ -124,7 +125,7 @@ def _place_chain(search: Search, *, chain: Sequence[Shape]) -> tuple[int, bool]:
             return 0, True
         if solved.value:
             length = built.chain_length()
-            for part in dict.fromkeys((length, length // 4)):
+            for part in dict.fromkeys((length, length // 2, length // 4, length // 8, 1)):
                 if part and search.repack(chain[:part], choices=built.choices()):
                     return part, part == most < len(chain)
         return _exact_length(search, chain=chain[:most], whole=most == len(chain))
@@ -162,7 +163,7 @@ def _exact_length(search: Search, *, chain: Sequence[Shape], whole: bool) -> tup
     indexes = [shape.index for shape in chain]
     cuts: dict[int, packing.Cut] = {}
     most = len(chain)
-    while True:
+    for _ in range(MAX_PACKINGS):
         built = search.build(numbers=numbers, chain=indexes, cuts=cuts)
         solved = search.solve(built, terms=[(y, 1.0) for y in built.y], maximise=True)
         if solved.value is None:
@@ -183,4 +184,7 @@ def _exact_length(search: Search, *, chain: Sequence[Shape], whole: bool) -> tup
             search.refine(failed)
             cuts = {}
         else:
+            # Ask for less, so that packing has some air; what is placed is a step on the way, and not proven.
             cuts |= failed
+            indexes = indexes[: max(length // 2, 1)]
+    return 0, False

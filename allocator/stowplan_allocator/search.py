@@ -8,7 +8,7 @@ for cells that were cut finer, which changes no placement.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from stowplan_allocator import greedy, model, objectives, packing, types
@@ -158,16 +158,32 @@ class Search:
         self.stock = Stock(members, free=self.stock.free, sizes=self.problem.sizes)
 
     def repack(self, chain: Sequence[Shape] = (), *, choices: Mapping[int, Sequence[greedy.Choice]]) -> bool:
-        """Place everything anew, the largest pods first, with the chain's jobs too; False changes nothing.
+        """Place everything anew, what is hard to place first, with the chain's jobs too; False changes nothing.
 
         ``choices`` are the products and domains to try first, by shape, as a coarse solution has them.
         """
         numbers = self.numbers()
         for shape in chain:
             numbers[shape.index] = numbers.get(shape.index, 0) + 1
+        shapes = [self.problem.shapes[index] for index in numbers]
+        hard = {shape.index: self._share(shape) for shape in shapes}
+        orders: list[Callable[[Shape], tuple[float, ...]]] = [
+            lambda shape: (hard[shape.index], shape.request.required, shape.request.num_pods),
+            lambda shape: (shape.request.required, hard[shape.index] * shape.request.num_pods),
+            lambda shape: (hard[shape.index] * shape.request.num_pods,),
+        ]
+        for order in orders:
+            ranked = sorted(shapes, key=lambda shape, order=order: (*order(shape), -shape.index), reverse=True)  # type: ignore[misc]
+            if self._place_all(ranked, numbers=numbers, choices=choices):
+                return True
+        return False
+
+    def _place_all(
+        self, shapes: Sequence[Shape], *, numbers: Mapping[int, int], choices: Mapping[int, Sequence[greedy.Choice]]
+    ) -> bool:
         stock = self.rooms.copy()
         spots: dict[str, greedy.Spot] = {}
-        for shape in sorted((self.problem.shapes[index] for index in numbers), key=self._bulk, reverse=True):
+        for shape in shapes:
             first = choices.get(shape.index, ())
             for i, job in enumerate(shape.jobs[: numbers[shape.index]]):
                 choice = first[i] if i < len(first) else None
@@ -182,10 +198,9 @@ class Search:
         self.spots, self.stock = spots, stock
         return True
 
-    def _bulk(self, shape: Shape) -> tuple[float, bool, int, int]:
-        """How hard a shape is to place late: the share that a pod or block takes of the largest node."""
+    def _share(self, shape: Shape) -> float:
+        """The share that a pod, or the block that must stay together, takes of the largest node."""
         _, block = greedy.block_of(shape.request, num_levels=len(self.problem.levels))
-        share = max(
+        return max(
             (need / most for need, most in zip(block, self.problem.largest, strict=True) if need and most), default=0.0
         )
-        return share, shape.request.required, shape.request.num_pods, -shape.index

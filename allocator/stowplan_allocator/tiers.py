@@ -144,7 +144,7 @@ def _better(tiers: Sequence[Tier], *, after: Sequence[int], before: Sequence[int
 
 
 def _result(tier: Tier, *, value: int, bound: int, settings: types.Settings) -> types.TierResult:
-    gap = abs(bound - value) / max(abs(value), 1)
+    gap = abs(bound - value) / max(abs(value), abs(bound), 1)
     proven = gap <= settings.gap_tolerance
     return types.TierResult(
         name=tier.name,

@@ -141,11 +141,11 @@ class PlannerWorker:
 
 
 def _end(process: asyncio.subprocess.Process) -> None:
+    """Kill the process and close its pipes; without the latter they stay open until the loop has read their end."""
     if process.returncode is None:
         with contextlib.suppress(ProcessLookupError):
             process.kill()
-    if process.stdin is not None:
-        process.stdin.close()
+    process._transport.close()  # type: ignore[attr-defined]
 
 
 async def _read(stream: asyncio.StreamReader) -> bytes:
