@@ -179,6 +179,25 @@ async def test_a_watch_that_lags_restarts_a_failed_gang_once(lag_cycles: int) ->
     assert (world.phase("a"), world.status("a")["attempt"], world.status("a")["restarts"]) == ("Running", 2, 1)
 
 
+async def test_a_more_urgent_job_does_not_take_what_the_watch_does_not_show_as_taken() -> None:
+    world = World(a_node("n1"), a_node("n2"))
+    world.add_priority_class("urgent", 1000)
+    world.submit(a_job("b").spec(priorityClassName="urgent"))
+    for _ in range(2):
+        await world.settle()
+        world.fail("b", 0)
+    await world.settle()
+    assert world.reason("b") == "BackOff"
+    world.submit(a_job("a"))
+    world.process.watch.deliver()
+    world.lag_cycles = 100
+    await world.cycle()
+    assert world.nodes_of("a") == ["n1", "n2"]
+    world.now += 10  # b may start again now, and no watch has shown what a got
+    await world.cycle()
+    assert (world.nodes_of("a"), world.nodes_of("b")) == (["n1", "n2"], [])
+
+
 async def test_pods_of_a_deleted_job_hold_their_room_even_before_they_are_bound() -> None:
     world = World(a_node("n1"), a_node("n2"))
     world.machinery.binds = world.machinery.terminates = False
