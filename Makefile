@@ -44,7 +44,7 @@ check: lint helm ## the inner loop: lint, types, import layers, unit and scenari
 demo: venv cluster images ## a kind cluster, the chart, and examples/digits.yaml to its end
 	hack/demo.sh
 
-test: check test-trainer test-apiserver test-kind ## everything: make check, then a real API server, real pods and real torchrun
+test: check lint-trainer test-trainer test-apiserver test-kind ## everything: make check, then a real API server, real pods and real torchrun
 
 test-apiserver: venv cluster-tools ## CRD, admission and chart against kube-apiserver and etcd as processes
 	@mkdir -p $(RESULTS)

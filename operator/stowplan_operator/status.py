@@ -217,7 +217,12 @@ def _conditions(
             "Placed" if placed else status["reason"],
             _placement_text(status) if placed else status["message"],
         ),
-        (api.Condition.PODS_READY, ready, "AllPodsRunning" if ready else status["reason"], f"{status['ready']} pods run"),
+        (
+            api.Condition.PODS_READY,
+            ready,
+            "AllPodsRunning" if ready else status["reason"],
+            f"{status['ready']} pods run",
+        ),
     ]
     if "progress" in status and not phase.is_terminal:
         moving = phase is api.Phase.RUNNING
