@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 
-from stowplan_allocator import checks, greedy, reasons, strategies, topology, types
+from stowplan_allocator import checks, compiling, greedy, reasons, strategies, topology, types
 from stowplan_allocator import problem as problems
 
 # Of the time limit; the rest is for packing, the reasons and the checks.
@@ -20,7 +20,7 @@ def plan(snapshot: types.Snapshot, settings: types.Settings | None = None) -> ty
     """Decide for every waiting job of the snapshot: a full placement, or a reason with numbers."""
     settings = settings or types.Settings()
     started = time.monotonic()
-    problem = problems.compile_problem(snapshot)
+    problem = compiling.compile_problem(snapshot)
     outcome = strategies.solve(problem, settings=settings, deadline=started + settings.time_limit_seconds * SOLVE_SHARE)
     placements = {
         job.id: to_placement(outcome.spots[job.id], problem=problem) for job in problem.queue if job.id in outcome.spots

@@ -11,8 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from stowplan_allocator import greedy, model, objectives, packing, types
-from stowplan_allocator import problem as problems
+from stowplan_allocator import cells, greedy, model, objectives, packing, types
 from stowplan_allocator.problem import Problem, Shape
 from stowplan_allocator.stock import Stock
 
@@ -52,7 +51,7 @@ class Search:
         self.deadline = self.plan_deadline
         self.rooms = greedy.new_stock(self.problem)
         self.stock = self.rooms.copy()
-        self.coarse = problems.coarsen(self.problem)
+        self.coarse = cells.coarsen(self.problem)
         self.coarse_rooms = greedy.new_stock(self.coarse)
 
     def left(self) -> float:
@@ -138,21 +137,21 @@ class Search:
             self.stock = packed.stock
         return packed.failed
 
-    def is_small(self, cells: Iterable[int], *, numbers: Mapping[int, int]) -> bool:
+    def is_small(self, indexes: Iterable[int], *, numbers: Mapping[int, int]) -> bool:
         """Whether these cells may be cut into nodes without making the model much larger."""
-        return sum(len(self.problem.cells[index].nodes) for index in cells) * len(numbers) <= MAX_REFINED
+        return sum(len(self.problem.cells[index].nodes) for index in indexes) * len(numbers) <= MAX_REFINED
 
-    def refine(self, cells: Iterable[int]) -> None:
+    def refine(self, indexes: Iterable[int]) -> None:
         """Cut cells finer; a single node is exact and cannot be refuted by packing but for rounding."""
         parts: dict[int, list[tuple[int, ...]]] = {}
-        for index in cells:
+        for index in indexes:
             nodes = self.problem.cells[index].nodes
             if len(nodes) == 1:
                 raise ArithmeticError("the solver's counts do not fit one node")
             ordered = sorted(nodes, key=lambda node: (self.problem.free[node], node))
             size = 1 if len(nodes) <= WHOLE_CELL_SPLIT else max(len(nodes) // 16, 1)
             parts[index] = [tuple(sorted(ordered[i : i + size])) for i in range(0, len(ordered), size)]
-        self.problem = problems.split_cells(self.problem, cells=parts)
+        self.problem = cells.split_cells(self.problem, cells=parts)
         self.rooms = greedy.new_stock(self.problem)
         members = [cell.nodes for cell in self.problem.cells]
         self.stock = Stock(members, free=self.stock.free, sizes=self.problem.sizes)

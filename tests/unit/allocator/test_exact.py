@@ -12,8 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import stowplan_allocator as sa
-from stowplan_allocator import bounds, exact, search
-from stowplan_allocator import problem as problems
+from stowplan_allocator import bounds, cells, compiling, exact, search
 from unit.allocator import brute, worlds
 from unit.allocator.worlds import H100, job, node
 
@@ -46,7 +45,7 @@ WAYS = [
 
 @pytest.mark.parametrize("parts", WAYS, ids=" and ".join)
 @given(snapshot=worlds.snapshots(max_nodes=3, max_jobs=4, max_pods=3))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_what_is_proven_is_true_whichever_way_it_was_proven(parts: tuple[str, ...], snapshot: sa.Snapshot) -> None:
     with without(*parts):
         plan = sa.plan(snapshot)
@@ -62,10 +61,10 @@ def test_what_is_proven_is_true_whichever_way_it_was_proven(parts: tuple[str, ..
 
 
 @given(worlds.snapshots(max_nodes=3, max_jobs=4, max_pods=3))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_the_coarsened_problem_is_never_harder(snapshot: sa.Snapshot) -> None:
-    problem = problems.compile_problem(snapshot)
-    coarse = problems.coarsen(problem)
+    problem = compiling.compile_problem(snapshot)
+    coarse = cells.coarsen(problem)
     for request in problem.requests:
         nodes = {node for cell in problem.cells_of[request.index] for node in problem.cells[cell].nodes}
         pools = [coarse.cells[cell] for cell in coarse.cells_of[request.index]]
@@ -124,7 +123,7 @@ def test_greedy_claims_nothing() -> None:
 
 
 @given(st.lists(st.sampled_from([1, 2, 3, 5, 6, 8]), min_size=1, max_size=12), st.integers(1, 3))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_odd_sizes_are_admitted_as_if_every_packing_had_been_tried(sizes: list[int], num_nodes: int) -> None:
     jobs = [job(f"j{i:02}", 1, size, created_at_seconds=i) for i, size in enumerate(sizes)]
     plan = sa.plan(worlds.snapshot([node(f"n{i}") for i in range(num_nodes)], jobs))
@@ -146,7 +145,7 @@ def test_odd_sizes_are_admitted_as_if_every_packing_had_been_tried(sizes: list[i
 
 def test_equal_jobs_share_a_shape_and_go_by_age() -> None:
     jobs = [job(f"j{i}", 1, 1, created_at_seconds=100 - i) for i in range(20)]
-    problem = problems.compile_problem(worlds.snapshot([node("a")], jobs))
+    problem = compiling.compile_problem(worlds.snapshot([node("a")], jobs))
     assert len(problem.shapes) == 1
     plan = sa.plan(worlds.snapshot([node("a")], jobs))
     assert sorted(plan.placements) == sorted(f"j{i}" for i in range(12, 20))

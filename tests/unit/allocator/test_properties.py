@@ -9,15 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import stowplan_allocator as sa
-from stowplan_allocator import bounds, packing
-from stowplan_allocator import problem as problems
+from stowplan_allocator import bounds, compiling, packing
 from unit.allocator import brute, worlds
 
 STRATEGIES = st.sampled_from(list(sa.Strategy))
 
 
 @given(worlds.snapshots(), STRATEGIES)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_gangs_are_whole_and_every_job_gets_one_answer(snapshot: sa.Snapshot, strategy: sa.Strategy) -> None:
     # plan() verifies itself; this looks at the outside once more, in other words.
     plan = sa.plan(snapshot, sa.Settings(strategy=strategy))
@@ -36,7 +35,7 @@ def _up_to_order(ways: list[sa.Placement], like: sa.Placement) -> list[sa.Placem
 
 
 @given(worlds.snapshots(max_nodes=4, max_jobs=3, max_pods=3))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None)
 def test_no_assignment_is_better_than_the_exact_plan(snapshot: sa.Snapshot) -> None:
     plan = sa.plan(snapshot)
     got, want = brute.rank(snapshot, dict(plan.placements)), brute.best_rank(snapshot)
@@ -79,7 +78,7 @@ def test_the_same_snapshot_in_any_order_gives_the_same_plan(
 
 
 @given(st.lists(st.integers(0, 16), min_size=1, max_size=6), st.data())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None)
 def test_sizes_that_divide_each_other_pack_when_their_slots_suffice(frees: list[int], data: st.DataObject) -> None:
     """The theorem under the cell model: Σ_{t ≥ s} (t/s)·n_t ≤ Σ floor(free/s) for every s is enough."""
     sizes = data.draw(st.sampled_from([(8, 4, 2, 1), (16, 8, 1), (6, 3, 1), (12, 4, 2), (9, 3)]))
@@ -87,7 +86,7 @@ def test_sizes_that_divide_each_other_pack_when_their_slots_suffice(frees: list[
     fits = all(sum(t // s * n for t, n in counts.items() if t >= s) <= sum(free // s for free in frees) for s in sizes)
     nodes = [worlds.node(f"n{i}", free, of=16) for i, free in enumerate(frees)]
     jobs = [worlds.job(f"j{size}-{i}", 1, size) for size, n in counts.items() for i in range(n)]
-    problem = problems.compile_problem(worlds.snapshot(nodes, jobs))
+    problem = compiling.compile_problem(worlds.snapshot(nodes, jobs))
     packed = packing.pack(problem, counts={(shape.index, 0, 1): len(shape.jobs) for shape in problem.shapes})
     assert (not packed.failed) is fits
 
@@ -99,16 +98,16 @@ def test_packing_finds_a_way_whenever_there_is_one(rooms: list[tuple[int, int]],
     nodes = [worlds.node(f"n{i}", gpus, cpu_free=cpu) for i, (gpus, cpu) in enumerate(rooms)]
     jobs = [worlds.job(f"j{i}", 1, gpus, cpu=cpu) for i, (gpus, cpu) in enumerate(pods)]
     snapshot = worlds.snapshot(nodes, jobs)
-    problem = problems.compile_problem(snapshot)
+    problem = compiling.compile_problem(snapshot)
     packed = packing.pack(problem, counts={(shape.index, 0, 1): len(shape.jobs) for shape in problem.shapes})
     possible = any(len(placed) == len(jobs) for placed in brute.assignments(snapshot))
     assert (not packed.failed) is possible
 
 
 @given(worlds.snapshots(max_nodes=3, max_jobs=3, max_pods=3))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_a_bound_never_refuses_a_job_that_fits(snapshot: sa.Snapshot) -> None:
-    problem = problems.compile_problem(snapshot)
+    problem = compiling.compile_problem(snapshot)
     limits = bounds.Bounds(problem)
     for placed in brute.assignments(snapshot):
         for last in placed:

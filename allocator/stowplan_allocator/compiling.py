@@ -1,0 +1,111 @@
+"""From a snapshot to a problem.
+
+Everything that two jobs can share is found here once, so that later work grows with the
+number of different things and not with the number of jobs or nodes. What must stay true:
+the result does not depend on the order of nodes or jobs in the snapshot.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+from stowplan_allocator import eligibility, types
+from stowplan_allocator.cells import build_cells, cells_of
+from stowplan_allocator.problem import Problem, Request, Shape, free_amounts, natural, path_of, queue_key, to_vector
+
+
+def compile_problem(snapshot: types.Snapshot) -> Problem:
+    """Compile a snapshot. Raises ValueError for one that contradicts itself."""
+    _refuse_duplicates(snapshot)
+    waiting = sorted((job for job in snapshot.jobs if job.placement is None), key=queue_key)
+    misconfigured = {}
+    queue = []
+    for job in waiting:
+        message = eligibility.misconfiguration(job, levels=snapshot.levels)
+        if message:
+            misconfigured[job.id] = message
+        else:
+            queue.append(job)
+    dims = (
+        "accelerators",
+        "cpu_milli",
+        "memory_mib",
+        *sorted({name for job in queue for name, _ in job.pod.other}),
+    )
+    nodes = tuple(sorted((node for node in snapshot.nodes if not node.blocked), key=lambda node: natural(node.name)))
+    amounts = free_amounts(snapshot)
+    free = tuple(tuple(max(amount, 0) for amount in to_vector(amounts[node.name], dims=dims)) for node in nodes)
+    requests, profiles, shapes = _group_jobs(queue, dims=dims, levels=snapshot.levels)
+    cells = build_cells(nodes, requests=requests, profiles=profiles, num_levels=len(snapshot.levels))
+    most = tuple(max((vector[d] for vector in free), default=0) for d in range(len(dims)))
+    largest = most[0]
+    sizes = {request.vector[0] for request in requests} | {1 << i for i in range(largest.bit_length())}
+    return Problem(
+        dims=dims,
+        levels=snapshot.levels,
+        nodes=nodes,
+        paths=tuple(path_of(node, num_levels=len(snapshot.levels)) for node in nodes),
+        free=free,
+        requests=requests,
+        profiles=profiles,
+        shapes=shapes,
+        cells=cells,
+        queue=tuple(queue),
+        shape_of={job.id: shape for shape in shapes for job in shape.jobs},
+        misconfigured=misconfigured,
+        largest=most,
+        sizes=tuple(sorted((size for size in sizes if 0 < size <= largest), reverse=True)),
+        cells_of=cells_of(requests, cells=cells),
+    )
+
+
+def _refuse_duplicates(snapshot: types.Snapshot) -> None:
+    for what, names in (
+        ("node name", [node.name for node in snapshot.nodes]),
+        ("job id", [job.id for job in snapshot.jobs]),
+    ):
+        seen: set[str] = set()
+        for name in names:
+            if name in seen:
+                raise ValueError(f'snapshot has {what} "{name}" twice; every {what} must be unique')
+            seen.add(name)
+
+
+def _group_jobs(
+    queue: list[types.Job], *, dims: tuple[str, ...], levels: tuple[str, ...]
+) -> tuple[tuple[Request, ...], tuple[eligibility.Profile, ...], tuple[Shape, ...]]:
+    requests: dict[tuple[object, ...], Request] = {}
+    profiles: dict[eligibility.Profile, int] = {}
+    members: dict[tuple[int, int], list[types.Job]] = defaultdict(list)
+    for job in queue:
+        profile = profiles.setdefault(eligibility.Profile.of(job), len(profiles))
+        level, required = _level_of(job, levels=levels)
+        vector = to_vector(job.pod, dims=dims)
+        key = (job.num_pods, vector, job.products, level, required, profile, job.avoided_nodes)
+        request = requests.get(key)
+        if request is None:
+            request = Request(
+                len(requests), job.num_pods, vector, job.products, level, required, profile, job.avoided_nodes
+            )
+            requests[key] = request
+        members[request.index, job.priority].append(job)
+    ordered = tuple(requests.values())
+    shapes = tuple(
+        Shape(i, ordered[request], priority, tuple(jobs))
+        for i, ((request, priority), jobs) in enumerate(members.items())
+    )
+    return ordered, tuple(profiles), shapes
+
+
+def _level_of(job: types.Job, *, levels: tuple[str, ...]) -> tuple[int | None, bool]:
+    """The level's index and whether it must hold; a single pod is in one domain of anything that it stands in."""
+    if job.topology is None:
+        return None, False
+    required = job.topology.mode is types.TopologyMode.REQUIRED
+    if job.topology.level == eligibility.NODE_LEVEL:
+        level = len(levels)
+    else:
+        level = levels.index(job.topology.level)
+    if job.num_pods == 1 and (not required or level == len(levels)):
+        return None, False
+    return level, required
