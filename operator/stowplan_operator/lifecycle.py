@@ -21,6 +21,7 @@ Json = dict[str, Any]
 
 BIND_TIMEOUT_SECONDS = 60
 FAULT_GRACE_SECONDS = 2
+AVOID_SECONDS = 300
 MAX_INFRASTRUCTURE_RESTARTS = 50
 MAX_BACKOFF_SECONDS = 300
 KEPT_ATTEMPTS = 2
@@ -52,6 +53,10 @@ class Cause(enum.StrEnum):
 
 
 _NEVER_STARTED = (Cause.STARTUP_TIMEOUT, Cause.NOT_BOUND)
+
+
+# Faults that the node may have caused, whatever runs on it.
+_NODES_FAULTS = frozenset(cause.value for cause in (Cause.NODE_LOST, Cause.REFUSED_BY_KUBELET, Cause.STARTUP_TIMEOUT))
 
 
 @dataclass(frozen=True, slots=True)
@@ -344,6 +349,18 @@ def backoff_seconds(history: Sequence[Mapping[str, Any]]) -> int:
     return min(5 * 2 ** (quick - 2), MAX_BACKOFF_SECONDS) if quick >= 2 else 0
 
 
+def avoided_nodes(status: Mapping[str, Any], spec: api.TrainingJobSpec, *, now_seconds: float) -> frozenset[str]:
+    """The node that the last attempt failed on, when the node is to blame, for as long as it is to be avoided.
+
+    It ends by itself: on a small cluster the job would otherwise wait for ever for a node that it had.
+    """
+    failure = status.get("lastFailure") or {}
+    if not spec.failure_policy.avoid_failed_nodes or failure.get("reason") not in _NODES_FAULTS:
+        return frozenset()
+    is_recent = now_seconds - views.parse_time(failure.get("time")) < AVOID_SECONDS
+    return frozenset({failure["node"]}) if is_recent and failure.get("node") else frozenset()
+
+
 def is_plannable(
     job: views.JobView,
     spec: api.TrainingJobSpec,
@@ -394,6 +411,9 @@ def deadlines(job: views.JobView, spec: api.TrainingJobSpec, pods: Sequence[view
     """Times (Unix seconds) at which the clock alone, without any watch event, changes what is to be done."""
     status = job.status
     times = [expires_at(job, spec), views.parse_time(status.get("retryAfter"))]
+    failed_at = views.parse_time((status.get("lastFailure") or {}).get("time"))
+    if failed_at and status.get("placement") is None:
+        times.append(failed_at + AVOID_SECONDS)
     placement = status.get("placement")
     if placement is not None and not phase_of(status).is_terminal:
         if not placement.get("startedAt"):

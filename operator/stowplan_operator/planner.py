@@ -166,7 +166,8 @@ class Planner:
             elif not (state.skip or state.has_predecessors) and lifecycle.is_plannable(
                 state.job, state.spec, state.pods, lost_nodes=lost, now_seconds=now
             ):
-                requests.append(state.request)
+                avoided = lifecycle.avoided_nodes(state.job.status, state.spec, now_seconds=now)
+                requests.append(dataclasses.replace(state.request, avoided_nodes=avoided))
                 wanting = True
         if not wanting:
             nothing = types.Certificate(status=types.SolveStatus.NOTHING_TO_DO, strategy=settings.planner.strategy)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from fakes.builders import A100, H100, a_job, a_node, a_pod
 from fakes.world import World
 from stowplan_operator import api, kube
-from stowplan_operator.lifecycle import BIND_TIMEOUT_SECONDS
+from stowplan_operator.lifecycle import AVOID_SECONDS, BIND_TIMEOUT_SECONDS
 from stowplan_operator.planner import Readings
 from stowplan_operator.views import GpuReading, Telemetry, parse_time
 
@@ -490,7 +490,7 @@ async def test_a_deadline_ends_the_job() -> None:
 
 
 async def test_a_gang_that_does_not_start_in_time_is_charged_and_started_again() -> None:
-    world = two_nodes()
+    world = World(a_node("n1"), a_node("n2"), a_node("n3"))
     world.machinery.starts = False
     world.submit(a_job("a").spec(startupTimeoutSeconds=300))
     await world.settle()
@@ -513,4 +513,33 @@ async def test_a_pod_refused_by_the_api_server_is_said_and_tried_again() -> None
     assert 0 < world.pause <= 1
     quota.refuse = lambda verb, kind, name: None
     await world.settle()
+    assert world.phase("a") == "Running"
+
+
+async def test_the_next_attempt_avoids_the_node_that_did_not_start_a_pod() -> None:
+    world = World(a_node("n1"), a_node("n2"), a_node("n3"))
+    world.submit(a_job("a").spec(startupTimeoutSeconds=120))
+    world.machinery.starts = False
+    await world.settle()
+    assert world.nodes_of("a") == ["n1", "n2"]
+    await world.wait(120)
+    assert world.status("a")["lastFailure"]["reason"] == "StartupTimeout"
+    guilty = world.status("a")["lastFailure"]["node"]
+    world.machinery.starts = True
+    await world.settle()
+    assert guilty not in world.nodes_of("a")
+    assert world.phase("a") == "Running"
+
+
+async def test_an_avoided_node_is_used_again_after_a_while() -> None:
+    world = two_nodes()
+    world.submit(a_job("a").spec(startupTimeoutSeconds=120))
+    world.machinery.starts = False
+    await world.settle()
+    await world.wait(120)
+    world.machinery.starts = True
+    await world.settle()
+    assert world.phase("a") == "Restarting"
+    assert "avoided after a failure" in world.status("a")["message"]
+    await world.wait(AVOID_SECONDS)
     assert world.phase("a") == "Running"

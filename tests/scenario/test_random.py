@@ -26,25 +26,38 @@ Action = tuple[str, Any]
 
 jobs = st.sampled_from(JOBS)
 nodes = st.sampled_from(NODES)
+ranks = st.integers(0, 2)
+
+
+def an(kind: str, what: st.SearchStrategy[Any] | None = None) -> st.SearchStrategy[Action]:
+    return st.tuples(st.just(kind), st.none() if what is None else what)
+
+
+def a_submission(name: st.SearchStrategy[str]) -> st.SearchStrategy[Action]:
+    """A job of so many nodes, GPUs each and restarts, perhaps in one rack."""
+    sizes = st.sampled_from([1, 1, 2, 4])
+    return an("submit", st.tuples(name, st.integers(1, 3), sizes, st.sampled_from([0, 1, 10]), st.booleans()))
+
+
 actions: st.SearchStrategy[Action] = st.one_of(
-    st.tuples(st.just("cycle"), st.none()),
-    st.tuples(
-        st.just("submit"),
-        st.tuples(jobs, st.integers(1, 3), st.sampled_from([1, 2, 4]), st.sampled_from([0, 1, 10]), st.booleans()),
-    ),
-    st.tuples(st.just("succeed"), st.tuples(jobs, st.integers(0, 2))),
-    st.tuples(st.just("fail"), st.tuples(jobs, st.integers(0, 2))),
-    st.tuples(st.just("delete pod"), st.tuples(jobs, st.integers(0, 2), st.booleans())),
-    st.tuples(st.just("delete job"), jobs),
-    st.tuples(st.just("suspend"), st.tuples(jobs, st.booleans())),
-    st.tuples(st.just("cordon"), st.tuples(nodes, st.booleans())),
-    st.tuples(st.just("ready"), st.tuples(nodes, st.booleans())),
-    st.tuples(st.just("restart"), st.none()),
-    st.tuples(st.just("crash"), st.tuples(st.integers(1, 6), st.booleans())),
-    st.tuples(st.just("lag"), st.integers(0, MAX_LAG_CYCLES)),
-    st.tuples(st.just("hold"), st.sampled_from(["binds", "starts", "terminates", "collects"])),
-    st.tuples(st.just("time"), st.sampled_from([1, 10, 70, 400])),
+    an("step"),
+    an("step"),
+    a_submission(jobs),
+    an("succeed", st.tuples(jobs, ranks)),
+    an("fail", st.tuples(jobs, ranks)),
+    an("fail", st.tuples(jobs, ranks)),
+    an("delete pod", st.tuples(jobs, ranks, st.booleans())),
+    an("delete job", jobs),
+    an("suspend", st.tuples(jobs, st.booleans())),
+    an("cordon", st.tuples(nodes, st.booleans())),
+    an("ready", st.tuples(nodes, st.booleans())),
+    an("restart"),
+    an("crash", st.tuples(st.integers(1, 6), st.booleans())),
+    an("lag", st.integers(0, MAX_LAG_CYCLES)),
+    an("hold", st.sampled_from(["binds", "starts", "terminates", "terminates", "collects"])),
+    an("time", st.sampled_from([1, 10, 70, 400])),
 )
+beginnings = st.tuples(a_submission(st.just("a")), a_submission(st.just("b")))
 
 
 class History:
@@ -163,7 +176,7 @@ async def run(history: list[Action]) -> None:
         assert {pod["metadata"]["namespace"] for pod in pods} <= {NAMESPACE}
 
 
-@hypothesis.given(st.lists(actions, min_size=5, max_size=30))
-@hypothesis.example([("submit", ("a", 2, 4, 1, False)), ("cycle", None), ("delete job", "a")])
-def test_invariants_hold_and_every_feasible_job_ends(history: list[Action]) -> None:
-    asyncio.run(run([("submit", ("a", 2, 4, 10, False)), ("cycle", None), *history]))
+@hypothesis.given(beginnings, st.lists(actions, min_size=5, max_size=25))
+def test_invariants_hold_and_every_feasible_job_ends(beginning: tuple[Action, ...], history: list[Action]) -> None:
+    steps: list[Action] = [("step", None)] * 3
+    asyncio.run(run([*beginning, *steps, *history]))
