@@ -20,7 +20,10 @@ Spots = Mapping[str, greedy.Spot]
 
 @dataclass(frozen=True, slots=True)
 class Tier:
-    """One tier. In the model its value is ``offset`` plus the terms; ``easy_bound`` needs no solver."""
+    """One tier. In the model its value is ``offset`` plus the terms; ``easy_bound`` needs no solver.
+
+    ``growth`` is about how many times larger the terms make a model.
+    """
 
     name: str
     maximise: bool
@@ -29,6 +32,7 @@ class Tier:
     terms: Callable[[Model], list[Term]]
     offset: int = 0
     uses_phantoms: bool = False
+    growth: int = 1
 
 
 def placed_shapes(problem: Problem, *, spots: Spots) -> list[Shape]:

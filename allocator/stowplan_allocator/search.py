@@ -90,12 +90,17 @@ class Search:
         only_one: bool = False,
         phantoms: bool = False,
         coarse: bool = False,
+        growth: int = 1,
         cuts: Mapping[int, packing.Cut] | None = None,
     ) -> model.Model:
-        """A model that keeps the earlier tiers' values and starts from the current placement. May be too large."""
+        """A model that keeps the earlier tiers' values and starts from the current placement. May be too large.
+
+        ``growth`` says how many times larger the caller's tiers will make it.
+        """
         problem = self.coarse if coarse else self.problem
         shapes = {index for index, number in numbers.items() if number} | set(chain)
         size = sum(len(problem.cells_of[problem.shapes[index].request.index]) for index in shapes)
+        size *= growth
         if size > MAX_VARIABLES or size * SECONDS_PER_VARIABLE > self.left():
             raise TooLarge("a model was too large for the time left")
         rooms = self.coarse_rooms if coarse else self.rooms

@@ -65,7 +65,7 @@ def _tier(name: str, *, problem: Problem, rooms: Stock, spans: Sequence[Span], s
         easy += number * least_span(problem, rooms=rooms, request=shape.request, level=level)
         # At level node a job counts 1 on one node and 2 otherwise: 2·N less the whole blocks.
         offset += 2 * number if level == node_level else 0
-    return Tier(name, False, measure, easy, terms, offset)
+    return Tier(name, False, measure, easy, terms, offset, growth=1 + 2 * node_level)
 
 
 def _node_terms(model: Model, *, shape: Shape) -> list[Term]:

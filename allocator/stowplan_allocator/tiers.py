@@ -104,7 +104,8 @@ def _solve(
                 if tier.measure(search.spots) == proven[tier.name]:
                     continue
                 phantoms = any(one.uses_phantoms for one in tiers)
-                built = search.build(numbers=search.numbers(), phantoms=phantoms, cuts=cuts)
+                growth = max(one.growth for one in tiers)
+                built = search.build(numbers=search.numbers(), phantoms=phantoms, growth=growth, cuts=cuts)
                 for earlier in tiers[:position]:
                     value = float(earlier.measure(search.spots) - earlier.offset)
                     built.require(earlier.terms(built), ">=" if earlier.maximise else "<=", value)

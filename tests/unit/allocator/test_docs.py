@@ -1,0 +1,28 @@
+"""docs/allocator.md names every reason, number and tier that the code uses."""
+
+from __future__ import annotations
+
+import pathlib
+import re
+
+import stowplan_allocator as sa
+
+ROOT = pathlib.Path(__file__).parents[3]
+TEXT = (ROOT / "docs/allocator.md").read_text(encoding="utf-8")
+SOURCES = {path.stem: path.read_text(encoding="utf-8") for path in (ROOT / "allocator/stowplan_allocator").glob("*.py")}
+
+
+def test_every_reason_is_explained() -> None:
+    assert not [reason.value for reason in sa.Reason if f"`{reason.value}`" not in TEXT]
+
+
+def test_every_number_is_explained() -> None:
+    used = set(re.findall(r'"(\w+)": ', SOURCES["reasons"])) | set(
+        re.findall(r'numbers\["(\w+)"\]', SOURCES["reasons"])
+    )
+    assert {"pods_needed", "largest_free", "jobs_ahead"} <= used
+    assert not [name for name in used if f"`{name}`" not in TEXT]
+
+
+def test_every_module_is_listed() -> None:
+    assert not [name for name in SOURCES if name not in {"__init__", "types", "words"} and f"`{name}`" not in TEXT]
