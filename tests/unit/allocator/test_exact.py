@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import stowplan_allocator as sa
-from stowplan_allocator import bounds, cells, compiling, exact, search
+from stowplan_allocator import bounds, cells, compiling, exact, greedy, search, spans
 from unit.allocator import brute, worlds
 from unit.allocator.worlds import H100, job, node
 
@@ -157,3 +157,18 @@ def test_a_plan_does_not_depend_on_what_running_jobs_are_called() -> None:
     waiting = [job("x", 1, 8), job("y", 1, 4)]
     nodes = [node("a"), node("b")]
     assert sa.plan(worlds.snapshot(nodes, [holder, *waiting])) == sa.plan(worlds.snapshot(nodes, [*waiting, renamed]))
+
+
+@given(worlds.snapshots(max_nodes=4, max_jobs=3, max_pods=3))
+@settings(max_examples=100, deadline=None)
+def test_no_placement_of_a_job_spans_fewer_domains_than_its_bound(snapshot: sa.Snapshot) -> None:
+    problem = compiling.compile_problem(snapshot)
+    rooms = greedy.new_stock(problem)
+    index_of = {node.name: i for i, node in enumerate(problem.nodes)}
+    for one in problem.queue:
+        request = problem.shape_of[one.id].request
+        for way in brute.ways(one, snapshot):
+            spot = greedy.Spot(way.product, [(index_of[share.node], share.num_pods) for share in way.shares])
+            for level in range(len(problem.levels)):
+                least = spans.least_span(problem, rooms=rooms, request=request, level=level)
+                assert least <= spans.span(problem, spot=spot, level=level)
