@@ -44,6 +44,7 @@ class PlannerWorker:
         self._grace_seconds = grace_seconds
         self._start_seconds = start_seconds
         self._process: asyncio.subprocess.Process | None = None
+        self._ended: list[asyncio.subprocess.Process] = []
         self._line = asyncio.Lock()
         self.num_restarts = 0
 
@@ -77,6 +78,7 @@ class PlannerWorker:
         process, self._process = self._process, None
         if process is not None:
             _end(process)
+            self._ended.append(process)
 
     async def aclose(self) -> None:
         """End the worker and wait until it is gone."""
@@ -125,10 +127,10 @@ class PlannerWorker:
         return self._process
 
     async def _kill(self) -> None:
-        process, self._process = self._process, None
-        if process is not None:
-            _end(process)
-            await asyncio.shield(process.wait())
+        self.close()
+        while self._ended:
+            await asyncio.shield(self._ended[-1].wait())
+            self._ended.pop()
 
     async def _without(self, snapshot: types.Snapshot, settings: types.Settings, *, why: str) -> types.Plan:
         """The greedy plan, which says why it was used."""

@@ -159,6 +159,18 @@ def test_a_plan_does_not_depend_on_what_running_jobs_are_called() -> None:
     assert sa.plan(worlds.snapshot(nodes, [holder, *waiting])) == sa.plan(worlds.snapshot(nodes, [*waiting, renamed]))
 
 
+def test_a_domain_without_room_is_not_counted_into_the_bound_on_a_span() -> None:
+    # Two pods fit into rack z2/r1, one on a node without a label; z1/r1 is full. That is two domains, not three.
+    nodes = [
+        node("full", 0, cpu_free=0),
+        node("unlabelled", 0, rack=None, cpu_free=8),
+        node("roomy", 0, zone="z2", cpu_free=16),
+    ]
+    plan = sa.plan(worlds.snapshot(nodes, [job("x", 3, 0, cpu=7)]))
+    [spanned] = [tier for tier in plan.certificate.tiers if tier.name == "domains spanned"]
+    assert spanned.value == spanned.bound == 4  # two zones and two racks
+
+
 @given(worlds.snapshots(max_nodes=4, max_jobs=3, max_pods=3))
 @settings(max_examples=100, deadline=None)
 def test_no_placement_of_a_job_spans_fewer_domains_than_its_bound(snapshot: sa.Snapshot) -> None:
