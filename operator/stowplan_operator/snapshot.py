@@ -15,6 +15,11 @@ from stowplan_allocator import types
 from stowplan_operator import api, health, lifecycle, podspec, views
 from stowplan_operator.settings import Settings
 
+# Times numNodes it fits the status' 32 bits; shares of devices count, so a node may have many.
+_MAX_ACCELERATORS_PER_POD = 10_000
+# In thousandths, MiB, bytes or pieces: far beyond any machine, and still a number for the solver.
+_MAX_AMOUNT = 10**14
+
 
 def build_nodes(
     nodes: Iterable[views.NodeView],
@@ -103,11 +108,21 @@ def build_job(
 
 
 def pod_resources(spec: api.TrainingJobSpec, *, settings: Settings) -> types.Resources:
-    """What one pod of the job asks for; ValueError names the resource that cannot be read."""
+    """What one pod of the job asks for; ValueError names the resource that cannot be read, or that no node can have."""
     try:
-        return views.parse_resources(spec.resources_per_node, accelerator=settings.accelerator_resource, round_up=True)
+        wanted = views.parse_resources(
+            spec.resources_per_node, accelerator=settings.accelerator_resource, round_up=True
+        )
     except ValueError as error:
         raise ValueError(f"spec.resourcesPerNode.{error}") from None
+    if wanted.accelerators > _MAX_ACCELERATORS_PER_POD:
+        raise ValueError(
+            f"spec.resourcesPerNode.{settings.accelerator_resource}: {wanted.accelerators} is more than any node has; "
+            "lower it and raise spec.numNodes"
+        )
+    if any(amount > _MAX_AMOUNT for _, amount in wanted.items()):
+        raise ValueError("spec.resourcesPerNode: an amount is larger than any node has; write for example 8 or 64Gi")
+    return wanted
 
 
 def _products(spec: api.TrainingJobSpec) -> tuple[types.ProductChoice, ...]:

@@ -18,6 +18,9 @@ from stowplan_allocator.types import Resources, Taint, TaintEffect
 from stowplan_operator import api
 
 _MIB = 1024 * 1024
+# More than any quantity that the API server keeps (2^63 - 1), in thousandths. Larger ones are only in our own kind, which
+# keeps what users write: 9e99999 as an integer holds up the process, and its digits cannot be printed.
+_LARGEST_AMOUNT = decimal.Decimal("1e23")
 
 
 def _decimal(amount: object) -> decimal.Decimal:
@@ -46,6 +49,8 @@ def parse_resources(amounts: Mapping[str, Any] | None, *, accelerator: str, roun
         scale, unit = (1000, 1) if name == "cpu" else (1, _MIB) if name == "memory" else (1, 1)
         try:
             exact = _decimal(amount) * scale / unit
+            if not abs(exact) <= _LARGEST_AMOUNT:
+                raise ValueError
             whole = int(exact)
         except (ValueError, ArithmeticError):
             raise ValueError(f"{name}: {amount!r} is not a quantity such as 8, 500m or 64Gi") from None

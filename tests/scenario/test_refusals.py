@@ -27,6 +27,18 @@ MISCONFIGURED: dict[str, tuple[dict[str, Any], str]] = {
         {"resourcesPerNode": {"memory": "lots"}},
         "spec.resourcesPerNode.memory: 'lots' is not a quantity such as 8, 500m or 64Gi",
     ),
+    "an amount beyond all bounds": (
+        {"resourcesPerNode": {"cpu": "1e5000"}},
+        "spec.resourcesPerNode.cpu: '1e5000' is not a quantity such as 8, 500m or 64Gi",
+    ),
+    "an amount that no node has": (
+        {"resourcesPerNode": {"cpu": "1e18"}},
+        "spec.resourcesPerNode: an amount is larger than any node has; write for example 8 or 64Gi",
+    ),
+    "more devices than the status can count": (
+        {"resourcesPerNode": {"nvidia.com/gpu": "9999999999"}},
+        "spec.resourcesPerNode.nvidia.com/gpu: 9999999999 is more than any node has; lower it and raise spec.numNodes",
+    ),
     "a throughput that is no number": (
         {"accelerators": [{"product": "H100", "relativeThroughput": "fast"}]},
         "spec.accelerators[0].relativeThroughput: 'fast' is not a decimal number; write it as a string such as "

@@ -55,6 +55,12 @@ def test_what_is_no_quantity_is_named(amount: Any) -> None:
         views.parse_resources({"memory": amount}, accelerator=GPU, round_up=True)
 
 
+@pytest.mark.parametrize("amount", ["1e400", "9e99999", "-1e30", "9e999999"])
+def test_an_amount_beyond_all_bounds_is_refused_and_not_computed(amount: str) -> None:
+    with pytest.raises(ValueError, match=r"^memory: .* is not a quantity"):
+        views.parse_resources({"memory": amount}, accelerator=GPU, round_up=True)
+
+
 def container(**amounts: str) -> dict[str, Any]:
     return {"resources": {"requests": {name.replace("gpu", GPU): amount for name, amount in amounts.items()}}}
 
