@@ -417,7 +417,7 @@ def deadlines(job: views.JobView, spec: api.TrainingJobSpec, pods: Sequence[view
     placement = status.get("placement")
     if placement is not None and not phase_of(status).is_terminal:
         if not placement.get("startedAt"):
-            times.append(views.parse_time(placement["plannedAt"]) + spec.startup_timeout_seconds)
+            times.append(views.parse_time(placement.get("plannedAt")) + spec.startup_timeout_seconds)
             times.extend(
                 pod.created_at + BIND_TIMEOUT_SECONDS
                 for pod in current_pods(job, pods).values()

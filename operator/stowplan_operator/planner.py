@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import functools
+import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
@@ -32,6 +33,8 @@ from stowplan_operator import (
 from stowplan_operator.metrics import Metrics
 from stowplan_operator.settings import Settings
 from stowplan_operator.store import Store
+
+logger = logging.getLogger(__name__)
 
 _RETRY_SECONDS = 1.0
 
@@ -79,6 +82,9 @@ class Planner:
         self._nodes: dict[str, views.NodeView] = {}
         self._last_snapshot: types.Snapshot | None = None
         self._last_plan: types.Plan | None = None
+        self._guard = guard
+        # What went wrong last with a job, by UID, so that it is logged once.
+        self._faults: dict[str, str] = {}
 
     async def cycle(self) -> float:
         """One cycle; the number of seconds after which the clock alone calls for the next one."""
@@ -89,24 +95,37 @@ class Planner:
         assessments = {node.name: health.assess(node, readings.telemetry, settings, now) for node in nodes}
         lost = states.lost_nodes(self._store, nodes, settings, now_seconds=now)
         jobs = states.observe(self._store, settings)
+        self._faults = {state.job.uid: self._faults[state.job.uid] for state in jobs if state.job.uid in self._faults}
         stale = telemetry.stale_message(readings.telemetry, now_seconds=now, settings=settings)
         # 2. End, start or release gangs as their pods show.
-        await _gather(self._advance(state, readings, stale, lost, settings, now) for state in jobs)
+        await self._each(jobs, lambda state: self._advance(state, readings, stale, lost, settings, now))
         # 3. Plan for those that want a place.
         plan = await self._plan(jobs, nodes, assessments, lost, settings, now)
         # 4. Write the placements, before any pod exists.
-        await _gather(
-            self._place(state, plan, readings, stale, lost, now)
-            for state in jobs
-            if state.job.uid in plan.placements and not state.skip
-        )
+        placed = [state for state in jobs if state.job.uid in plan.placements and not state.skip]
+        await self._each(placed, lambda state: self._place(state, plan, readings, stale, lost, now))
         # 5. Create and delete pods until they match the placements.
-        await _gather(self._match_pods(state, settings) for state in jobs)
+        await self._each(jobs, lambda state: self._match_pods(state, settings))
         # 6. Say how every job does, once, where a user can see a change.
-        await _gather(self._report(state, plan, readings, stale, lost, now) for state in jobs)
-        await _gather(self._expire(state, now) for state in jobs)
+        await self._each(jobs, lambda state: self._report(state, plan, readings, stale, lost, now))
+        await self._each(jobs, lambda state: self._expire(state, now))
         self._record(jobs, nodes, assessments, plan, settings)
         return self._seconds_to_next(jobs, nodes, settings, now)
+
+    async def _each(self, jobs: Sequence[states.JobState], step: Callable[[states.JobState], Awaitable[None]]) -> None:
+        """Take one step for every job together. An error leaves its job as it is in this cycle, and no other."""
+        outcomes = await asyncio.gather(*(step(state) for state in jobs), return_exceptions=True)
+        failed = [(state, outcome) for state, outcome in zip(jobs, outcomes, strict=True) if outcome is not None]
+        for _, outcome in failed:
+            if not isinstance(outcome, Exception):
+                raise outcome
+        if failed:
+            self._guard()  # without the Lease it was the guard that refused, and nothing goes on
+        for state, outcome in failed:
+            state.skip = True
+            if self._faults.get(state.job.uid) != repr(outcome):
+                self._faults[state.job.uid] = repr(outcome)
+                logger.error("%s: left as it is, other jobs go on", state.job.key, exc_info=outcome)
 
     async def _advance(
         self,
@@ -344,7 +363,7 @@ class Planner:
         if any(state.skip or state.problem for state in jobs):
             times.append(now + _RETRY_SECONDS)
         for state in jobs:
-            if state.spec is not None:
+            if state.spec is not None and not state.skip:
                 times.extend(lifecycle.deadlines(state.job, state.spec, state.pods))
         limit = settings.health.node_lost_after_seconds
         times.extend(node.ready_since + limit for node in nodes if not node.ready)

@@ -60,7 +60,7 @@ def _is_current(pod: views.PodView, jobs: Mapping[str, views.JobView]) -> bool:
     if job is None or lifecycle.phase_of(job.status).is_terminal:
         return False
     placement = job.status.get("placement")
-    return placement is not None and placement["attempt"] == pod.attempt
+    return placement is not None and placement.get("attempt") == pod.attempt
 
 
 def build_job(

@@ -74,6 +74,8 @@ def interpret(state: JobState, *, priorities: Mapping[str, int], default_priorit
         )
     except ValueError as error:
         state.misconfigured = str(error)
+    except Exception as error:  # one object that nobody foresaw must not stop the others
+        state.misconfigured = f"the job cannot be read ({type(error).__name__}: {error})"
 
 
 def lost_nodes(

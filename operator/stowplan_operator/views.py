@@ -18,8 +18,8 @@ from stowplan_allocator.types import Resources, Taint, TaintEffect
 from stowplan_operator import api
 
 _MIB = 1024 * 1024
-# More than any quantity that the API server keeps (2^63 - 1), in thousandths. Larger ones are only in our own kind, which
-# keeps what users write: 9e99999 as an integer holds up the process, and its digits cannot be printed.
+# More than any quantity that the API server keeps (2^63 - 1), in thousandths. Larger ones are only in our own kind,
+# which keeps what users write: 9e99999 as an integer holds up the process, and its digits cannot be printed.
 _LARGEST_AMOUNT = decimal.Decimal("1e23")
 
 

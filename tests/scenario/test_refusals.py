@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import itertools
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 from fakes.builders import NAMESPACE, a_job, a_node, a_pod
 from fakes.server import Connection, Write
 from fakes.world import World
-from stowplan_operator import api, kube
+from stowplan_operator import api, kube, views
 from stowplan_operator.leader import NotLeaderError
 
 MISCONFIGURED: dict[str, tuple[dict[str, Any], str]] = {
@@ -65,6 +66,29 @@ async def test_a_misconfigured_job_does_not_hold_up_others() -> None:
     world.submit(a_job("b"))
     await world.settle()
     assert (world.reason("a"), world.phase("b")) == ("Misconfigured", "Running")
+
+
+@pytest.mark.parametrize(
+    "broken",
+    ["lifecycle.advance", "lifecycle.pods_to_delete", "lifecycle.expires_at", "status.derive", "snapshot.build_job"],
+)
+async def test_a_job_that_nobody_foresaw_stops_no_other(broken: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(a_node("n1"), a_node("n2"))
+    module, _, name = broken.partition(".")
+    owner = importlib.import_module(f"stowplan_operator.{module}")
+    whole = getattr(owner, name)
+
+    def breaks(job: views.JobView, *args: Any, **kwargs: Any) -> Any:
+        if job.name == "a":
+            raise KeyError("odd")
+        return whole(job, *args, **kwargs)
+
+    monkeypatch.setattr(owner, name, breaks)
+    world.submit(a_job("a").suspended())
+    world.submit(a_job("b"))
+    for _ in range(6):
+        await world.step()
+    assert world.phase("b") == "Running"
 
 
 async def test_a_misconfigured_job_starts_when_what_it_names_appears() -> None:
