@@ -540,6 +540,35 @@ def test_is_plannable(job: JobBuilder, pods: tuple[PodBuilder, ...], lost: tuple
     assert found is want
 
 
+def after(cause: Cause, *, node: str = "n1", at: float = NOW, **policy: bool) -> JobBuilder:
+    failure = {"reason": cause.value, "node": node, "time": time_text(at)}
+    return a_job("a").status(lastFailure=failure).spec(failurePolicy=policy)
+
+
+AVOIDED: dict[str, tuple[JobBuilder, float, set[str]]] = {
+    "a job that never failed": (a_job("a"), 0, set()),
+    "a node that was lost": (after(Cause.NODE_LOST), 0, {"n1"}),
+    "a node whose kubelet refused the pod": (after(Cause.REFUSED_BY_KUBELET), 0, {"n1"}),
+    "a node on which nothing started": (after(Cause.STARTUP_TIMEOUT), 0, {"n1"}),
+    "a node is not to blame for the user's code": (after(Cause.CONTAINER_FAILED), 0, set()),
+    "nor for a pod that somebody deleted": (after(Cause.POD_DELETED), 0, set()),
+    "it is avoided for a while": (after(Cause.NODE_LOST), lifecycle.AVOID_SECONDS - 1, {"n1"}),
+    "and then no longer": (after(Cause.NODE_LOST), lifecycle.AVOID_SECONDS, set()),
+    "the user may do without": (after(Cause.NODE_LOST, avoidFailedNodes=False), 0, set()),
+    "a failure that names no node": (after(Cause.STARTUP_TIMEOUT, node=""), 0, set()),
+}
+
+
+@pytest.mark.parametrize(("job", "later", "want"), AVOIDED.values(), ids=AVOIDED)
+def test_avoided_nodes(job: JobBuilder, later: float, want: set[str]) -> None:
+    assert lifecycle.avoided_nodes(job.view().status, job.parsed(), now_seconds=NOW + later) == want
+
+
+def test_the_end_of_avoidance_is_announced() -> None:
+    job = after(Cause.NODE_LOST)
+    assert lifecycle.deadlines(job.view(), job.parsed(), []) == [NOW + lifecycle.AVOID_SECONDS]
+
+
 def attempts(*numbers: int) -> list[PodBuilder]:
     return [a_pod().of(a_job("a"), attempt=number).on("n1") for number in numbers]
 
