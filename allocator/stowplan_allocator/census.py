@@ -91,13 +91,16 @@ class Census:
                 empty=_floor(_more(problem.vector(node.allocatable), broken)),
             )
             groups[kind].append(node.name)
-        self.kinds = [replace(kind, names=tuple(sorted(names, key=problems.natural))) for kind, names in groups.items()]
-        self.kinds.sort(key=lambda kind: problems.natural(kind.names[0]))
+        self._by_domain = _sorted_kinds(groups)
+        merged: dict[Kind, list[str]] = defaultdict(list)
+        for kind, names in groups.items():
+            merged[replace(kind, path=())] += names
+        self.kinds = _sorted_kinds(merged)
         self.products = sorted({kind.product for kind in self.kinds if kind.has_accelerators and kind.product})
 
-    def matching(self, request: Request) -> Iterator[Kind]:
-        """The kinds that the request's labels, taints and products admit, blocked or not."""
-        for kind in self.kinds:
+    def matching(self, request: Request, *, by_domain: bool = False) -> Iterator[Kind]:
+        """The kinds that the request's labels, taints and products admit, blocked or not; domain by domain if asked."""
+        for kind in self._by_domain if by_domain else self.kinds:
             if kind.profiles >> request.profile & 1 and self.of_product(request, kind=kind):
                 yield kind
 
@@ -111,15 +114,15 @@ class Census:
     def offers(self, request: Request, *, by_domain: bool = True) -> list[Offer]:
         """One offer for each product, and for each domain of a required level; nodes without its label are in none."""
         found: dict[tuple[str, Path], Offer] = {}
-        num_levels = len(self.problem.levels)
-        on_one_node = by_domain and request.required and request.level == num_levels
-        for kind in self.matching(request):
+        on_one_node = by_domain and request.required and request.level == len(self.problem.levels)
+        level = request.level if by_domain and request.required and not on_one_node else None
+        for kind in self.matching(request, by_domain=level is not None):
             product = "" if request.any_product else kind.product
             domain: Path = ()
-            if by_domain and request.required and request.level is not None and not on_one_node:
-                if kind.path[request.level] is None:
+            if level is not None:
+                if kind.path[level] is None:
                     continue
-                domain = kind.path[: request.level + 1]
+                domain = kind.path[: level + 1]
             if not on_one_node:
                 offer = found.setdefault((product, domain), Offer(product, domain))
                 self._count(offer, kind=kind, names=kind.names, request=request)
@@ -134,16 +137,18 @@ class Census:
         pod = request.vector
         avoided = [name for name in names if name in request.avoided] if request.avoided else []
         usable = 0 if kind.blocked else len(names) - len(avoided)
+        now = problems.slots(kind.now, pod)
+        restored = now if kind.restored == kind.now else problems.slots(kind.restored, pod)
         offer.nodes += len(names)
-        offer.pods_restored += len(names) * problems.slots(kind.restored, pod)
+        offer.pods_restored += len(names) * restored
         offer.pods_empty += len(names) * problems.slots(kind.empty, pod)
         if not offer.free:
             offer.free, offer.whole, offer.most = [0] * len(pod), [0] * len(pod), [0] * len(pod)
         for d, amount in enumerate(kind.empty):
             offer.most[d] = max(offer.most[d], amount)
         if usable:
-            offer.pods_now += usable * problems.slots(kind.now, pod)
-            offer.pods_before += usable * problems.slots(kind.before, pod)
+            offer.pods_now += usable * now
+            offer.pods_before += usable * (now if kind.before == kind.now else problems.slots(kind.before, pod))
             for d, need in enumerate(pod):
                 offer.free[d] += usable * kind.now[d]
                 if need:
@@ -157,7 +162,7 @@ class Census:
                 del offer.sample[SAMPLE:]
         if kind.blocked:
             offer.nodes_blocked += len(names)
-        if problems.slots(kind.restored, pod) > (problems.slots(kind.now, pod) if usable else 0) or avoided:
+        if restored > (now if usable else 0) or avoided:
             if kind.blocked:
                 offer.lost += [f"{name} ({kind.blocked})" for name in names]
             elif kind.unhealthy:
@@ -165,6 +170,11 @@ class Census:
                 offer.lost += [f"{name} ({kind.unhealthy} unhealthy {noun})" for name in names]
             else:
                 offer.lost += [f"{name} (avoided after a failure)" for name in avoided]
+
+
+def _sorted_kinds(groups: Mapping[Kind, list[str]]) -> list[Kind]:
+    kinds = [replace(kind, names=tuple(sorted(names, key=problems.natural))) for kind, names in groups.items()]
+    return sorted(kinds, key=lambda kind: problems.natural(kind.names[0]))
 
 
 def _floor(vector: Vector) -> Vector:

@@ -130,7 +130,7 @@ def find(request: Request, *, counted: Census, undecided: bool, settings: types.
     if not domains:
         message = f"needs {needs} in one {level}, but no matching node carries the label of that level"
         return Finding(types.Reason.TOPOLOGY_UNSATISFIED, message, numbers)
-    wholes = counted.offers(request, by_domain=False)
+    wholes = counted.offers(request, by_domain=False) if request.required else domains
     whole = max(wholes, key=lambda offer: (offer.pods_now, offer.pods_empty))
     best = max(domains, key=lambda offer: (offer.pods_now, offer.pods_empty))
     numbers |= {
