@@ -103,9 +103,10 @@ class World:
     async def settle(self, *, max_steps: int = 60, seconds: float = 1.0) -> None:
         """Go on until nothing moves any more; then one more cycle must write nothing."""
         for _ in range(max_steps):
-            if not await self.step(seconds) and not self._watch_is_behind():
+            if not await self.step(0) and not self._watch_is_behind():
                 assert not await self.cycle(), "a cycle over an unchanged world wrote"
                 return
+            self.now += seconds
         raise AssertionError(f"no rest after {max_steps} cycles; last writes: {[*map(str, self.server.writes[-8:])]}")
 
     def _watch_is_behind(self) -> bool:
