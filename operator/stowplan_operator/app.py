@@ -129,6 +129,7 @@ class App:
     ) -> None:
         watcher = Watcher(
             accelerator_resource=self._source.current.accelerator_resource,
+            namespaces=self._source.current.namespaces,
             connection=lambda: connection_info(api_server.configuration),
             on_change=self._changed.set,
             on_event=self._metrics.note_watch_event,
@@ -145,7 +146,7 @@ class App:
             on_change=self._changed.set,
         )
         parts = {
-            "kopf": asyncio.create_task(watcher.run(namespaces=self._source.current.namespaces)),
+            "kopf": asyncio.create_task(watcher.run()),
             "telemetry": asyncio.create_task(telemetry.run()),
             "settings": asyncio.create_task(self._source.watch(self._metrics, self._changed.set)),
             "readiness": asyncio.create_task(self._become_ready(watcher, api_server)),
@@ -269,10 +270,12 @@ class App:
 
 
 def _running_rank_zeros(store: Store | None) -> list[tuple[str, views.PodView]]:
-    """(job UID, pod) of rank 0 of every attempt that runs."""
+    """(job UID, pod) of rank 0 of every attempt of our jobs that runs."""
     if store is None:
         return []
-    return [(pod.owner_uid, pod) for pod in store.pods if pod.managed and pod.rank == 0 and pod.running]
+    ours = {(job.namespace, job.uid) for job in store.jobs}
+    zeros = (pod for pod in store.pods if pod.managed and pod.rank == 0 and pod.running)
+    return [(pod.owner_uid, pod) for pod in zeros if (pod.namespace, pod.owner_uid) in ours]
 
 
 async def main() -> None:

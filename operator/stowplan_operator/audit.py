@@ -36,7 +36,8 @@ async def _differences(store: Store, api_server: kube.KubeApi, namespaces: tuple
         api.PLURAL: store.jobs.indexed_versions,
     }
     for resource, indexed in tables.items():
-        scopes: tuple[str | None, ...] = namespaces if namespaces and resource != "nodes" else (None,)
+        # Pods of all namespaces take room; only jobs are those of the namespaces that were chosen.
+        scopes: tuple[str | None, ...] = namespaces if namespaces and resource == api.PLURAL else (None,)
         for scope in scopes:
             listed = await api_server.list_keys(resource, scope)
             found.setdefault(resource, set()).update(compare(listed, indexed()))

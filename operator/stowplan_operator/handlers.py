@@ -1,7 +1,8 @@
 """kopf's part: watch and index. Handlers only note what changed and wake the planner.
 
 No finalizers, timers, daemons or annotations: nothing here keeps an object from being deleted while the
-operator is down. kopf fills all indexes before it calls the first handler.
+operator is down. kopf fills all indexes before it calls the first handler. Watches are cluster-wide in the mode for
+listed namespaces too, since pods of all namespaces take room on nodes; only jobs of other namespaces are left out.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ class Watcher:
         self,
         *,
         accelerator_resource: str,
+        namespaces: Iterable[str] = (),
         connection: Callable[[], kopf.ConnectionInfo],
         on_change: Callable[[], None],
         on_event: Callable[[str], None] = lambda resource: None,
@@ -49,6 +51,7 @@ class Watcher:
         self.store: Store | None = None
         self.started = asyncio.Event()
         self._accelerator = accelerator_resource
+        self._namespaces = frozenset(namespaces)
         self._connection = connection
         self._on_change = on_change
         self._on_event = on_event
@@ -96,8 +99,13 @@ class Watcher:
         return {view.uid: view}
 
     async def _index_job(self, *, body: Mapping[str, Any], **_: Any) -> dict[str, views.JobView]:
+        if not self._is_ours(body):
+            return {}
         view = views.JobView.from_body(body)
         return {view.uid: view}
+
+    def _is_ours(self, job: Mapping[str, Any]) -> bool:
+        return not self._namespaces or job["metadata"]["namespace"] in self._namespaces
 
     async def _index_priority(self, *, body: Mapping[str, Any], **_: Any) -> dict[str, tuple[int, bool]]:
         return {body["metadata"]["name"]: (int(body.get("value", 0)), bool(body.get("globalDefault")))}
@@ -114,6 +122,8 @@ class Watcher:
         self._on_change()
 
     async def _job_changed(self, *, type: str | None, body: Mapping[str, Any], **_: Any) -> None:
+        if not self._is_ours(body):
+            return
         if self.store is not None:
             meta = body["metadata"]
             self.store.jobs.observed(meta["uid"], meta["resourceVersion"], deleted=type == "DELETED")
@@ -124,14 +134,7 @@ class Watcher:
         self._on_event("priorityclasses")
         self._on_change()
 
-    async def run(self, *, namespaces: Iterable[str]) -> None:
+    async def run(self) -> None:
         """Watch until cancelled."""
         logging.getLogger("kopf").setLevel(logging.WARNING)
-        chosen = tuple(namespaces)
-        await kopf.operator(
-            registry=self.registry,
-            clusterwide=not chosen,
-            namespaces=chosen,
-            standalone=True,
-            settings=kopf.OperatorSettings(),
-        )
+        await kopf.operator(registry=self.registry, clusterwide=True, standalone=True, settings=kopf.OperatorSettings())

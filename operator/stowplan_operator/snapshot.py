@@ -57,7 +57,7 @@ def build_nodes(
 def _is_current(pod: views.PodView, jobs: Mapping[str, views.JobView]) -> bool:
     """Whether the pod's requests are already counted through its job's placement."""
     job = jobs.get(pod.owner_uid)
-    if job is None or lifecycle.phase_of(job.status).is_terminal:
+    if job is None or job.namespace != pod.namespace or lifecycle.phase_of(job.status).is_terminal:
         return False
     placement = job.status.get("placement")
     return placement is not None and placement.get("attempt") == pod.attempt

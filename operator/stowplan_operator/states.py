@@ -39,16 +39,17 @@ class JobState:
 
 def observe(store: Store, settings: Settings) -> list[JobState]:
     """Every TrainingJob with its pods, its spec read, and what it asks of the allocator; by age."""
-    pods: dict[str, list[views.PodView]] = {}
+    # A pod of another namespace that names a job as its owner is not the job's, whatever its labels say.
+    pods: dict[tuple[str, str], list[views.PodView]] = {}
     owners: dict[tuple[str, str], set[str]] = {}
     for pod in store.pods:
         if pod.managed:
-            pods.setdefault(pod.owner_uid, []).append(pod)
+            pods.setdefault((pod.namespace, pod.owner_uid), []).append(pod)
             owners.setdefault((pod.namespace, pod.job), set()).add(pod.owner_uid)
     states = [
         JobState(
             job=job,
-            pods=pods.get(job.uid, []),
+            pods=pods.get((job.namespace, job.uid), []),
             has_predecessors=bool(owners.get((job.namespace, job.name), set()) - {job.uid}),
         )
         for job in sorted(store.jobs, key=lambda one: (one.created_at, one.uid))

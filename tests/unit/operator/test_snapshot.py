@@ -55,6 +55,9 @@ ROOM: dict[str, Case] = {
     "a pod without a request takes nothing": Case((a_pod().on("n1").running(),)),
     "pods of a placement in the snapshot are counted there": Case((OURS,), (RUNNING,)),
     "pods of a placement that is not in the snapshot count here": Case((OURS,), want_free=0),
+    "pods of another namespace that pretend to be of the placement count": Case(
+        (OURS.meta(namespace="other"),), (RUNNING,), want_free=0
+    ),
     "pods of an older attempt count": Case((OURS,), (a_job("a").placed_on("n2", attempt=2),), want_free=0),
     "pods of a job that lost its place count": Case((OURS,), (a_job("a").status(attempt=1),), want_free=0),
     "pods of a finished job count until they have ended": Case(

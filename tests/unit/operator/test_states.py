@@ -39,6 +39,11 @@ def test_every_job_gets_its_own_pods() -> None:
     assert [pod.uid for pod in found["b"].pods] == ["uid-b-1-0"]
 
 
+def test_a_pod_of_another_namespace_is_not_the_jobs_whatever_its_labels_say() -> None:
+    forged = a_pod().of(a_job("a")).meta(namespace="other").on("n1").failed()
+    assert observe(a_job("a"), forged)["a"].pods == []
+
+
 def test_a_spec_that_cannot_be_is_kept_as_words() -> None:
     state = observe(a_job("a").spec(priorityClassName="nope"))["a"]
     assert state.misconfigured.startswith("spec.priorityClassName: ")

@@ -1,0 +1,65 @@
+"""The indexes against a LIST."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from fakes.builders import NAMESPACE, a_job, a_node, a_pod
+from fakes.machinery import Watch
+from fakes.server import Connection, Server
+from stowplan_operator import api, audit
+
+
+class Lists(Connection):
+    """Notes what is listed; ``errors`` are raised first."""
+
+    def __init__(self, server: Server) -> None:
+        super().__init__(server)
+        self.asked: set[tuple[str, str | None]] = set()
+        self.errors: list[Exception] = []
+
+    async def list_keys(self, resource: str, namespace: str | None = None) -> dict[str, str]:
+        if self.errors:
+            raise self.errors.pop()
+        self.asked.add((resource, namespace))
+        return await super().list_keys(resource, namespace)
+
+
+@pytest.fixture
+def server() -> Server:
+    server = Server(lambda: 0.0)
+    server.create("nodes", a_node().body())
+    server.create("pods", a_pod().meta(namespace="elsewhere").body())
+    server.create(api.PLURAL, a_job().body())
+    return server
+
+
+def spy(monkeypatch: pytest.MonkeyPatch, watch: Watch) -> list[float]:
+    """The watch catches up in the first pause."""
+    pauses: list[float] = []
+
+    async def sleep(seconds: float, *_: Any) -> None:
+        pauses.append(seconds)
+        if len(pauses) > 3:
+            raise TimeoutError
+        watch.deliver()
+
+    monkeypatch.setattr(audit.asyncio, "sleep", sleep)  # type: ignore[attr-defined]
+    return pauses
+
+
+@pytest.mark.parametrize("namespaces", [(), (NAMESPACE,)], ids=["all namespaces", "listed namespaces"])
+async def test_pods_of_all_namespaces_are_compared(namespaces: tuple[str, ...], server: Server) -> None:
+    connection = Lists(server)
+    await audit.wait_until_indexed(Watch(server).store, connection, namespaces)
+    assert connection.asked == {("nodes", None), ("pods", None), (api.PLURAL, namespaces[0] if namespaces else None)}
+
+
+async def test_it_waits_for_the_watch(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    watch = Watch(server)
+    server.change("nodes", "", "n1", lambda body: body["spec"].update(unschedulable=True))
+    pauses = spy(monkeypatch, watch)
+    await audit.wait_until_indexed(watch.store, Lists(server), ())
+    assert len(pauses) == 1
