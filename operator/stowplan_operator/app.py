@@ -198,6 +198,8 @@ class App:
         try:
             await self._indexed.wait()
             assert watcher.store is not None
+            # Again: what the leader before us wrote last, our watches need not have shown yet.
+            await audit.wait_until_indexed(watcher.store, api_server, current.namespaces)
             await telemetry.wait_for_first_attempt(timeout_seconds=_FIRST_TELEMETRY_SECONDS)
             progress = ProgressPoller(
                 running=lambda: _running_rank_zeros(watcher.store),

@@ -1,7 +1,7 @@
 """Are the indexes what the API server has? A watch can die without a sign.
 
-Before the first cycle every object of a LIST must be in the indexes; afterwards, every five minutes, the two are
-compared, and a difference that stays ends the process: a new one reads everything anew.
+Before the first cycle under a Lease every object of a LIST must be in the indexes; afterwards, every five minutes, the
+two are compared, and a difference that stays ends the process: a new one reads everything anew.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ logger = logging.getLogger(__name__)
 
 INTERVAL_SECONDS = 300
 _CONFIRM_AFTER_SECONDS = 20
+_PAUSE_AFTER_ERROR_SECONDS = 2
 
 
 class StaleIndexError(RuntimeError):
@@ -46,9 +47,21 @@ async def _differences(store: Store, api_server: kube.KubeApi, namespaces: tuple
 
 async def wait_until_indexed(store: Store, api_server: kube.KubeApi, namespaces: tuple[str, ...]) -> None:
     """Return once every listed object is in the indexes: a plan before that could give accelerators twice."""
-    while missing := await _differences(store, api_server, namespaces):
-        logger.info("indexes are still filling: %s", {resource: len(uids) for resource, uids in missing.items()})
-        await asyncio.sleep(0.5)
+    missing: set[str] | None = None
+    while missing is None or missing:
+        try:
+            differing = set().union(*(await _differences(store, api_server, namespaces)).values())
+        except kube.ApiError as error:
+            if 400 <= error.status < 500 and error.status != 429:
+                raise
+            logger.warning("cannot compare the indexes with a LIST: %s", error)
+            await asyncio.sleep(_PAUSE_AFTER_ERROR_SECONDS)
+            continue
+        # What changed or went since the first LIST has never to be waited for: in a busy cluster there is always some.
+        missing = differing if missing is None else missing & differing
+        if missing:
+            logger.info("indexes are still filling: %d objects", len(missing))
+            await asyncio.sleep(0.5)
 
 
 async def run(store: Store, api_server: kube.KubeApi, namespaces: tuple[str, ...]) -> None:

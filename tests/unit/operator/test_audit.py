@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from fakes.builders import NAMESPACE, a_job, a_node, a_pod
 from fakes.machinery import Watch
 from fakes.server import Connection, Server
-from stowplan_operator import api, audit
+from stowplan_operator import api, audit, kube
 
 
 class Lists(Connection):
@@ -55,6 +56,42 @@ async def test_pods_of_all_namespaces_are_compared(namespaces: tuple[str, ...], 
     connection = Lists(server)
     await audit.wait_until_indexed(Watch(server).store, connection, namespaces)
     assert connection.asked == {("nodes", None), ("pods", None), (api.PLURAL, namespaces[0] if namespaces else None)}
+
+
+async def test_an_api_server_that_does_not_answer_is_waited_for(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watch = Watch(server)
+    pauses = spy(monkeypatch, watch)
+    connection = Lists(server)
+    connection.errors = [kube.ApiError(0, "Timeout", "no answer"), kube.ApiError(503, "ServiceUnavailable", "")]
+    await audit.wait_until_indexed(watch.store, connection, ())
+    assert len(pauses) == 2
+
+
+async def test_what_it_may_not_list_is_an_error_at_once(server: Server) -> None:
+    connection = Lists(server)
+    connection.errors = [kube.ApiError(403, "Forbidden", "pods is forbidden")]
+    with pytest.raises(kube.ApiError, match="pods is forbidden"):
+        await audit.wait_until_indexed(Watch(server).store, connection, ())
+
+
+async def test_objects_that_come_and_go_meanwhile_hold_up_nothing(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watch = Watch(server)
+    pauses = spy(monkeypatch, watch)
+    number = itertools.count()
+
+    class Busy(Lists):
+        async def list_keys(self, resource: str, namespace: str | None = None) -> dict[str, str]:
+            """A new pod is in each LIST and not yet in the index."""
+            if resource == "pods":
+                server.create("pods", a_pod(f"new-{next(number)}").body())
+            return await super().list_keys(resource, namespace)
+
+    await audit.wait_until_indexed(watch.store, Busy(server), ())
+    assert len(pauses) == 1
 
 
 async def test_it_waits_for_the_watch(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
