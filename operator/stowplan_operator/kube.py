@@ -4,7 +4,8 @@ Connection settings and credentials come from ``kubernetes.aio`` (kubeconfig or 
 requests are plain JSON on its own aiohttp session, which costs a third of the client's CPU per pod.
 Every write that gives or takes accelerators carries a precondition (resourceVersion or UID), so
 that an operator that was frozen and thawed cannot act on what it remembers. At most 16 requests are
-in flight. ``KubeApi`` is what the rest of the operator may use, and what tests replace.
+in flight, beside those for the Lease, which wait for no other: thousands of pods may be in the queue.
+``KubeApi`` is what the rest of the operator may use, and what tests replace.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from stowplan_operator import api
 Json = dict[str, Any]
 
 _IN_FLIGHT = 16
+_IN_FLIGHT_FOR_LEASE = 2
 _MAX_METRICS_BYTES = 1024 * 1024
 _METADATA_ONLY = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json"
 _JOBS = f"/apis/{api.GROUP}/{api.VERSION}"
@@ -98,7 +100,8 @@ class LeaseApi(Protocol):
         """Replace it if its resourceVersion is still the one in ``body``."""
 
 
-_LEASES = "/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases"
+_LEASE_GROUP = "/apis/coordination.k8s.io/"
+_LEASES = _LEASE_GROUP + "v1/namespaces/{namespace}/leases"
 _CREATE = {
     "pods": "/api/v1/namespaces/{namespace}/pods",
     "services": "/api/v1/namespaces/{namespace}/services",
@@ -115,9 +118,10 @@ class Kube:
         self.namespace = namespace
         self._api_client = aio_client.ApiClient(configuration)
         rest = self._api_client.rest_client
-        connector = aiohttp.TCPConnector(limit=_IN_FLIGHT, ssl=rest.ssl_context)
+        connector = aiohttp.TCPConnector(limit=_IN_FLIGHT + _IN_FLIGHT_FOR_LEASE, ssl=rest.ssl_context)
         self._session = aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=30))
         self._slots = asyncio.Semaphore(_IN_FLIGHT)
+        self._lease_slots = asyncio.Semaphore(_IN_FLIGHT_FOR_LEASE)
 
     @classmethod
     async def connect(cls, *, kubeconfig: str | None = None, context: str | None = None) -> Kube:
@@ -167,7 +171,7 @@ class Kube:
     ) -> bytes:
         """One request; the response's body. ApiError on every status that is not 2xx, and without an answer."""
         headers = {"Content-Type": content_type, "Accept": accept, **await self._headers()}
-        async with self._slots:
+        async with self._lease_slots if path.startswith(_LEASE_GROUP) else self._slots:
             try:
                 async with self._session.request(
                     method,

@@ -1,0 +1,64 @@
+"""The connection to the API server."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+from kubernetes.aio import client as aio_client
+
+from stowplan_operator.kube import Kube
+
+
+class SlowServer:
+    """Answers for Leases at once, and holds every creation of a pod until ``go``."""
+
+    def __init__(self) -> None:
+        self.go = asyncio.Event()
+        self.is_full = asyncio.Event()
+        self.waiting = 0
+
+    async def create_pod(self, _: web.Request) -> web.Response:
+        self.waiting += 1
+        if self.waiting == 16:
+            self.is_full.set()
+        await self.go.wait()
+        return web.json_response({})
+
+    async def read_lease(self, _: web.Request) -> web.Response:
+        return web.json_response({"metadata": {"name": "stowplan-operator"}})
+
+    def app(self) -> web.Application:
+        app = web.Application()
+        app.router.add_post("/api/v1/namespaces/team/pods", self.create_pod)
+        app.router.add_get("/apis/coordination.k8s.io/v1/namespaces/system/leases/stowplan-operator", self.read_lease)
+        return app
+
+
+@pytest.fixture
+async def slow_server() -> SlowServer:
+    return SlowServer()
+
+
+@pytest.fixture
+async def api_server(slow_server: SlowServer) -> AsyncIterator[Kube]:
+    async with TestServer(slow_server.app()) as server:
+        configuration = aio_client.Configuration(host=str(server.make_url("")).rstrip("/"))
+        connection = Kube(configuration)
+        yield connection
+        await connection.close()
+
+
+async def test_the_lease_is_renewed_while_a_thousand_pods_are_in_the_queue(
+    api_server: Kube, slow_server: SlowServer
+) -> None:
+    creations = [asyncio.create_task(api_server.create("pods", "team", {})) for _ in range(1000)]
+    async with asyncio.timeout(5):
+        await slow_server.is_full.wait()
+        assert await api_server.read_lease("system", "stowplan-operator") is not None
+    assert slow_server.waiting == 16
+    slow_server.go.set()
+    await asyncio.gather(*creations)
