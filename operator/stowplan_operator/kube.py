@@ -55,6 +55,11 @@ class ApiError(Exception):
         return self.status == 409
 
     @property
+    def is_in_doubt(self) -> bool:
+        """Whether a write may have been made all the same."""
+        return self.status == 0 or self.status >= 500
+
+    @property
     def is_not_found(self) -> bool:
         """The object, or its namespace, is gone."""
         return self.status == 404

@@ -83,6 +83,9 @@ class Planner:
         self._last_snapshot: types.Snapshot | None = None
         self._last_plan: types.Plan | None = None
         self._guard = guard
+        # Placements that were written without an answer, by UID, with the resourceVersion of the job before the write:
+        # while the job is still seen at that version, nobody knows whether it has its place, and no other job gets it.
+        self._in_doubt: dict[str, tuple[str, types.Placement]] = {}
         # What went wrong last with a job, by UID, so that it is logged once.
         self._faults: dict[str, str] = {}
 
@@ -174,8 +177,14 @@ class Planner:
         holding: dict[str, views.JobView] = {}
         requests = []
         wanting = False
+        versions = {state.job.uid: state.job.resource_version for state in jobs}
+        self._in_doubt = {uid: doubt for uid, doubt in self._in_doubt.items() if versions.get(uid) == doubt[0]}
+        again = {uid: placement for uid, (_, placement) in self._in_doubt.items()}
         for state in jobs:
             if state.request is None or state.spec is None:
+                continue
+            if state.job.uid in again:
+                requests.append(dataclasses.replace(state.request, placement=again[state.job.uid]))
                 continue
             placed = state.job.status.get("placement") is not None
             if placed and not lifecycle.phase_of(state.job.status).is_terminal:
@@ -190,7 +199,7 @@ class Planner:
                 wanting = True
         if not wanting:
             nothing = types.Certificate(status=types.SolveStatus.NOTHING_TO_DO, strategy=settings.planner.strategy)
-            return types.Plan(placements={}, waiting={}, certificate=nothing)
+            return types.Plan(placements=again, waiting={}, certificate=nothing)
         current = types.Snapshot(
             nodes=snapshot.build_nodes(nodes, self._store.pods, holding, assessments=assessments, settings=settings),
             jobs=tuple(requests),
@@ -199,7 +208,7 @@ class Planner:
         )
         last = self._last_snapshot
         if self._last_plan and last and dataclasses.replace(current, now_seconds=last.now_seconds) == last:
-            return self._last_plan
+            return dataclasses.replace(self._last_plan, placements={**self._last_plan.placements, **again})
         plan = await self._solver.plan(
             current,
             types.Settings(
@@ -210,7 +219,7 @@ class Planner:
         )
         self._last_snapshot, self._last_plan = current, plan
         self._metrics.record_plan(plan.certificate)
-        return plan
+        return dataclasses.replace(plan, placements={**plan.placements, **again})
 
     async def _place(
         self,
@@ -237,11 +246,14 @@ class Planner:
         }
         core.pop("retryAfter", None)
         facts = self._facts(state, readings, stale, lost, now)
+        before = state.job.resource_version
         if await self._writer.write_status(state, status.derive(state.job, core, state.pods, facts)):
             nodes = ", ".join(share.node for share in placement.shares[:8])
             more = f" and {len(placement.shares) - 8} more" if len(placement.shares) > 8 else ""
             text = f"Attempt {attempt}: {placement.num_pods} pod(s) on {nodes}{more}."
             await self._writer.tell(state.job, "Placed", text)
+        elif state.in_doubt:
+            self._in_doubt[state.job.uid] = (before, placement)
 
     async def _match_pods(self, state: states.JobState, settings: Settings) -> None:
         job, spec = state.job, state.spec

@@ -23,6 +23,8 @@ class JobState:
     misconfigured: str = ""
     problem: str = ""
     skip: bool = False
+    # The last write of its status had no answer, and may have been made.
+    in_doubt: bool = False
     # Pods of an earlier job of the same name are still there: their names are taken.
     has_predecessors: bool = False
 

@@ -48,7 +48,7 @@ class Writer:
                 job.namespace, job.name, patch=patch, uid=job.uid, resource_version=job.resource_version
             )
         except kube.ApiError as error:
-            state.skip = True
+            state.skip, state.in_doubt = True, error.is_in_doubt
             if not (error.is_conflict or error.is_not_found):
                 logger.warning("%s: cannot write the status: %s", job.key, error)
             return False

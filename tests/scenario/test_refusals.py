@@ -234,6 +234,49 @@ async def test_a_more_urgent_job_does_not_take_what_the_watch_does_not_show_as_t
     assert (world.nodes_of("a"), world.nodes_of("b")) == (["n1", "n2"], [])
 
 
+@pytest.mark.parametrize("arrives", [True, False], ids=["the write arrived", "the write never arrived"])
+async def test_a_placement_whose_answer_was_lost_is_held_until_it_is_known(arrives: bool) -> None:
+    world = World(a_node("n1"), a_node("n2"))
+    world.add_priority_class("urgent", 1000)
+    world.submit(a_job("b").spec(priorityClassName="urgent"))
+    for _ in range(2):
+        await world.settle()
+        world.fail("b", 0)
+    await world.settle()
+    assert world.reason("b") == "BackOff"
+    world.submit(a_job("a"))
+    world.process.watch.deliver()
+    world.lag_cycles = 100
+    if arrives:
+        _lose_answer(world.process.connection, 1)
+    else:
+        _refuse_once(world.process.connection, kube.ApiError(0, "Timeout", "no answer"))
+    await world.cycle()
+    assert world.nodes_of("a") == (["n1", "n2"] if arrives else [])
+    world.now += 10  # b may start again now, and no watch has shown what a got, or whether it got anything
+    await world.cycle()
+    assert world.nodes_of("b") == []
+    world.lag_cycles = 0
+    await world.settle()
+    assert (world.phase("a"), world.phase("b")) == ("Running", "Restarting")
+
+
+async def test_a_placement_in_doubt_is_forgotten_with_its_job() -> None:
+    world = World(a_node("n1"), a_node("n2"))
+    world.submit(a_job("a"))
+    _refuse_once(world.process.connection, kube.ApiError(0, "Timeout", "no answer"))
+    await world.cycle()
+    world.delete("a")
+    world.submit(a_job("b"))
+    await world.settle()
+    assert world.phase("b") == "Running"
+
+
+def _refuse_once(connection: Connection, error: kube.ApiError) -> None:
+    errors = [error]
+    connection.refuse = lambda verb, kind, name: errors.pop() if errors else None
+
+
 async def test_pods_of_a_deleted_job_hold_their_room_even_before_they_are_bound() -> None:
     world = World(a_node("n1"), a_node("n2"))
     world.machinery.binds = world.machinery.terminates = False
