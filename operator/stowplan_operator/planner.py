@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import functools
+import itertools
 import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
@@ -37,6 +38,9 @@ from stowplan_operator.store import Store
 logger = logging.getLogger(__name__)
 
 _RETRY_SECONDS = 1.0
+_LONGEST_RETRY_SECONDS = 16.0
+# So many pods of a job are created before it is looked whether one was refused.
+_PODS_AT_ONCE = 64
 
 
 class Solver(Protocol):
@@ -54,6 +58,15 @@ class Readings:
     progress: Mapping[str, progress.Progress]
     eta: Mapping[str, str]
     progress_errors: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Refused:
+    """Children of a job that the API server refused: not before ``until`` they are tried again."""
+
+    until: float
+    pause: float
+    problem: str
 
 
 class Planner:
@@ -83,6 +96,8 @@ class Planner:
         self._last_snapshot: types.Snapshot | None = None
         self._last_plan: types.Plan | None = None
         self._guard = guard
+        # Jobs whose children were refused, by UID: tried again ever later, or each cycle would send all of them.
+        self._refused: dict[str, _Refused] = {}
         # Placements that were written without an answer, by UID, with the resourceVersion of the job before the write:
         # while the job is still seen at that version, nobody knows whether it has its place, and no other job gets it.
         self._in_doubt: dict[str, tuple[str, types.Placement]] = {}
@@ -98,6 +113,8 @@ class Planner:
         assessments = {node.name: health.assess(node, readings.telemetry, settings, now) for node in nodes}
         lost = states.lost_nodes(self._store, nodes, settings, now_seconds=now)
         jobs = states.observe(self._store, settings)
+        present = {state.job.uid for state in jobs}
+        self._refused = {uid: refused for uid, refused in self._refused.items() if uid in present}
         self._faults = {state.job.uid: self._faults[state.job.uid] for state in jobs if state.job.uid in self._faults}
         stale = telemetry.stale_message(readings.telemetry, now_seconds=now, settings=settings)
         # 2. End, start or release gangs as their pods show.
@@ -267,17 +284,35 @@ class Planner:
             return
         existing = {pod.name for pod in state.pods}
         wanted = podspec.build_pods(job, spec, placement, settings=settings)
-        missing = {name: body for name, body in wanted.items() if name not in existing}
+        missing = [body for name, body in wanted.items() if name not in existing]
         if not missing:
             return
-        if len(wanted) > 1:
+        refused = self._refused.get(job.uid)
+        if refused and self._clock() < refused.until:
+            state.problem = state.problem or refused.problem
+            return
+        await self._create_children(state, missing, settings, num_pods=len(wanted))
+        if state.problem:
+            pause = min(2 * refused.pause, _LONGEST_RETRY_SECONDS) if refused else _RETRY_SECONDS
+            self._refused[job.uid] = _Refused(until=self._clock() + pause, pause=pause, problem=state.problem)
+        else:
+            self._refused.pop(job.uid, None)
+
+    async def _create_children(
+        self, state: states.JobState, pods: Sequence[dict[str, Any]], settings: Settings, *, num_pods: int
+    ) -> None:
+        job = state.job
+        if num_pods > 1:
             children = [("services", podspec.build_service(job))]
             if settings.network_policy:
                 children.append(("networkpolicies", podspec.build_network_policy(job)))
             await _gather(self._writer.ensure_child(state, kind, body) for kind, body in children)
             if state.problem:
                 return
-        await _gather(self._create_pod(state, body, settings) for body in missing.values())
+        for some in itertools.batched(pods, _PODS_AT_ONCE):
+            await _gather(self._create_pod(state, body, settings) for body in some)
+            if state.problem:
+                return
 
     async def _create_pod(self, state: states.JobState, body: dict[str, Any], settings: Settings) -> None:
         answer = await self._writer.write_child(
@@ -372,8 +407,10 @@ class Planner:
     ) -> float:
         """Until the next deadline that no watch event announces, at most the resync interval."""
         times = [now + settings.planner.resync_seconds]
-        if any(state.skip or state.problem for state in jobs):
-            times.append(now + _RETRY_SECONDS)
+        for state in jobs:
+            if state.skip or state.problem:
+                refused = self._refused.get(state.job.uid)
+                times.append(now + _RETRY_SECONDS if refused is None or state.skip else refused.until)
         for state in jobs:
             if state.spec is not None and not state.skip:
                 times.extend(lifecycle.deadlines(state.job, state.spec, state.pods))

@@ -510,9 +510,9 @@ async def test_a_pod_refused_by_the_api_server_is_said_and_tried_again() -> None
     await world.step()
     assert (world.phase("a"), world.reason("a")) == ("Starting", "ApiError")
     assert "exceeded quota: gpus" in world.status("a")["message"]
-    assert 0 < world.pause <= 1
+    assert 0 < world.pause <= 2
     quota.refuse = lambda verb, kind, name: None
-    await world.settle()
+    await world.wait(world.pause)
     assert world.phase("a") == "Running"
 
 

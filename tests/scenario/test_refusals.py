@@ -315,6 +315,25 @@ async def test_an_event_that_cannot_be_written_stops_nothing() -> None:
     assert world.phase("a") == "Running"
 
 
+async def test_refused_pods_are_tried_again_ever_later_and_not_all_of_them() -> None:
+    world = World(*(a_node(f"n{number:03d}") for number in range(100)))
+    refusing = True
+    world.process.connection.refuse = lambda verb, kind, name: (
+        kube.ApiError(403, "Forbidden", "exceeded quota: gpus") if refusing and kind == "pods" else None
+    )
+    world.submit(a_job("a").nodes(100))
+    for _ in range(60):
+        await world.step()
+    assert (world.phase("a"), world.reason("a")) == ("Starting", "ApiError")
+    assert "exceeded quota" in world.status("a")["message"]
+    tries = len(world.writes(status=403)) / 64
+    assert 3 <= tries <= 8, "after 0, 1, 3, 7, 15, 31, 47 s"
+    refusing = False
+    for _ in range(20):
+        await world.step()
+    assert world.phase("a") == "Running"
+
+
 async def test_somebody_elses_pod_of_the_same_name_is_left_alone_and_said() -> None:
     world = World(a_node("n1"), a_node("n2"))
     world.server.create("pods", a_pod("a-1-1").on("n2").running().body())
