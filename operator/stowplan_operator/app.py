@@ -39,6 +39,14 @@ _FIRST_TELEMETRY_SECONDS = 10
 _PAUSE_AFTER_ERROR_SECONDS = 2.0
 
 
+# What the process is built from at its start.
+_FIXED_SETTINGS = ("namespaces", "accelerator_resource", "lease", "leader_election", "metrics_port", "health_port")
+
+
+class NewProcessNeededError(RuntimeError):
+    """Settings changed that hold only from the start of a process."""
+
+
 class SettingsSource:
     """The settings in force; ``watch`` re-reads the file on change, and a bad one keeps the old."""
 
@@ -55,17 +63,21 @@ class SettingsSource:
             return ""
 
     def refresh(self, metrics: Metrics) -> bool:
-        """Whether new settings came into force."""
+        """Whether new settings came into force; NewProcessNeededError where they cannot in this process."""
         text = self._fingerprint()
         if text == self._seen:
             return False
         self._seen = text
         try:
-            self.current = settings.load(self._environ)
+            new = settings.load(self._environ)
         except ValueError as error:
             metrics.count_settings_error()
             logger.error("the changed settings are refused and the old ones stay in force: %s", error)
             return False
+        fixed = [name for name in _FIXED_SETTINGS if getattr(new, name) != getattr(self.current, name)]
+        if fixed:
+            raise NewProcessNeededError(f"changed settings that only a new process takes up: {', '.join(fixed)}")
+        self.current = new
         logger.info("new settings are in force")
         return True
 
