@@ -15,7 +15,9 @@ from typing import Any
 import kopf
 
 from stowplan_operator import api, views
-from stowplan_operator.store import Store
+from stowplan_operator.store import Store, Table
+
+logger = logging.getLogger(__name__)
 
 # Bookmarks come about every 60 s; a watch that is silent for longer is dead (kopf keeps bookmarks to itself).
 _INACTIVITY_TIMEOUT_SECONDS = 70.0
@@ -33,6 +35,20 @@ def connection_info(configuration: Any) -> kopf.ConnectionInfo:
         certificate_path=configuration.cert_file,
         private_key_path=configuration.key_file,
     )
+
+
+def _read[View: (views.NodeView, views.PodView, views.JobView)](
+    table: Table[View] | None, body: Mapping[str, Any], read: Callable[[], View]
+) -> dict[str, View]:
+    """The object for the index; nothing for one that cannot be read, which must not keep the operator from the rest."""
+    meta = body["metadata"]
+    try:
+        return {meta["uid"]: read()}
+    except Exception:
+        logger.exception("%s %s cannot be read and is left out", body.get("kind"), meta.get("name"))
+        if table is not None:
+            table.leave_out(meta["uid"], meta["resourceVersion"])
+        return {}
 
 
 class Watcher:
@@ -91,18 +107,18 @@ class Watcher:
         self.started.set()
 
     async def _index_node(self, *, body: Mapping[str, Any], **_: Any) -> dict[str, views.NodeView]:
-        view = views.NodeView.from_body(body, accelerator=self._accelerator)
-        return {view.uid: view}
+        table = self.store.nodes if self.store else None
+        return _read(table, body, lambda: views.NodeView.from_body(body, accelerator=self._accelerator))
 
     async def _index_pod(self, *, body: Mapping[str, Any], **_: Any) -> dict[str, views.PodView]:
-        view = views.PodView.from_body(body, accelerator=self._accelerator)
-        return {view.uid: view}
+        table = self.store.pods if self.store else None
+        return _read(table, body, lambda: views.PodView.from_body(body, accelerator=self._accelerator))
 
     async def _index_job(self, *, body: Mapping[str, Any], **_: Any) -> dict[str, views.JobView]:
         if not self._is_ours(body):
             return {}
-        view = views.JobView.from_body(body)
-        return {view.uid: view}
+        table = self.store.jobs if self.store else None
+        return _read(table, body, lambda: views.JobView.from_body(body))
 
     def _is_ours(self, job: Mapping[str, Any]) -> bool:
         return not self._namespaces or job["metadata"]["namespace"] in self._namespaces

@@ -35,6 +35,7 @@ class Table[View: _Versioned]:
         self._index = index
         self._overlay: dict[str, View] = {}
         self._put_at: dict[str, float] = {}
+        self._left_out: dict[str, str] = {}
 
     def put(self, view: View) -> None:
         """Remember the API server's answer to a write until the watch shows it, at most for two minutes.
@@ -43,6 +44,10 @@ class Table[View: _Versioned]:
         """
         self._overlay[view.uid] = view
         self._put_at[view.uid] = time.monotonic()
+
+    def leave_out(self, uid: str, resource_version: str) -> None:
+        """Note an object that was seen and could not be read: nobody must wait for it to appear."""
+        self._left_out[uid] = resource_version
 
     def _forget_old_answers(self) -> None:
         now = time.monotonic()
@@ -71,7 +76,8 @@ class Table[View: _Versioned]:
 
     def indexed_versions(self) -> dict[str, str]:
         """UID → resourceVersion as the watch has shown them, for the comparison with a LIST."""
-        return {uid: view.resource_version for uid in list(self._index) for view in self._index[uid]}
+        indexed = {uid: view.resource_version for uid in list(self._index) for view in self._index[uid]}
+        return {**self._left_out, **indexed}
 
 
 class Store:

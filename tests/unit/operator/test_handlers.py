@@ -7,7 +7,10 @@ from typing import Any
 import kopf
 import pytest
 
-from fakes.builders import GPU, NAMESPACE, a_job
+from fakes.builders import GPU, NAMESPACE, a_job, a_node
+from fakes.machinery import Watch
+from fakes.server import Connection, Server
+from stowplan_operator import audit
 from stowplan_operator.handlers import Watcher
 
 
@@ -30,6 +33,17 @@ MODES: dict[str, tuple[tuple[str, ...], bool]] = {
 @pytest.mark.parametrize(("namespaces", "want"), MODES.values(), ids=MODES)
 async def test_jobs_are_those_of_the_listed_namespaces(namespaces: tuple[str, ...], want: bool) -> None:
     assert bool(await a_watcher(namespaces)._index_job(body=a_job().body())) is want
+
+
+async def test_a_node_that_cannot_be_read_is_left_out_and_not_waited_for() -> None:
+    watcher = a_watcher(())
+    odd = a_node().allocatable(cpu="many").body()
+    server = Server(lambda: 0.0)
+    watcher.store = Watch(server).store
+    server.create("nodes", odd)
+    (body,) = server.all("nodes")
+    assert await watcher._index_node(body=body) == {}
+    await audit.wait_until_indexed(watcher.store, Connection(server), ())
 
 
 @pytest.mark.parametrize("namespaces", [(), ("x",)], ids=["all namespaces", "listed namespaces"])
