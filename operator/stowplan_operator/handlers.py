@@ -71,6 +71,7 @@ class Watcher:
         self._connection = connection
         self._on_change = on_change
         self._on_event = on_event
+        self._unchanged: set[str] = set()
         self._register()
 
     def _register(self) -> None:
@@ -108,11 +109,32 @@ class Watcher:
 
     async def _index_node(self, *, body: Mapping[str, Any], **_: Any) -> dict[str, views.NodeView]:
         table = self.store.nodes if self.store else None
-        return _read(table, body, lambda: views.NodeView.from_body(body, accelerator=self._accelerator))
+        found = _read(table, body, lambda: views.NodeView.from_body(body, accelerator=self._accelerator))
+        self._note_whether_new(table, found)
+        return found
 
     async def _index_pod(self, *, body: Mapping[str, Any], **_: Any) -> dict[str, views.PodView]:
         table = self.store.pods if self.store else None
-        return _read(table, body, lambda: views.PodView.from_body(body, accelerator=self._accelerator))
+        found = _read(table, body, lambda: views.PodView.from_body(body, accelerator=self._accelerator))
+        self._note_whether_new(table, found)
+        return found
+
+    def _note_whether_new[View: (views.NodeView, views.PodView)](
+        self, table: Table[View] | None, found: Mapping[str, View]
+    ) -> None:
+        """A node's heartbeat, or a pod's change that nobody here looks at, is no reason for a cycle."""
+        for uid, view in found.items():
+            if table is not None and table.shows(view):
+                self._unchanged.add(uid)
+            else:
+                self._unchanged.discard(uid)
+
+    def _is_news(self, type: str | None, body: Mapping[str, Any]) -> bool:
+        """Whether the event that was just indexed changes what a cycle sees. Each answer is given once."""
+        uid = body["metadata"]["uid"]
+        unchanged = uid in self._unchanged
+        self._unchanged.discard(uid)
+        return type == "DELETED" or not unchanged
 
     async def _index_job(self, *, body: Mapping[str, Any], **_: Any) -> dict[str, views.JobView]:
         if not self._is_ours(body):
@@ -126,16 +148,18 @@ class Watcher:
     async def _index_priority(self, *, body: Mapping[str, Any], **_: Any) -> dict[str, tuple[int, bool]]:
         return {body["metadata"]["name"]: (int(body.get("value", 0)), bool(body.get("globalDefault")))}
 
-    async def _node_changed(self, **_: Any) -> None:
+    async def _node_changed(self, *, type: str | None, body: Mapping[str, Any], **_: Any) -> None:
         self._on_event("nodes")
-        self._on_change()
+        if self._is_news(type, body):
+            self._on_change()
 
     async def _pod_changed(self, *, type: str | None, body: Mapping[str, Any], **_: Any) -> None:
         if self.store is not None:
             meta = body["metadata"]
             self.store.pods.observed(meta["uid"], meta["resourceVersion"], deleted=type == "DELETED")
         self._on_event("pods")
-        self._on_change()
+        if self._is_news(type, body):
+            self._on_change()
 
     async def _job_changed(self, *, type: str | None, body: Mapping[str, Any], **_: Any) -> None:
         if not self._is_ours(body):

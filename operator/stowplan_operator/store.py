@@ -7,6 +7,7 @@ second cycle could give the same accelerators twice.
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Protocol
@@ -44,6 +45,13 @@ class Table[View: _Versioned]:
         """
         self._overlay[view.uid] = view
         self._put_at[view.uid] = time.monotonic()
+
+    def shows(self, view: View) -> bool:
+        """Whether the index holds the same already, but for the resourceVersion."""
+        return any(
+            dataclasses.replace(view, resource_version=old.resource_version) == old  # type: ignore[type-var]
+            for old in self._index.get(view.uid, ())
+        )
 
     def leave_out(self, uid: str, resource_version: str) -> None:
         """Note an object that was seen and could not be read: nobody must wait for it to appear."""

@@ -7,11 +7,12 @@ from typing import Any
 import kopf
 import pytest
 
-from fakes.builders import GPU, NAMESPACE, a_job, a_node
+from fakes.builders import GPU, NAMESPACE, NodeBuilder, PodBuilder, a_job, a_node, a_pod
 from fakes.machinery import Watch
 from fakes.server import Connection, Server
 from stowplan_operator import audit
 from stowplan_operator.handlers import Watcher
+from stowplan_operator.store import Store
 
 
 def a_watcher(namespaces: tuple[str, ...]) -> Watcher:
@@ -33,6 +34,43 @@ MODES: dict[str, tuple[tuple[str, ...], bool]] = {
 @pytest.mark.parametrize(("namespaces", "want"), MODES.values(), ids=MODES)
 async def test_jobs_are_those_of_the_listed_namespaces(namespaces: tuple[str, ...], want: bool) -> None:
     assert bool(await a_watcher(namespaces)._index_job(body=a_job().body())) is want
+
+
+CHANGES: dict[str, tuple[NodeBuilder | PodBuilder, str | None, bool]] = {
+    "a heartbeat": (a_node().meta(resourceVersion="2"), "MODIFIED", False),
+    "a cordon": (a_node().meta(resourceVersion="2").cordoned(), "MODIFIED", True),
+    "lost devices": (a_node().meta(resourceVersion="2").gpus(3), "MODIFIED", True),
+    "a node that is gone": (a_node(), "DELETED", True),
+    "an annotation of a pod": (a_pod().meta(resourceVersion="2", annotations={"a": "b"}), "MODIFIED", False),
+    "a pod that is bound": (a_pod().meta(resourceVersion="2").on("n1"), "MODIFIED", True),
+    "a pod that leaves": (a_pod().meta(resourceVersion="2").deleting(), "MODIFIED", True),
+    "a pod that is gone": (a_pod(), "DELETED", True),
+}
+
+
+@pytest.mark.parametrize(("later", "type", "want"), CHANGES.values(), ids=CHANGES)
+async def test_only_what_a_cycle_sees_wakes_the_planner(
+    later: NodeBuilder | PodBuilder, type: str | None, want: bool
+) -> None:
+    woken: list[None] = []
+    watcher = Watcher(
+        accelerator_resource=GPU,
+        connection=lambda: kopf.ConnectionInfo(server="https://example"),
+        on_change=lambda: woken.append(None),
+    )
+    tables: dict[str, dict[str, list[Any]]] = {"nodes": {}, "pods": {}, "jobs": {}, "priorities": {}}
+    watcher.store = Store(**tables)
+    is_node = isinstance(later, NodeBuilder)
+    index = watcher._index_node if is_node else watcher._index_pod
+    changed = watcher._node_changed if is_node else watcher._pod_changed
+    for builder, kind in ((a_node() if is_node else a_pod(), None), (later, type)):
+        woken.clear()
+        if kind != "DELETED":
+            found = await index(body=builder.body())
+            tables["nodes" if is_node else "pods"] |= {uid: [view] for uid, view in found.items()}
+        await changed(type=kind, body=builder.body())
+        assert kind is not None or woken, "what is new is seen"
+    assert bool(woken) is want
 
 
 async def test_a_node_that_cannot_be_read_is_left_out_and_not_waited_for() -> None:
