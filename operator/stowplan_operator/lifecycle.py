@@ -25,7 +25,7 @@ AVOID_SECONDS = 300
 MAX_INFRASTRUCTURE_RESTARTS = 50
 MAX_BACKOFF_SECONDS = 300
 KEPT_ATTEMPTS = 2
-HISTORY_LENGTH = 5
+HISTORY_LENGTH = 10
 _LOG_TAIL_CHARACTERS = 2048
 # An attempt that ran this long was no crash loop: the next one starts without delay.
 _STEADY_SECONDS = 60
@@ -220,7 +220,7 @@ def _of_pod(cause: Cause, pod: views.PodView, message: str) -> Failure:
 
 
 def _container_failure(failed: Sequence[views.PodView]) -> Failure:
-    """The pod that failed first is the cause; the others followed it. A pod killed by a signal from outside is last."""
+    """The pod that failed first is the cause; the others followed it."""
     first = min(failed, key=lambda pod: (pod.end is None, pod.end.finished_at if pod.end else 0.0, pod.rank))
     if first.end is None:
         return _of_pod(

@@ -445,15 +445,17 @@ def test_gpu_seconds(job: JobBuilder, pods: tuple[PodBuilder, ...], want: int) -
     assert transition.status["gpuSeconds"] == want
 
 
-def test_history_keeps_the_last_five_attempts() -> None:
-    old = [an_attempt(number, begin=NOW - 1000) for number in range(1, 6)]
-    job = a_job("a").ended(*old).placed_on("n1", "n2", attempt=6).started()
-    transition = advance(job, [pod.failed() for pod in a_gang(job, "n1", "n2", attempt=6)])
+def test_history_keeps_the_last_ten_attempts_enough_for_the_longest_backoff() -> None:
+    old = [an_attempt(number, begin=NOW - 1000) for number in range(1, 11)]
+    job = a_job("a").ended(*old).placed_on("n1", "n2", attempt=11).started()
+    transition = advance(job, [pod.failed() for pod in a_gang(job, "n1", "n2", attempt=11)])
     assert transition is not None
     history = transition.status["history"]
-    assert [entry["attempt"] for entry in history] == [2, 3, 4, 5, 6]
+    assert [entry["attempt"] for entry in history] == list(range(2, 12))
+    quick = [an_attempt(number) for number in range(lifecycle.HISTORY_LENGTH)]
+    assert lifecycle.backoff_seconds(quick) == lifecycle.MAX_BACKOFF_SECONDS
     assert history[-1] == {
-        "attempt": 6,
+        "attempt": 11,
         "startTime": time_text(NOW),
         "endTime": time_text(NOW + 10),
         "outcome": "Failed",
