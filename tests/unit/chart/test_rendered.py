@@ -192,8 +192,10 @@ def test_operator_runs_with_its_settings_probes_and_ports(render: Render) -> Non
     assert {"name": "settings", "configMap": {"name": "stowplan-settings"}} in pod["volumes"]
     ports = {port["name"]: port["containerPort"] for port in container["ports"]}
     assert ports == {"metrics": 8080, "health": 8081}
-    for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
+    for probe in ("startupProbe", "livenessProbe"):
         assert container[probe]["httpGet"] == {"path": "/livez", "port": "health"}
+    # An upgrade takes the old leader away only when the new process knows the cluster.
+    assert container["readinessProbe"]["httpGet"] == {"path": "/readyz", "port": "health"}
 
 
 @every_case
