@@ -9,20 +9,18 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import functools
-import itertools
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Protocol
 
 from stowplan_allocator import types
 from stowplan_operator import (
     api,
+    children,
     health,
     kube,
     lifecycle,
-    podspec,
     progress,
     snapshot,
     states,
@@ -38,9 +36,6 @@ from stowplan_operator.store import Store
 logger = logging.getLogger(__name__)
 
 _RETRY_SECONDS = 1.0
-_LONGEST_RETRY_SECONDS = 16.0
-# So many pods of a job are created before it is looked whether one was refused.
-_PODS_AT_ONCE = 64
 
 
 class Solver(Protocol):
@@ -58,15 +53,6 @@ class Readings:
     progress: Mapping[str, progress.Progress]
     eta: Mapping[str, str]
     progress_errors: Mapping[str, str] = dataclasses.field(default_factory=dict)
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Refused:
-    """Children of a job that the API server refused: not before ``until`` they are tried again."""
-
-    until: float
-    pause: float
-    problem: str
 
 
 class Planner:
@@ -96,8 +82,7 @@ class Planner:
         self._last_snapshot: types.Snapshot | None = None
         self._last_plan: types.Plan | None = None
         self._guard = guard
-        # Jobs whose children were refused, by UID: tried again ever later, or each cycle would send all of them.
-        self._refused: dict[str, _Refused] = {}
+        self._children = children.Children(api_server=api_server, store=store, writer=self._writer, clock=clock)
         # Placements that were written without an answer, by UID, with the resourceVersion of the job before the write:
         # while the job is still seen at that version, nobody knows whether it has its place, and no other job gets it.
         self._in_doubt: dict[str, tuple[str, types.Placement]] = {}
@@ -114,7 +99,7 @@ class Planner:
         lost = states.lost_nodes(self._store, nodes, settings, now_seconds=now)
         jobs = states.observe(self._store, settings)
         present = {state.job.uid for state in jobs}
-        self._refused = {uid: refused for uid, refused in self._refused.items() if uid in present}
+        self._children.forget_all_but(present)
         self._faults = {state.job.uid: self._faults[state.job.uid] for state in jobs if state.job.uid in self._faults}
         stale = telemetry.stale_message(readings.telemetry, now_seconds=now, settings=settings)
         # 2. End, start or release gangs as their pods show.
@@ -125,7 +110,7 @@ class Planner:
         placed = [state for state in jobs if state.job.uid in plan.placements and not state.skip]
         await self._each(placed, lambda state: self._place(state, plan, readings, stale, lost, now))
         # 5. Create and delete pods until they match the placements.
-        await self._each(jobs, lambda state: self._match_pods(state, settings))
+        await self._each(jobs, lambda state: self._children.match(state, settings))
         # 6. Say how every job does, once, where a user can see a change.
         await self._each(jobs, lambda state: self._report(state, plan, readings, stale, lost, now))
         await self._each(jobs, lambda state: self._expire(state, now))
@@ -272,62 +257,6 @@ class Planner:
         elif state.in_doubt:
             self._in_doubt[state.job.uid] = (before, placement)
 
-    async def _match_pods(self, state: states.JobState, settings: Settings) -> None:
-        job, spec = state.job, state.spec
-        if spec is None or job.deleting or state.skip:
-            return
-        for pod, grace in lifecycle.pods_to_delete(job, spec, state.pods):
-            delete = functools.partial(self._kube.delete_pod, pod.namespace, pod.name, uid=pod.uid, grace_seconds=grace)
-            await self._writer.write_child(state, "delete", "pods", delete)
-        placement = job.status.get("placement")
-        if placement is None or placement.get("startedAt") or lifecycle.phase_of(job.status).is_terminal:
-            return
-        existing = {pod.name for pod in state.pods}
-        wanted = podspec.build_pods(job, spec, placement, settings=settings)
-        missing = [body for name, body in wanted.items() if name not in existing]
-        if not missing:
-            return
-        refused = self._refused.get(job.uid)
-        if refused and self._clock() < refused.until:
-            state.problem = state.problem or refused.problem
-            return
-        await self._create_children(state, missing, settings, num_pods=len(wanted))
-        if state.problem:
-            pause = min(2 * refused.pause, _LONGEST_RETRY_SECONDS) if refused else _RETRY_SECONDS
-            self._refused[job.uid] = _Refused(until=self._clock() + pause, pause=pause, problem=state.problem)
-        else:
-            self._refused.pop(job.uid, None)
-
-    async def _create_children(
-        self, state: states.JobState, pods: Sequence[dict[str, Any]], settings: Settings, *, num_pods: int
-    ) -> None:
-        job = state.job
-        if num_pods > 1:
-            children = [("services", podspec.build_service(job))]
-            if settings.network_policy:
-                children.append(("networkpolicies", podspec.build_network_policy(job)))
-            await _gather(self._writer.ensure_child(state, kind, body) for kind, body in children)
-            if state.problem:
-                return
-        for some in itertools.batched(pods, _PODS_AT_ONCE):
-            await _gather(self._create_pod(state, body, settings) for body in some)
-            if state.problem:
-                return
-
-    async def _create_pod(self, state: states.JobState, body: dict[str, Any], settings: Settings) -> None:
-        answer = await self._writer.write_child(
-            state, "create", "pods", lambda: self._kube.create("pods", state.job.namespace, body)
-        )
-        if answer is None:
-            state.problem = state.problem or (
-                f"pod {body['metadata']['name']} exists already and is not known to be of this job; if it is somebody "
-                "else's, delete it or give the job another name"
-            )
-        else:
-            pod = views.PodView.from_body(answer, accelerator=settings.accelerator_resource)
-            self._store.pods.put(pod)
-            state.pods.append(pod)
-
     async def _report(
         self,
         state: states.JobState,
@@ -409,8 +338,8 @@ class Planner:
         times = [now + settings.planner.resync_seconds]
         for state in jobs:
             if state.skip or state.problem:
-                refused = self._refused.get(state.job.uid)
-                times.append(now + _RETRY_SECONDS if refused is None or state.skip else refused.until)
+                retry_at = self._children.retry_at(state.job.uid)
+                times.append(now + _RETRY_SECONDS if retry_at is None or state.skip else retry_at)
         for state in jobs:
             if state.spec is not None and not state.skip:
                 times.extend(lifecycle.deadlines(state.job, state.spec, state.pods))
@@ -425,10 +354,3 @@ def _placed_text(placement: types.Placement, domains: Sequence[str]) -> str:
     where = f" in {', '.join(domains[:4])}" if domains else ""
     more = f" and {len(domains) - 4} more domains" if len(domains) > 4 else ""
     return f"{placement.num_pods} pod{'s' if placement.num_pods > 1 else ''} on {nodes}{product}{where}{more}"
-
-
-async def _gather(writes: Iterable[Awaitable[object]]) -> None:
-    """Run independent steps together and wait for all of them; then the first error, if there was one, goes up."""
-    for outcome in await asyncio.gather(*writes, return_exceptions=True):
-        if isinstance(outcome, BaseException):
-            raise outcome

@@ -9,7 +9,7 @@ import copy
 import datetime
 from typing import Any, Self
 
-from stowplan_operator import api, lifecycle, views
+from stowplan_operator import api, failures, views
 
 Json = dict[str, Any]
 
@@ -207,7 +207,7 @@ def an_attempt(
     begin: float = NOW,
     seconds: float = 10,
     outcome: str = "Failed",
-    reason: str = lifecycle.Cause.CONTAINER_FAILED.value,
+    reason: str = failures.Cause.CONTAINER_FAILED.value,
     gpu_seconds: int = 80,
 ) -> Json:
     """An entry of ``status.history``."""

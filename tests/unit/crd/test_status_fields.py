@@ -7,7 +7,7 @@ from typing import Any
 
 import crd_schema
 from stowplan_allocator import types
-from stowplan_operator import api, lifecycle, progress, snapshot, status, views
+from stowplan_operator import api, failures, lifecycle, progress, snapshot, status, views
 
 NOW = 1_800_000_000.0
 CERTIFICATE = types.Certificate(
@@ -69,7 +69,7 @@ def test_of_a_running_job_with_progress() -> None:
 
 def test_of_a_job_that_restarts_or_fails() -> None:
     spec = api.TrainingJobSpec(image="i", num_nodes=2)
-    for cause in lifecycle.Cause:
+    for cause in failures.Cause:
         transition = lifecycle.advance(
             _job(**_placed()), spec, [], lost_nodes=["n1"], accelerators_per_pod=4, now_seconds=NOW
         )

@@ -10,7 +10,8 @@ import pytest
 
 from fakes.builders import NOW, JobBuilder, PodBuilder, a_gang, a_job, a_pod, an_attempt, time_text
 from stowplan_operator import api, lifecycle, views
-from stowplan_operator.lifecycle import BIND_TIMEOUT_SECONDS, Cause, Transition
+from stowplan_operator.failures import BIND_TIMEOUT_SECONDS, Cause
+from stowplan_operator.lifecycle import Transition
 
 PLACED = a_job("a").placed_on("n1", "n2", at=NOW)
 RUNNING = PLACED.started(NOW)
