@@ -63,6 +63,7 @@ build_containerd() {
 # The node image follows kind's own: its entrypoint, units and sysctls come unchanged out of kind's module.
 build_kind_files() {
     local source
+    go -C "$GO_SOURCES" mod download sigs.k8s.io/kind # "list" names no folder for a module that was never fetched
     source=$(go -C "$GO_SOURCES" list -m -f '{{.Dir}}' sigs.k8s.io/kind)
     cp -r --no-preserve=mode "$source/images/base/files/." "$OUT/"
     chmod 755 "$OUT"/usr/local/bin/* "$OUT"/kind/bin/*
