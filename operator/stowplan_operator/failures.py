@@ -12,6 +12,8 @@ from stowplan_operator import api, views
 Json = dict[str, Any]
 
 BIND_TIMEOUT_SECONDS = 60
+# Longer than the largest gang takes on a slow API server; a refusal (quota, Pod Security) lasts.
+CREATE_TIMEOUT_SECONDS = 120
 _LOG_TAIL_CHARACTERS = 2048
 
 
@@ -25,6 +27,7 @@ class Cause(enum.StrEnum):
     POD_DELETED = "PodDeleted"
     POD_EVICTED = "PodEvicted"
     NODE_LOST = "NodeLost"
+    NOT_CREATED = "NotCreated"
     NOT_BOUND = "NotBound"
     REFUSED_BY_KUBELET = "RefusedByKubelet"
 
@@ -36,7 +39,9 @@ class Cause(enum.StrEnum):
         return self in (Cause.CONTAINER_FAILED, Cause.OUT_OF_MEMORY, Cause.STARTUP_TIMEOUT)
 
 
-NEVER_STARTED = (Cause.STARTUP_TIMEOUT, Cause.NOT_BOUND)
+NEVER_STARTED = (Cause.STARTUP_TIMEOUT, Cause.NOT_CREATED, Cause.NOT_BOUND)
+# Nothing ran and nothing was lost: tried again for as long as it takes.
+UNLIMITED = (Cause.NOT_CREATED, Cause.NOT_BOUND)
 
 
 # Faults that the node may have caused, whatever runs on it.
@@ -83,8 +88,12 @@ def find_failure(
     spec: api.TrainingJobSpec,
     lost_nodes: Collection[str],
     now_seconds: float,
+    refusal: str = "",
 ) -> Failure | None:
-    """The first cause that breaks the gang: a lost node explains a deleted pod, a deleted pod a failed peer."""
+    """The first cause that breaks the gang: a lost node explains a deleted pod, a deleted pod a failed peer.
+
+    ``refusal`` is what the API server last said where it refused to create a pod.
+    """
     for rank, node in sorted(ranks.items()):
         pod = current.get(rank)
         if node in lost_nodes and (pod is None or not pod.is_terminal):
@@ -104,6 +113,13 @@ def find_failure(
     if started:
         return None
     planned = views.parse_time(placement.get("plannedAt"))
+    missing = sorted(set(ranks) - set(current))
+    if missing and now_seconds - planned >= CREATE_TIMEOUT_SECONDS:
+        return Failure(
+            Cause.NOT_CREATED,
+            f"{len(missing)} of {len(ranks)} pods could not be created within {CREATE_TIMEOUT_SECONDS} s"
+            + (f": {refusal}" if refusal else ""),
+        )
     for rank, pod in sorted(current.items()):
         if not pod.node and pod.created_at and now_seconds - pod.created_at >= BIND_TIMEOUT_SECONDS:
             return _of_pod(

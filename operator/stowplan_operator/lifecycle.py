@@ -21,6 +21,7 @@ Json = dict[str, Any]
 FAULT_GRACE_SECONDS = 2
 AVOID_SECONDS = 300
 MAX_INFRASTRUCTURE_RESTARTS = 50
+_FIRST_BACKOFF_SECONDS = 5
 MAX_BACKOFF_SECONDS = 300
 KEPT_ATTEMPTS = 2
 HISTORY_LENGTH = 10
@@ -97,7 +98,13 @@ def advance(
         )
         return end.failed(failure)
     failure_found = failures.find_failure(
-        current, placement, ranks=ranks, spec=spec, lost_nodes=lost_nodes, now_seconds=now_seconds
+        current,
+        placement,
+        ranks=ranks,
+        spec=spec,
+        lost_nodes=lost_nodes,
+        now_seconds=now_seconds,
+        refusal=status.get("message", "") if status.get("reason") == "ApiError" else "",
     )
     if failure_found:
         return end.restarted_or_failed(failure_found, spec)
@@ -167,7 +174,7 @@ class _Ending:
         counter = "restarts" if charged else "infrastructureRestarts"
         used = int(status.get(counter, 0))
         allowed = spec.failure_policy.max_restarts if charged else MAX_INFRASTRUCTURE_RESTARTS
-        if used >= allowed:
+        if used >= allowed and failure.cause not in failures.UNLIMITED:
             which = "spec.failurePolicy.maxRestarts" if charged else "restarts for infrastructure faults"
             why = f"{failure.message}; all {allowed} of {which} are used"
             return self.failed(dataclasses.replace(failure, message=why))
@@ -177,6 +184,8 @@ class _Ending:
         new[counter] = used + 1
         new["lastFailure"] = failure.to_status(attempt=attempt, now_seconds=self.now_seconds)
         delay = backoff_seconds(new["history"])
+        if failure.cause is failures.Cause.NOT_CREATED:
+            delay = max(delay, _FIRST_BACKOFF_SECONDS)  # or it would take its accelerators back before others see them
         new.pop("retryAfter", None)
         if delay:
             new["retryAfter"] = views.format_time(self.now_seconds + delay)
@@ -194,7 +203,7 @@ def backoff_seconds(history: Sequence[Mapping[str, Any]]) -> int:
         if entry["outcome"] != "Failed" or (ran >= _STEADY_SECONDS and entry["reason"] not in failures.NEVER_STARTED):
             break
         quick += 1
-    return min(5 * 2 ** (quick - 2), MAX_BACKOFF_SECONDS) if quick >= 2 else 0
+    return min(_FIRST_BACKOFF_SECONDS * 2 ** (quick - 2), MAX_BACKOFF_SECONDS) if quick >= 2 else 0
 
 
 def avoided_nodes(status: Mapping[str, Any], spec: api.TrainingJobSpec, *, now_seconds: float) -> frozenset[str]:
@@ -265,7 +274,8 @@ def deadlines(job: views.JobView, spec: api.TrainingJobSpec, pods: Sequence[view
     placement = status.get("placement")
     if placement is not None and not phase_of(status).is_terminal:
         if not placement.get("startedAt"):
-            times.append(views.parse_time(placement.get("plannedAt")) + spec.startup_timeout_seconds)
+            planned = views.parse_time(placement.get("plannedAt"))
+            times.extend((planned + spec.startup_timeout_seconds, planned + failures.CREATE_TIMEOUT_SECONDS))
             times.extend(
                 pod.created_at + failures.BIND_TIMEOUT_SECONDS
                 for pod in current_pods(job, pods).values()

@@ -12,6 +12,7 @@ from fakes.builders import NAMESPACE, a_job, a_node, a_pod
 from fakes.server import Connection, Write
 from fakes.world import World
 from stowplan_operator import api, kube, views
+from stowplan_operator.failures import CREATE_TIMEOUT_SECONDS
 from stowplan_operator.leader import NotLeaderError
 
 MISCONFIGURED: dict[str, tuple[dict[str, Any], str]] = {
@@ -343,3 +344,29 @@ async def test_somebody_elses_pod_of_the_same_name_is_left_alone_and_said() -> N
     assert (world.phase("a"), world.reason("a")) == ("Starting", "ApiError")
     assert "pod a-1-1 exists already" in world.status("a")["message"]
     assert world.server.get("pods", NAMESPACE, "a-1-1") is not None
+
+
+async def test_a_gang_whose_pods_are_refused_gives_its_accelerators_to_others_for_a_while() -> None:
+    world = World(a_node("n1"), a_node("n2"))
+    world.process.connection.refuse = lambda verb, kind, name: (
+        kube.ApiError(403, "Forbidden", "exceeded quota: gpus")
+        if kind == "pods" and name.startswith("a-") and name.endswith("-1")
+        else None
+    )
+    world.submit(a_job("a"))
+    for _ in range(3):
+        await world.step()
+    world.now += 1
+    world.submit(a_job("b"))
+    for _ in range(3):
+        await world.step()
+    assert (world.phase("a"), world.phase("b")) == ("Starting", "Pending")
+    await world.wait(CREATE_TIMEOUT_SECONDS)
+    failure = world.status("a")["lastFailure"]
+    assert failure["reason"] == "NotCreated"
+    assert "1 of 2 pods could not be created" in failure["message"]
+    assert "exceeded quota: gpus" in failure["message"]
+    assert world.status("a")["restarts"] == 0
+    for _ in range(4):
+        await world.step()
+    assert (world.phase("a"), world.phase("b")) == ("Restarting", "Running")

@@ -10,7 +10,7 @@ import pytest
 
 from fakes.builders import NOW, JobBuilder, PodBuilder, a_gang, a_job, a_pod, an_attempt, time_text
 from stowplan_operator import api, lifecycle, views
-from stowplan_operator.failures import BIND_TIMEOUT_SECONDS, Cause
+from stowplan_operator.failures import BIND_TIMEOUT_SECONDS, CREATE_TIMEOUT_SECONDS, Cause
 from stowplan_operator.lifecycle import Transition
 
 PLACED = a_job("a").placed_on("n1", "n2", at=NOW)
@@ -253,11 +253,19 @@ TRANSITIONS: dict[str, Case] = {
         **RESTART,
     ),
     "a pod that was never created in time is named by its rank": Case(
-        PLACED.spec(startupTimeoutSeconds=300),
+        PLACED.spec(startupTimeoutSeconds=60),
         (FIRST.running(),),
-        at=NOW + 300,
+        at=NOW + 60,
         want_cause=Cause.STARTUP_TIMEOUT,
         want_in_message="the pod of rank 1 did not exist within",
+        **RESTART,
+    ),
+    "a gang whose pods are refused gives its accelerators back": Case(
+        PLACED.status(reason="ApiError", message="exceeded quota"),
+        (FIRST.running(),),
+        at=NOW + CREATE_TIMEOUT_SECONDS,
+        want_cause=Cause.NOT_CREATED,
+        want_in_message="1 of 2 pods could not be created within 120 s: exceeded quota",
         **RESTART,
     ),
     "a gang one second before its start-up limit waits": Case(
@@ -665,11 +673,15 @@ def test_a_spec_that_cannot_be_read_does_not_expire() -> None:
 DEADLINES: dict[str, tuple[JobBuilder, tuple[PodBuilder, ...], list[float]]] = {
     "a waiting job needs no clock": (a_job("a"), (), []),
     "a back-off ends": (a_job("a").status(retryAfter=time_text(NOW + 40)), (), [NOW + 40]),
-    "a gang that starts has its limit": (PLACED.spec(startupTimeoutSeconds=300), (FIRST.running(),), [NOW + 300]),
+    "a gang that starts has its limit": (
+        PLACED.spec(startupTimeoutSeconds=300),
+        (FIRST.running(),),
+        [NOW + 300, NOW + CREATE_TIMEOUT_SECONDS],
+    ),
     "a pod that is not bound has its own": (
         PLACED.spec(startupTimeoutSeconds=300),
         (a_pod().of(PLACED).created(NOW + 7),),
-        [NOW + 300, NOW + 7 + BIND_TIMEOUT_SECONDS],
+        [NOW + 300, NOW + CREATE_TIMEOUT_SECONDS, NOW + 7 + BIND_TIMEOUT_SECONDS],
     ),
     "a gang that runs needs no clock": (RUNNING, (FIRST.running(), SECOND.running()), []),
     "a job with a deadline has it": (RUNNING.spec(activeDeadlineSeconds=900), (), [NOW + 900]),
