@@ -225,6 +225,13 @@ class App:
                 settings=lambda: self._source.current,
                 on_change=lambda uid: self._change_soon(),
             )
+
+            def guard() -> None:
+                """Before every write: the Lease is ours; and a cycle of many writes is a planner at work."""
+                if current.leader_election:
+                    leader.guard()
+                self._liveness.beat(PLANNER)
+
             planner = Planner(
                 api_server=api_server,
                 store=watcher.store,
@@ -237,7 +244,7 @@ class App:
                     eta=progress.etas(),
                     progress_errors=progress.errors(),
                 ),
-                guard=leader.guard if current.leader_election else lambda: None,
+                guard=guard,
             )
             async with asyncio.TaskGroup() as group:
                 group.create_task(progress.run())
