@@ -40,3 +40,19 @@ def test_upgrade_and_uninstall_leave_running_jobs_alone(cluster: Cluster, worksp
         cluster.helm_install()
     workspace.wait_status("steady", "still attempt 1", lambda one: one["attempt"] == 1 and one["phase"] == "Running")
     assert {pod["metadata"]["name"]: pod["metadata"]["uid"] for pod in workspace.pods("steady")} == before
+
+
+def test_with_listed_namespaces_jobs_elsewhere_are_left_alone(cluster: Cluster, workspace: Workspace) -> None:
+    outside = Workspace(cluster, "t-not-listed")
+    cluster.kubectl("create", "namespace", outside.namespace, check=False)
+    cluster.helm_install("--set", f"watchNamespaces={{{workspace.namespace}}}")
+    try:
+        outside.apply(training_job("ignored", numNodes=1))
+        workspace.apply(training_job("watched"))
+        workspace.wait_phase("watched", "Running", seconds=90)
+        assert outside.status("ignored") == {}
+        outside.delete("ignored")
+    finally:
+        cluster.helm_install()
+        cluster.kubectl("delete", "namespace", outside.namespace, "--wait=false", check=False)
+    workspace.wait_phase("watched", "Running")
