@@ -21,7 +21,7 @@ from prometheus_client.parser import text_string_to_metric_families
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
 
-from kind.cluster import SYSTEM, Cluster, Workspace  # noqa: E402
+from kind.cluster import SYSTEM, Cluster, Workspace  # noqa: E402 - found through the path above
 
 NAMESPACE = "benchmark"
 

@@ -177,6 +177,7 @@ class Search:
             lambda shape: (hard[shape.index] * shape.request.num_pods,),
         ]
         for order in orders:
+            # mypy infers no type for a default argument of a lambda; without it the loop variable would be bound late.
             ranked = sorted(shapes, key=lambda shape, order=order: (*order(shape), -shape.index), reverse=True)  # type: ignore[misc]
             if self._place_all(ranked, numbers=numbers, choices=choices):
                 return True

@@ -147,6 +147,7 @@ def _end(process: asyncio.subprocess.Process) -> None:
     if process.returncode is None:
         with contextlib.suppress(ProcessLookupError):
             process.kill()
+    # asyncio has no public way to close the pipes of a process that was killed.
     process._transport.close()  # type: ignore[attr-defined]
 
 

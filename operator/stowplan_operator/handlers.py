@@ -78,6 +78,7 @@ class Watcher:
         registry = self.registry
         jobs = (api.GROUP, api.VERSION, api.PLURAL)
         classes = ("scheduling.k8s.io", "v1", "priorityclasses")
+        # kopf's type of a handler does not know of the indexes that it passes by name.
         kopf.on.startup(registry=registry, id="startup")(self._start)  # type: ignore[arg-type]
         kopf.on.login(registry=registry, id="login")(self._login)
         kopf.index("v1", "nodes", registry=registry, id="nodes")(self._index_node)

@@ -55,6 +55,19 @@ class Readings:
     progress_errors: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Moment:
+    """What holds for every job of one cycle. ``lost`` are lost nodes, ``stale`` is said of telemetry."""
+
+    now: float
+    settings: Settings
+    readings: Readings
+    nodes: Mapping[str, views.NodeView]
+    assessments: Mapping[str, health.NodeHealth]
+    lost: frozenset[str]
+    stale: str | None
+
+
 class Planner:
     """Runs cycles. All I/O, the clock and the guard against acting without the Lease are injected."""
 
@@ -78,7 +91,6 @@ class Planner:
         self._get_readings = get_readings
         self._clock = clock
         self._writer = writer.Writer(api_server=api_server, store=store, metrics=metrics, guard=guard, clock=clock)
-        self._nodes: dict[str, views.NodeView] = {}
         self._last_snapshot: types.Snapshot | None = None
         self._last_plan: types.Plan | None = None
         self._guard = guard
@@ -91,31 +103,40 @@ class Planner:
 
     async def cycle(self) -> float:
         """One cycle; the number of seconds after which the clock alone calls for the next one."""
-        settings, readings, now = self._get_settings(), self._get_readings(), self._clock()
         # 1. Observe.
-        nodes = sorted(self._store.nodes, key=lambda node: node.name)
-        self._nodes = {node.name: node for node in nodes}
-        assessments = {node.name: health.assess(node, readings.telemetry, settings, now) for node in nodes}
-        lost = states.lost_nodes(self._store, nodes, settings, now_seconds=now)
+        moment = self._observe()
+        settings, now = moment.settings, moment.now
         jobs = states.observe(self._store, settings)
         present = {state.job.uid for state in jobs}
         self._children.forget_all_but(present)
         self._faults = {state.job.uid: self._faults[state.job.uid] for state in jobs if state.job.uid in self._faults}
-        stale = telemetry.stale_message(readings.telemetry, now_seconds=now, settings=settings)
         # 2. End, start or release gangs as their pods show.
-        await self._each(jobs, lambda state: self._advance(state, readings, stale, lost, settings, now))
+        await self._each(jobs, lambda state: self._advance(state, moment))
         # 3. Plan for those that want a place.
-        plan = await self._plan(jobs, nodes, assessments, lost, settings, now)
+        plan = await self._plan(jobs, moment)
         # 4. Write the placements, before any pod exists.
         placed = [state for state in jobs if state.job.uid in plan.placements and not state.skip]
-        await self._each(placed, lambda state: self._place(state, plan, readings, stale, lost, now))
+        await self._each(placed, lambda state: self._place(state, plan, moment))
         # 5. Create and delete pods until they match the placements.
         await self._each(jobs, lambda state: self._children.match(state, settings))
         # 6. Say how every job does, once, where a user can see a change.
-        await self._each(jobs, lambda state: self._report(state, plan, readings, stale, lost, now))
+        await self._each(jobs, lambda state: self._report(state, plan, moment))
         await self._each(jobs, lambda state: self._expire(state, now))
-        self._record(jobs, nodes, assessments, plan, settings)
-        return self._seconds_to_next(jobs, nodes, settings, now)
+        self._record(jobs, moment)
+        return self._seconds_to_next(jobs, moment)
+
+    def _observe(self) -> _Moment:
+        settings, readings, now = self._get_settings(), self._get_readings(), self._clock()
+        nodes = sorted(self._store.nodes, key=lambda node: node.name)
+        return _Moment(
+            now=now,
+            settings=settings,
+            readings=readings,
+            nodes={node.name: node for node in nodes},
+            assessments={node.name: health.assess(node, readings.telemetry, settings, now) for node in nodes},
+            lost=states.lost_nodes(self._store, nodes, settings, now_seconds=now),
+            stale=telemetry.stale_message(readings.telemetry, now_seconds=now, settings=settings),
+        )
 
     async def _each(self, jobs: Sequence[states.JobState], step: Callable[[states.JobState], Awaitable[None]]) -> None:
         """Take one step for every job together. An error leaves its job as it is in this cycle, and no other."""
@@ -132,28 +153,20 @@ class Planner:
                 self._faults[state.job.uid] = repr(outcome)
                 logger.error("%s: left as it is, other jobs go on", state.job.key, exc_info=outcome)
 
-    async def _advance(
-        self,
-        state: states.JobState,
-        readings: Readings,
-        stale: str | None,
-        lost: frozenset[str],
-        settings: Settings,
-        now: float,
-    ) -> None:
+    async def _advance(self, state: states.JobState, moment: _Moment) -> None:
         if state.spec is None or state.job.deleting:
             return
         transition = lifecycle.advance(
             state.job,
             state.spec,
             state.pods,
-            lost_nodes=lost,
+            lost_nodes=moment.lost,
             accelerators_per_pod=state.accelerators_per_pod,
-            now_seconds=now,
+            now_seconds=moment.now,
         )
         if transition is None:
             return
-        facts = self._facts(state, readings, stale, lost, now)
+        facts = self._facts(state, moment)
         new = status.derive(state.job, transition.status, state.pods, facts)
         if not await self._writer.write_status(state, new):
             return
@@ -161,21 +174,14 @@ class Planner:
             state,
             priorities=self._store.priorities(),
             default_priority=self._store.default_priority(),
-            settings=settings,
+            settings=moment.settings,
         )
         if transition.failure and transition.event[0] == "GangRestart":
             self._metrics.count_gang_restart(transition.failure.cause.value)
         await self._writer.tell(state.job, *transition.event, warning=transition.is_warning)
 
-    async def _plan(
-        self,
-        jobs: Sequence[states.JobState],
-        nodes: Sequence[views.NodeView],
-        assessments: Mapping[str, health.NodeHealth],
-        lost: frozenset[str],
-        settings: Settings,
-        now: float,
-    ) -> types.Plan:
+    async def _plan(self, jobs: Sequence[states.JobState], moment: _Moment) -> types.Plan:
+        settings, now = moment.settings, moment.now
         holding: dict[str, views.JobView] = {}
         requests = []
         wanting = False
@@ -194,7 +200,7 @@ class Planner:
                     requests.append(state.request)
                     holding[state.job.uid] = state.job
             elif not (state.skip or state.has_predecessors) and lifecycle.is_plannable(
-                state.job, state.spec, state.pods, lost_nodes=lost, now_seconds=now
+                state.job, state.spec, state.pods, lost_nodes=moment.lost, now_seconds=now
             ):
                 avoided = lifecycle.avoided_nodes(state.job.status, state.spec, now_seconds=now)
                 requests.append(dataclasses.replace(state.request, avoided_nodes=avoided))
@@ -203,7 +209,9 @@ class Planner:
             nothing = types.Certificate(status=types.SolveStatus.NOTHING_TO_DO, strategy=settings.planner.strategy)
             return types.Plan(placements=again, waiting={}, certificate=nothing)
         current = types.Snapshot(
-            nodes=snapshot.build_nodes(nodes, self._store.pods, holding, assessments=assessments, settings=settings),
+            nodes=snapshot.build_nodes(
+                moment.nodes.values(), self._store.pods, holding, assessments=moment.assessments, settings=settings
+            ),
             jobs=tuple(requests),
             levels=settings.level_names,
             now_seconds=int(now),
@@ -223,19 +231,12 @@ class Planner:
         self._metrics.record_plan(plan.certificate)
         return dataclasses.replace(plan, placements={**plan.placements, **again})
 
-    async def _place(
-        self,
-        state: states.JobState,
-        plan: types.Plan,
-        readings: Readings,
-        stale: str | None,
-        lost: frozenset[str],
-        now: float,
-    ) -> None:
+    async def _place(self, state: states.JobState, plan: types.Plan, moment: _Moment) -> None:
+        now = moment.now
         placement = plan.placements[state.job.uid]
         attempt = int(state.job.status.get("attempt", 0)) + 1
         core = dict(state.job.status, attempt=attempt, phase=api.Phase.STARTING.value)
-        domains = snapshot.domains_of(placement, self._nodes, settings=self._get_settings())
+        domains = snapshot.domains_of(placement, moment.nodes, settings=moment.settings)
         core["placement"] = snapshot.write_placement(
             placement, attempt=attempt, planned_at=views.format_time(now), domains=domains
         )
@@ -247,7 +248,7 @@ class Planner:
             "lastUpdated": views.format_time(now),
         }
         core.pop("retryAfter", None)
-        facts = self._facts(state, readings, stale, lost, now)
+        facts = self._facts(state, moment)
         before = state.job.resource_version
         if await self._writer.write_status(state, status.derive(state.job, core, state.pods, facts)):
             nodes = ", ".join(share.node for share in placement.shares[:8])
@@ -257,22 +258,14 @@ class Planner:
         elif state.in_doubt:
             self._in_doubt[state.job.uid] = (before, placement)
 
-    async def _report(
-        self,
-        state: states.JobState,
-        plan: types.Plan,
-        readings: Readings,
-        stale: str | None,
-        lost: frozenset[str],
-        now: float,
-    ) -> None:
+    async def _report(self, state: states.JobState, plan: types.Plan, moment: _Moment) -> None:
         job = state.job
         if state.skip or job.deleting:
             return
         waiting = plan.waiting.get(job.uid)
         unplaced = job.status.get("placement") is None
         facts = dataclasses.replace(
-            self._facts(state, readings, stale, lost, now),
+            self._facts(state, moment),
             waiting=waiting if unplaced else None,
             certificate=plan.certificate if waiting else None,
             misconfigured=state.misconfigured if unplaced else "",
@@ -287,21 +280,19 @@ class Planner:
         ):
             await self._writer.tell(job, decision["reason"], decision["message"], warning=bool(state.misconfigured))
 
-    def _facts(
-        self, state: states.JobState, readings: Readings, stale: str | None, lost: frozenset[str], now: float
-    ) -> status.Facts:
+    def _facts(self, state: states.JobState, moment: _Moment) -> status.Facts:
         """What every status of a cycle says alike, whichever of its steps writes it."""
-        uid = state.job.uid
+        uid, readings = state.job.uid, moment.readings
         return status.Facts(
-            now_seconds=now,
+            now_seconds=moment.now,
             accelerators=state.accelerators,
             cleaning_up=state.has_predecessors
-            or any(not pod.is_terminal and pod.owner_uid == uid and pod.node not in lost for pod in state.pods),
+            or any(not pod.is_terminal and pod.owner_uid == uid and pod.node not in moment.lost for pod in state.pods),
             progress=readings.progress.get(uid),
-            progress_seconds=self._get_settings().progress.interval_seconds,
+            progress_seconds=moment.settings.progress.interval_seconds,
             progress_error=readings.progress_errors.get(uid, ""),
             eta=readings.eta.get(uid, ""),
-            telemetry_stale=stale,
+            telemetry_stale=moment.stale,
             problem=state.problem,
         )
 
@@ -311,14 +302,7 @@ class Planner:
         if expiry and expiry <= now and not state.skip and not state.job.deleting:
             await self._writer.delete_job(state.job)
 
-    def _record(
-        self,
-        jobs: Sequence[states.JobState],
-        nodes: Sequence[views.NodeView],
-        assessments: Mapping[str, health.NodeHealth],
-        plan: types.Plan,
-        settings: Settings,
-    ) -> None:
+    def _record(self, jobs: Sequence[states.JobState], moment: _Moment) -> None:
         phases: dict[str, int] = {}
         waiting: dict[str, int] = {}
         for state in jobs:
@@ -328,13 +312,13 @@ class Planner:
                 reason = str(state.job.status.get("reason", "Planning"))
                 waiting[reason] = waiting.get(reason, 0) + 1
         self._metrics.set_jobs(phases, waiting)
-        by_uid = {state.job.uid: state.job for state in jobs}
-        self._metrics.set_gpus(states.gpu_counts(nodes, assessments, self._store.pods, by_uid, settings=settings))
+        self._metrics.set_gpus(
+            states.gpu_counts(moment.nodes.values(), moment.assessments, self._store.pods, settings=moment.settings)
+        )
 
-    def _seconds_to_next(
-        self, jobs: Sequence[states.JobState], nodes: Sequence[views.NodeView], settings: Settings, now: float
-    ) -> float:
+    def _seconds_to_next(self, jobs: Sequence[states.JobState], moment: _Moment) -> float:
         """Until the next deadline that no watch event announces, at most the resync interval."""
+        settings, now = moment.settings, moment.now
         times = [now + settings.planner.resync_seconds]
         for state in jobs:
             if state.skip or state.problem:
@@ -344,7 +328,7 @@ class Planner:
             if state.spec is not None and not state.skip:
                 times.extend(lifecycle.deadlines(state.job, state.spec, state.pods))
         limit = settings.health.node_lost_after_seconds
-        times.extend(node.ready_since + limit for node in nodes if not node.ready)
+        times.extend(node.ready_since + limit for node in moment.nodes.values() if not node.ready)
         return max(0.0, min(at for at in times if at > now) - now)
 
 

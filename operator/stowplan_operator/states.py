@@ -102,7 +102,6 @@ def gpu_counts(
     nodes: Iterable[views.NodeView],
     assessments: Mapping[str, health.NodeHealth],
     pods: Iterable[views.PodView],
-    jobs: Mapping[str, views.JobView],
     *,
     settings: Settings,
 ) -> dict[str, GpuCounts]:

@@ -8,7 +8,7 @@ do not show is not said. ``merge_patch`` is the one write that follows, and only
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from stowplan_allocator.types import Certificate, Waiting
@@ -43,7 +43,7 @@ def derive(job: views.JobView, core: Mapping[str, Any], pods: Sequence[views.Pod
     status = dict(core)
     status["observedGeneration"] = job.generation
     num_pods = _number_of_pods(job, status)
-    placed = views.JobView(**{**_fields(job), "status": status})
+    placed = replace(job, status=status)
     current = lifecycle.current_pods(placed, pods)
     running = sum(pod.running or pod.phase == "Succeeded" for pod in current.values())
     phase = _phase(status)
@@ -58,10 +58,6 @@ def derive(job: views.JobView, core: Mapping[str, Any], pods: Sequence[views.Pod
     _add_progress(status, phase, current, facts)
     status["conditions"] = _conditions(job, status, phase, running == num_pods, facts)
     return {key: value for key, value in status.items() if value is not None}
-
-
-def _fields(job: views.JobView) -> Json:
-    return {name: getattr(job, name) for name in views.JobView.__dataclass_fields__}
 
 
 def _number_of_pods(job: views.JobView, status: Mapping[str, Any]) -> int:

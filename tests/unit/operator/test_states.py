@@ -105,7 +105,7 @@ def test_accelerators_are_counted_by_product_and_state() -> None:
     assessments["n1"] = health.NodeHealth(withheld_accelerators=1, unhealthy_accelerators=1)
     assessments["n2"] = health.NodeHealth(blocked="cordoned")
     pods = [a_pod("x").gpus(2).on("n1").running().view(), a_pod("y").gpus(1).on("n2").running().view()]
-    counts = states.gpu_counts(views, assessments, pods, {}, settings=Settings())
+    counts = states.gpu_counts(views, assessments, pods, settings=Settings())
     assert counts == {
         "NVIDIA-H100-80GB-HBM3": GpuCounts(capacity=8, allocated=3, free=1, unhealthy=1),
         A100: GpuCounts(capacity=4, allocated=0, free=4, unhealthy=0),
