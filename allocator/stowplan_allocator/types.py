@@ -12,112 +12,40 @@ import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from stowplan_allocator.labels import AffinityTerm, LabelExpression, LabelOperator, Taint, TaintEffect, Toleration
+from stowplan_allocator.resources import Resources
 
-@dataclass(frozen=True, slots=True)
-class Resources:
-    """Amounts of what pods take from nodes.
-
-    ``accelerators`` counts whole devices of the cluster's accelerator resource
-    (``nvidia.com/gpu``); ``other`` holds every further extended resource by name,
-    sorted, without zeros.
-    """
-
-    accelerators: int = 0
-    cpu_milli: int = 0
-    memory_mib: int = 0
-    other: tuple[tuple[str, int], ...] = ()
-
-    def __post_init__(self) -> None:
-        """Bring ``other`` into its one normal form."""
-        normal = tuple(sorted((name, amount) for name, amount in self.other if amount))
-        object.__setattr__(self, "other", normal)
-
-    def __add__(self, more: Resources) -> Resources:
-        return self._combine(more, 1)
-
-    def __sub__(self, less: Resources) -> Resources:
-        """Differences may be negative: a node can lose a device under a running pod."""
-        return self._combine(less, -1)
-
-    def __mul__(self, count: int) -> Resources:
-        return Resources(
-            accelerators=self.accelerators * count,
-            cpu_milli=self.cpu_milli * count,
-            memory_mib=self.memory_mib * count,
-            other=tuple((name, amount * count) for name, amount in self.other),
-        )
-
-    def _combine(self, that: Resources, sign: int) -> Resources:
-        other = self.other
-        if that.other:
-            merged = dict(self.other)
-            for name, amount in that.other:
-                merged[name] = merged.get(name, 0) + sign * amount
-            other = tuple(merged.items())
-        return Resources(
-            accelerators=self.accelerators + sign * that.accelerators,
-            cpu_milli=self.cpu_milli + sign * that.cpu_milli,
-            memory_mib=self.memory_mib + sign * that.memory_mib,
-            other=other,
-        )
-
-    def fits_in(self, room: Resources) -> bool:
-        """Whether every amount is at most the one in ``room``."""
-        if (
-            self.accelerators > room.accelerators
-            or self.cpu_milli > room.cpu_milli
-            or self.memory_mib > room.memory_mib
-        ):
-            return False
-        if not self.other:
-            return True
-        there = dict(room.other)
-        return all(amount <= there.get(name, 0) for name, amount in self.other)
-
-    def items(self) -> tuple[tuple[str, int], ...]:
-        """All non-zero amounts by name: ``accelerators``, ``cpu_milli``, ``memory_mib``, then the others."""
-        own = (
-            ("accelerators", self.accelerators),
-            ("cpu_milli", self.cpu_milli),
-            ("memory_mib", self.memory_mib),
-        )
-        return tuple((name, amount) for name, amount in own if amount) + self.other
-
-
-class TaintEffect(enum.Enum):
-    """Effects of a node's taint that keep a new pod away."""
-
-    NO_SCHEDULE = "NoSchedule"
-    NO_EXECUTE = "NoExecute"
-
-
-@dataclass(frozen=True, slots=True)
-class Taint:
-    """A node's taint, as in core/v1."""
-
-    key: str
-    effect: TaintEffect
-    value: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Toleration:
-    """A pod's toleration, as in core/v1: empty key with ``Exists`` tolerates all, ``effect`` None every effect."""
-
-    key: str = ""
-    operator: str = "Equal"
-    value: str = ""
-    effect: TaintEffect | None = None
-
-    def tolerates(self, taint: Taint) -> bool:
-        """Whether this toleration matches the taint (core/v1 semantics)."""
-        if self.effect is not None and self.effect is not taint.effect:
-            return False
-        if self.key and self.key != taint.key:
-            return False
-        if self.operator == "Exists":
-            return True
-        return bool(self.key) and self.value == taint.value
+__all__ = [
+    "AffinityTerm",
+    "CapacityType",
+    "Certificate",
+    "Eviction",
+    "Job",
+    "LabelExpression",
+    "LabelOperator",
+    "Node",
+    "NodeShare",
+    "Placement",
+    "Plan",
+    "Preemption",
+    "ProductChoice",
+    "QueueOrder",
+    "Reason",
+    "Reservation",
+    "Resources",
+    "Settings",
+    "Snapshot",
+    "SolveStatus",
+    "Spread",
+    "Strategy",
+    "Taint",
+    "TaintEffect",
+    "TierResult",
+    "Toleration",
+    "TopologyMode",
+    "TopologyRequest",
+    "Waiting",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +57,8 @@ class Node:
     placement of a running job in the snapshot. ``topology`` names the node's
     domain at each level of ``Snapshot.levels``, widest first, and is None where the
     node lacks the label. ``blocked`` says in words why no new pod may go here
-    (``cordoned``, ``NotReady``, ``XID 79 on GPU 3``); empty when it may.
+    (``cordoned``, ``NotReady``, ``XID 79 on GPU 3``); empty when it may. ``spot`` nodes
+    may be taken back by their provider at short notice.
     """
 
     name: str
@@ -142,6 +71,7 @@ class Node:
     blocked: str = ""
     unhealthy_accelerators: int = 0
     price_per_hour_micros: int = 0
+    spot: bool = False
 
 
 class TopologyMode(enum.Enum):
@@ -153,10 +83,31 @@ class TopologyMode(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class TopologyRequest:
-    """Keep all pods of the job in one domain of ``level`` (``node`` is the last, implicit level)."""
+    """Keep all pods of the job in one domain of ``level`` (``node`` is the last, implicit level).
+
+    With a ``slice_size`` the level holds for each slice of so many consecutive ranks and not
+    for the whole job (pipeline stages); it must divide every size that the job may have.
+    """
 
     level: str
     mode: TopologyMode = TopologyMode.PREFERRED
+    slice_size: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """At most ``max_pods`` pods of the job in one domain of ``level`` (``node`` is the last, implicit level)."""
+
+    level: str
+    max_pods: int
+
+
+class CapacityType(enum.StrEnum):
+    """Which nodes a job may use, by how safely they stay."""
+
+    ON_DEMAND = "OnDemand"
+    SPOT = "Spot"
+    ANY = "Any"
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,6 +151,13 @@ class Job:
     subtracted from the nodes named there. ``products`` empty means that any product
     will do, still one for the whole job. ``created_at_seconds`` (Unix time) and then
     ``id`` order jobs of equal priority.
+
+    ``allowed_num_pods`` lists, ascending, the sizes of an elastic job; empty means
+    ``num_pods`` alone, else ``num_pods`` is the preferred one of them.
+    ``expected_seconds`` is the run time still to come, as far as anyone can say, and
+    ``attained_accelerator_seconds`` what the job has had. ``disruption_cost`` is what
+    an eviction or a move of the running job loses, in accelerator-seconds (work since
+    the last checkpoint and the restart); None means that it must not be disturbed.
     """
 
     id: str
@@ -214,6 +172,26 @@ class Job:
     tolerations: tuple[Toleration, ...] = ()
     avoided_nodes: frozenset[str] = frozenset()
     placement: Placement | None = None
+    allowed_num_pods: tuple[int, ...] = ()
+    spread: Spread | None = None
+    node_affinity: tuple[AffinityTerm, ...] = ()
+    capacity_type: CapacityType = CapacityType.ANY
+    expected_seconds: int | None = None
+    attained_accelerator_seconds: int = 0
+    disruption_cost: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reservation:
+    """Room kept for a waiting job from ``starts_at_seconds`` (Unix time) on.
+
+    Until then a job that is expected to end by then may stand there (backfilling); any
+    other waiting job may not. The job itself may start there as soon as it is free.
+    """
+
+    job_id: str
+    placement: Placement
+    starts_at_seconds: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,6 +202,7 @@ class Snapshot:
     jobs: tuple[Job, ...]
     levels: tuple[str, ...] = ()
     now_seconds: int = 0
+    reservations: tuple[Reservation, ...] = ()
 
 
 class Reason(enum.StrEnum):
@@ -236,6 +215,8 @@ class Reason(enum.StrEnum):
     FRAGMENTED = "Fragmented"
     TOPOLOGY_UNSATISFIED = "TopologyUnsatisfied"
     NODES_UNHEALTHY = "NodesUnhealthy"
+    RESERVED_FOR_LARGER_JOB = "ReservedForLargerJob"
+    WAITING_FOR_PREEMPTION = "WaitingForPreemption"
     QUEUED_BEHIND = "QueuedBehind"
     SUSPENDED = "Suspended"
     SOLVER_TIME_LIMIT = "SolverTimeLimit"
@@ -289,15 +270,27 @@ class Certificate:
 
 
 @dataclass(frozen=True, slots=True)
+class Eviction:
+    """A running job that must give its place to ``for_job`` (both job ids); ``cost`` in accelerator-seconds."""
+
+    job_id: str
+    for_job: str
+    cost: int
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """The decision for every job that had no placement, keyed by job id, and its certificate.
 
-    ``placements`` and ``waiting`` are disjoint and together cover all such jobs.
+    ``placements`` and ``waiting`` are disjoint and together cover all such jobs. A job
+    that evictions make room for is in ``waiting`` until its victims are gone, and its
+    room is kept for it meanwhile.
     """
 
     placements: Mapping[str, Placement]
     waiting: Mapping[str, Waiting]
     certificate: Certificate
+    evictions: tuple[Eviction, ...] = ()
 
 
 class Strategy(enum.StrEnum):
@@ -305,6 +298,22 @@ class Strategy(enum.StrEnum):
 
     EXACT = "exact"
     GREEDY = "greedy"
+
+
+class QueueOrder(enum.StrEnum):
+    """The order of jobs of one priority. All end with age and id."""
+
+    AGE = "age"
+    SHORTEST = "shortest"
+    LEAST_ATTAINED = "least-attained"
+
+
+class Preemption(enum.StrEnum):
+    """Which running jobs may lose their place: none, those of lower priority, or all that the order puts behind."""
+
+    NEVER = "Never"
+    LOWER_PRIORITY = "LowerPriority"
+    QUEUE_ORDER = "QueueOrder"
 
 
 @dataclass(frozen=True, slots=True)
@@ -315,7 +324,8 @@ class Settings:
     gap at which a tier counts as solved. ``late_tiers_seconds`` bounds, within the limit, what
     decides only where jobs stand and not which of them start: the goodput of each priority,
     and topology, whole slots and price together. These are worth a little waiting, not the
-    whole limit in every cycle.
+    whole limit in every cycle. ``seed`` chooses among equal nodes (0: the first by name).
+    Without ``explain`` every waiting job gets the same short answer, which costs nothing.
     """
 
     strategy: Strategy = Strategy.EXACT
@@ -323,3 +333,7 @@ class Settings:
     time_limit_seconds: float = 10.0
     gap_tolerance: float = 1e-4
     late_tiers_seconds: float = 2.0
+    seed: int = 0
+    order: QueueOrder = QueueOrder.AGE
+    preemption: Preemption = Preemption.NEVER
+    explain: bool = True

@@ -67,6 +67,18 @@ MEANINGS = {
         ("get", "nodes"),
         "which nodes are not ready or cordoned",
     ),
+    "ReservedForLargerJob": Meaning(
+        "Room for it is kept for a larger job that waits longer. It starts by itself when it can end before that job "
+        "starts, or after it.",
+        _LIST,
+        "the job that the room is kept for",
+    ),
+    "WaitingForPreemption": Meaning(
+        "Its room is decided: running jobs that must give way save their work and leave. It starts by itself when "
+        "they are gone.",
+        _LIST,
+        "the jobs that leave",
+    ),
     "QueuedBehind": Meaning(
         "Jobs of higher priority, or older ones of the same, go first. It starts by itself after them.",
         _LIST,

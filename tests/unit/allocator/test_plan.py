@@ -246,9 +246,10 @@ def test_an_unknown_solver_is_refused_with_the_known_ones() -> None:
 
 def test_the_public_names_are_these() -> None:
     want = (
-        "Certificate Job Node NodeShare Placement Plan PlanViolationError ProductChoice Reason Resources Settings "
-        "Snapshot SolveStatus Strategy Taint TaintEffect TierResult Toleration TopologyMode TopologyRequest Waiting "
-        "plan"
+        "AffinityTerm CapacityType Certificate Eviction Job LabelExpression LabelOperator Node NodeShare "
+        "Placement Plan PlanViolationError Preemption ProductChoice QueueOrder Reason Reservation Resources "
+        "Settings Snapshot SolveStatus Spread Strategy Taint TaintEffect TierResult Toleration TopologyMode "
+        "TopologyRequest Waiting plan"
     )
     assert set(sa.__all__) == set(want.split(" "))
     assert {reason.value for reason in sa.Reason} == {
@@ -259,6 +260,8 @@ def test_the_public_names_are_these() -> None:
         "Fragmented",
         "TopologyUnsatisfied",
         "NodesUnhealthy",
+        "ReservedForLargerJob",
+        "WaitingForPreemption",
         "QueuedBehind",
         "Suspended",
         "SolverTimeLimit",

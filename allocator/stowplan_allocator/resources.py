@@ -1,0 +1,76 @@
+"""Amounts of what pods take from nodes: integers in the unit that the field's name says."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """Amounts of what pods take from nodes.
+
+    ``accelerators`` counts whole devices of the cluster's accelerator resource
+    (``nvidia.com/gpu``); ``other`` holds every further extended resource by name,
+    sorted, without zeros.
+    """
+
+    accelerators: int = 0
+    cpu_milli: int = 0
+    memory_mib: int = 0
+    other: tuple[tuple[str, int], ...] = ()
+
+    def __post_init__(self) -> None:
+        """Bring ``other`` into its one normal form."""
+        normal = tuple(sorted((name, amount) for name, amount in self.other if amount))
+        object.__setattr__(self, "other", normal)
+
+    def __add__(self, more: Resources) -> Resources:
+        return self._combine(more, 1)
+
+    def __sub__(self, less: Resources) -> Resources:
+        """Differences may be negative: a node can lose a device under a running pod."""
+        return self._combine(less, -1)
+
+    def __mul__(self, count: int) -> Resources:
+        return Resources(
+            accelerators=self.accelerators * count,
+            cpu_milli=self.cpu_milli * count,
+            memory_mib=self.memory_mib * count,
+            other=tuple((name, amount * count) for name, amount in self.other),
+        )
+
+    def _combine(self, that: Resources, sign: int) -> Resources:
+        other = self.other
+        if that.other:
+            merged = dict(self.other)
+            for name, amount in that.other:
+                merged[name] = merged.get(name, 0) + sign * amount
+            other = tuple(merged.items())
+        return Resources(
+            accelerators=self.accelerators + sign * that.accelerators,
+            cpu_milli=self.cpu_milli + sign * that.cpu_milli,
+            memory_mib=self.memory_mib + sign * that.memory_mib,
+            other=other,
+        )
+
+    def fits_in(self, room: Resources) -> bool:
+        """Whether every amount is at most the one in ``room``."""
+        if (
+            self.accelerators > room.accelerators
+            or self.cpu_milli > room.cpu_milli
+            or self.memory_mib > room.memory_mib
+        ):
+            return False
+        if not self.other:
+            return True
+        there = dict(room.other)
+        return all(amount <= there.get(name, 0) for name, amount in self.other)
+
+    def items(self) -> tuple[tuple[str, int], ...]:
+        """All non-zero amounts by name: ``accelerators``, ``cpu_milli``, ``memory_mib``, then the others."""
+        own = (
+            ("accelerators", self.accelerators),
+            ("cpu_milli", self.cpu_milli),
+            ("memory_mib", self.memory_mib),
+        )
+        return tuple((name, amount) for name, amount in own if amount) + self.other
