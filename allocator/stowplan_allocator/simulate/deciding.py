@@ -1,0 +1,125 @@
+"""Who starts now? The simulator's door to ``plan()``.
+
+``BySnapshot`` asks ``plan()`` with everything that the cluster and the queue hold, as the
+operator does. What must stay true: a decider only decides; the engine alone changes jobs.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from stowplan_allocator import planner, types
+from stowplan_allocator.simulate.lives import Life
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """Jobs to start and jobs to stop, by number; stops come first and ask for another decision."""
+
+    starts: Sequence[tuple[int, types.Placement]] = ()
+    evictions: Sequence[int] = ()
+    waiting: Mapping[int, types.Waiting] = field(default_factory=dict)
+
+
+class Decider(Protocol):
+    """What the engine tells and asks. ``num_plans`` counts decisions that needed planning."""
+
+    num_plans: int
+
+    def submitted(self, life: Life) -> None:
+        """A job waits (again)."""
+
+    def released(self, life: Life, *, placement: types.Placement) -> None:
+        """A job gave its place back."""
+
+    def node_changed(self, node: types.Node) -> None:
+        """A node failed or came back; what ran there was released before."""
+
+    def decide(self, now: int, *, running: Iterable[Life]) -> Decision:
+        """Who starts and who stops now."""
+
+
+class BySnapshot:
+    """A new snapshot and a whole ``plan()`` for every decision that can differ from the last one."""
+
+    def __init__(self, nodes: Sequence[types.Node], *, levels: tuple[str, ...], settings: types.Settings) -> None:
+        self.num_plans = 0
+        self._nodes = {node.name: node for node in nodes}
+        self._levels = levels
+        self._settings = settings
+        self._waiting: dict[int, Life] = {}
+        self._new: list[Life] = []
+        self._room_grew = True
+        self._refused: set[types.Job] = set()
+
+    def submitted(self, life: Life) -> None:
+        """See ``Decider``."""
+        self._waiting[life.number] = life
+        self._new.append(life)
+
+    def released(self, life: Life, *, placement: types.Placement) -> None:
+        """See ``Decider``."""
+        self._room_grew = True
+
+    def node_changed(self, node: types.Node) -> None:
+        """See ``Decider``."""
+        self._nodes[node.name] = node
+        self._room_grew = True
+
+    def decide(self, now: int, *, running: Iterable[Life]) -> Decision:
+        """See ``Decider``."""
+        if self._nothing_can_start():
+            self._new.clear()
+            return Decision()
+        by_id = {life.job.id: life for life in self._waiting.values()}
+        lives = {**{life.job.id: life for life in running}, **by_id}
+        plan = self.ask(now, lives=lives.values(), settings=self._settings)
+        self.num_plans += 1
+        self._new.clear()
+        self._room_grew = False
+        self._refused = {
+            _request_of(by_id[job_id].job)
+            for job_id, waiting in plan.waiting.items()
+            if waiting.reason is not types.Reason.SOLVER_TIME_LIMIT
+        }
+        starts = [(by_id[job_id].number, placement) for job_id, placement in plan.placements.items()]
+        for number, _ in starts:
+            del self._waiting[number]
+        return Decision(
+            starts,
+            [lives[eviction.job_id].number for eviction in plan.evictions],
+            {by_id[job_id].number: waiting for job_id, waiting in plan.waiting.items()},
+        )
+
+    def ask(self, now: int, *, lives: Iterable[Life], settings: types.Settings) -> types.Plan:
+        """The plan for these jobs on the cluster as it is."""
+        jobs = tuple(life.seen(now) for life in lives)
+        return planner.plan(types.Snapshot(tuple(self._nodes.values()), jobs, self._levels, now), settings)
+
+    def _nothing_can_start(self) -> bool:
+        """Room only shrinks between releases: what was refused since the last one is refused still.
+
+        With preemption a job may also start by taking another's place, so every change is asked about.
+        """
+        if not self._waiting:
+            return True
+        if self._room_grew or self._settings.preemption is not types.Preemption.NEVER:
+            return False
+        return all(_request_of(life.job) in self._refused for life in self._new)
+
+
+def _request_of(job: types.Job) -> types.Job:
+    """What a job asks for, without its name, age, priority and past: equal jobs share it."""
+    return dataclasses.replace(
+        job,
+        id="",
+        name="",
+        priority=0,
+        created_at_seconds=0,
+        expected_seconds=None,
+        attained_accelerator_seconds=0,
+        disruption_cost=None,
+    )
