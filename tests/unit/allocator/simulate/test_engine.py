@@ -1,0 +1,119 @@
+"""The simulator's books: what runs where and when, and what stopping costs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import stowplan_allocator as sa
+from stowplan_allocator import simulate
+from unit.allocator import worlds
+
+GREEDY = sa.Settings(strategy=sa.Strategy.GREEDY)
+
+
+def submit(name: str, at: int, seconds: int, *, pods: int = 1, gpus: int = 8, **fields: int) -> simulate.Submission:
+    return simulate.Submission(worlds.job(name, pods, gpus, created_at_seconds=at, **fields), at, seconds)
+
+
+def spans(history: simulate.History) -> dict[str, list[tuple[int, int, str]]]:
+    return {job.job.id: [(r.start_seconds, r.end_seconds, r.outcome.value) for r in job.runs] for job in history.jobs}
+
+
+def test_the_second_job_waits_for_the_first_and_says_why() -> None:
+    history = simulate.simulate([worlds.node("n1")], [submit("a", 0, 100), submit("b", 10, 50)], settings=GREEDY)
+    assert spans(history) == {"a": [(0, 100, "completed")], "b": [(100, 150, "completed")]}
+    [first, second] = history.jobs
+    assert (first.first_reason, second.queue_seconds, second.completion_seconds) == (None, 90, 140)
+    assert second.last_reason is not None
+    assert second.last_reason.reason is sa.Reason.WAITING_FOR_CAPACITY
+    assert (history.num_events, history.num_plans, history.ended_at_seconds) == (4, 3, 150)
+
+
+def test_a_lost_node_costs_the_work_since_the_last_checkpoint_and_a_restart() -> None:
+    options = simulate.Options(
+        failures=simulate.Failures(mean_seconds_between=3000, repair_seconds=100),
+        restarts=simulate.Restarts(checkpoint_seconds=1000, restart_seconds=60),
+    )
+    history = simulate.simulate([worlds.node("n1")], [submit("a", 0, 5000)], settings=GREEDY, options=options)
+    [job] = history.jobs
+    lost = [run for run in job.runs if run.outcome is simulate.Outcome.NODE_LOST]
+    assert lost
+    work = 0
+    for i, run in enumerate(job.runs):
+        did = max(0, run.end_seconds - run.start_seconds - (60 if i else 0))
+        work += did if run.outcome is simulate.Outcome.COMPLETED else did - did % 1000
+    assert work == 5000
+    assert job.run_seconds == 5000 + job.lost_seconds
+    for before, after in zip(job.runs, job.runs[1:], strict=False):
+        assert after.start_seconds == before.end_seconds + 100
+
+
+def test_the_end_of_the_simulation_cuts_what_runs() -> None:
+    options = simulate.Options(ends_at_seconds=70, sample_every_seconds=30)
+    history = simulate.simulate(
+        [worlds.node("n1")], [submit("a", 0, 100), submit("b", 90, 5)], settings=GREEDY, options=options
+    )
+    assert spans(history) == {"a": [(0, 70, "unfinished")], "b": []}
+    assert [(s.time_seconds, s.accelerators_used) for s in history.samples] == [(0, 8), (30, 8), (60, 8)]
+
+
+def test_what_never_fits_ends_the_simulation_unplaced() -> None:
+    history = simulate.simulate([worlds.node("n1")], [submit("a", 0, 10), submit("big", 0, 10, pods=2)])
+    assert spans(history) == {"a": [(0, 10, "completed")], "big": []}
+
+
+@st.composite
+def workloads(draw: st.DrawFn) -> list[simulate.Submission]:
+    return [
+        submit(
+            f"j{i}",
+            draw(st.integers(0, 40)),
+            draw(st.integers(0, 60)),
+            pods=draw(st.sampled_from([1, 1, 1, 2])),
+            gpus=draw(st.sampled_from([0, 1, 2, 3, 4, 8])),
+            priority=draw(st.sampled_from([0, 0, 3])),
+        )
+        for i in range(draw(st.integers(1, 12)))
+    ]
+
+
+@given(workloads(), st.integers(0, 5))
+@settings(max_examples=60, deadline=None)
+def test_every_job_ends_once_and_no_accelerator_is_held_twice(
+    submissions: list[simulate.Submission], seed: int
+) -> None:
+    options = simulate.Options(
+        seed=seed,
+        sample_every_seconds=10,
+        failures=simulate.Failures(mean_seconds_between=60 if seed else 0, repair_seconds=15),
+        restarts=simulate.Restarts(checkpoint_seconds=10, restart_seconds=5),
+    )
+    nodes = [worlds.node(f"n{i}", of=8) for i in range(3)]
+    history = simulate.simulate(nodes, submissions, settings=GREEDY, options=options)
+    again = simulate.simulate(nodes[::-1], submissions[::-1], settings=GREEDY, options=options)
+    assert spans(again) == spans(history)
+    by_id = {submission.job.id: submission for submission in submissions}
+    for job in history.jobs:
+        assert [run.outcome is simulate.Outcome.COMPLETED for run in job.runs] == [False] * (len(job.runs) - 1) + [True]
+        assert job.run_seconds == by_id[job.job.id].duration_seconds + job.lost_seconds
+    check_capacity(history.jobs)
+    for sample in history.samples:
+        parts = sample.accelerators_used + sample.accelerators_free + sample.accelerators_broken
+        assert parts == sample.accelerators_total == 24
+        assert 0 <= sample.fragmented_share <= 1
+
+
+def check_capacity(jobs: Iterable[simulate.JobRecord], *, per_node: int = 8) -> None:
+    changes: list[tuple[int, int, str, int]] = []
+    for job in jobs:
+        for run in job.runs:
+            for share in run.placement.shares:
+                held = share.num_pods * job.job.pod.accelerators
+                changes += [(run.start_seconds, 1, share.node, held), (run.end_seconds, 0, share.node, -held)]
+    used: dict[str, int] = {}
+    for _, _, node, change in sorted(c for c in changes if c[3]):
+        used[node] = used.get(node, 0) + change
+        assert used[node] <= per_node, node
