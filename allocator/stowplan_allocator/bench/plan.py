@@ -1,0 +1,150 @@
+"""How long one plan takes: the whole queue of a steady cluster, and one job that arrives in it.
+
+What must stay true: what is timed is ``plan()`` as everyone calls it, with its checks and its
+reasons; every timed call gets a snapshot that it has not seen; and a plan that proves little
+shows that in the same row.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from collections.abc import Sequence
+
+import click
+
+from stowplan_allocator import planner, types
+from stowplan_allocator.bench import report, workloads
+
+
+@dataclasses.dataclass(slots=True)
+class Timed:
+    """The plans of one case and how long each took, in wall and in CPU time."""
+
+    wall: list[float] = dataclasses.field(default_factory=list)
+    cpu: list[float] = dataclasses.field(default_factory=list)
+    plans: list[types.Plan] = dataclasses.field(default_factory=list)
+
+    def add(self, snapshot: types.Snapshot, settings: types.Settings) -> types.Plan:
+        """Time one plan."""
+        started, used = time.perf_counter(), time.process_time()
+        made = planner.plan(snapshot, settings)
+        self.wall.append(time.perf_counter() - started)
+        self.cpu.append(time.process_time() - used)
+        self.plans.append(made)
+        return made
+
+
+def percentile(values: Sequence[float], percent: float) -> float:
+    """The smallest value that so many in a hundred do not exceed."""
+    ordered = sorted(values)
+    return ordered[max(math.ceil(len(ordered) * percent / 100) - 1, 0)]
+
+
+def describe(case: str, timed: Timed, *, snapshot: types.Snapshot) -> dict[str, report.Scalar]:
+    """One row of the table."""
+    waiting = sum(job.placement is None for job in snapshot.jobs)
+    plans = timed.plans
+    worst = max(plans, key=lambda made: made.certificate.gap)
+    statuses = sorted({made.certificate.status.value for made in plans})
+    unproven = sorted(
+        {
+            tier.name.split(" at ")[0]
+            for made in plans
+            for tier in made.certificate.tiers
+            if tier.status is not types.SolveStatus.OPTIMAL
+        }
+    )
+    phases: dict[str, float] = {}
+    for made in plans:
+        for name, seconds in made.certificate.phases:
+            phases[name] = phases.get(name, 0.0) + seconds / len(plans)
+    return {
+        "case": case,
+        "nodes": len(snapshot.nodes),
+        "jobs": waiting,
+        "running": len(snapshot.jobs) - waiting,
+        "placed": len(plans[-1].placements),
+        "plan_seconds_p50": round(percentile(timed.wall, 50), 4),
+        "plan_seconds_p95": round(percentile(timed.wall, 95), 4),
+        "cpu_seconds_p95": round(percentile(timed.cpu, 95), 4),
+        "gap": worst.certificate.gap,
+        "status": "/".join(statuses),
+        "unproven": ", ".join(unproven),
+        **{f"{name}_seconds": round(seconds, 4) for name, seconds in phases.items()},
+    }
+
+
+def arrival(snapshot: types.Snapshot, *, made: types.Plan, number: int) -> types.Snapshot:
+    """What the next cycle sees: what was placed runs, what waited is served or gone, and one job is new."""
+    jobs = []
+    for job in snapshot.jobs:
+        placement = job.placement or made.placements.get(job.id)
+        if placement is not None:
+            jobs.append(dataclasses.replace(job, placement=placement))
+    new = types.Job(f"new{number}", f"new{number}", 4, types.Resources(1 + number % 2, 8_000, 50_000))
+    return dataclasses.replace(snapshot, jobs=(*jobs, new))
+
+
+@click.command
+@click.option("--nodes", default=5_000, show_default=True)
+@click.option("--jobs", default=1_000, show_default=True, help="Waiting jobs.")
+@click.option("--running", default=3_000, show_default=True, help="Running jobs, placed before the measurement.")
+@click.option("--shapes", default=60, show_default=True, help="Different shapes; 1: gangs of 8 pods of one accelerator.")
+@click.option("--demand", default=1.1, show_default=True, help="All jobs' accelerators over those of the cluster.")
+@click.option("--mix", type=click.Choice([mix.value for mix in workloads.Mix]), default="plain", show_default=True)
+@click.option("--seed", default=1, show_default=True, help="Of the first workload; each further one has the next.")
+@click.option("--workloads", "num_workloads", default=3, show_default=True, help="Different workloads.")
+@click.option("--repeats", default=3, show_default=True, help="Plans of each workload that are timed.")
+@click.option("--warm-up", default=1, show_default=True, help="Plans before them that are not.")
+@click.option("--time-limit", default=10.0, show_default=True, help="Of one plan, in seconds.")
+@click.option("--strategy", type=click.Choice([one.value for one in types.Strategy]), default="exact")
+@click.option("--json", "path", metavar="FILE", help="Write all figures here as one JSON object.")
+def command(path: str | None, **inputs: object) -> None:
+    """Time whole plans and the arrival of one job."""
+    meter = report.Meter()
+    rows = measure(**inputs)  # type: ignore[arg-type]  # click hands options over untyped
+    report.publish("plan", inputs=inputs, results=rows, meter=meter, path=path)
+
+
+def measure(
+    *,
+    nodes: int,
+    jobs: int,
+    running: int,
+    shapes: int,
+    demand: float,
+    mix: str,
+    seed: int,
+    num_workloads: int,
+    repeats: int,
+    warm_up: int,
+    time_limit: float,
+    strategy: str,
+) -> list[dict[str, report.Scalar]]:
+    """The rows of one benchmark."""
+    settings = types.Settings(strategy=types.Strategy(strategy), time_limit_seconds=time_limit)
+    full, single = Timed(), Timed()
+    snapshot = next_one = types.Snapshot((), ())
+    for number in range(num_workloads):
+        snapshot = workloads.steady(
+            num_nodes=nodes,
+            num_jobs=jobs,
+            num_running=running,
+            num_shapes=shapes,
+            seed=seed + number,
+            demand=demand,
+            mix=workloads.Mix(mix),
+        )
+        for _ in range(warm_up):
+            planner.plan(snapshot, settings)
+        for _ in range(repeats):
+            made = full.add(snapshot, settings)
+        for i in range(repeats):
+            next_one = arrival(snapshot, made=made, number=i)
+            single.add(next_one, settings)
+    return [
+        describe("all that wait", full, snapshot=snapshot),
+        describe("one job arrives", single, snapshot=next_one),
+    ]
