@@ -54,7 +54,15 @@ test-kind: venv cluster images ## real pods and real torchrun on the kind cluste
 	@mkdir -p $(RESULTS)
 	STOWPLAN_RESULTS=$(abspath $(RESULTS)) $(PY) -m pytest -q -s --timeout 600 --junitxml=$(RESULTS)/kind.xml tests/kind
 
+BENCH := $(PY) -m stowplan_allocator.bench
+bench: venv ## the figures of docs/benchmarks.md on planning speed, as JSON files and tables
+	@mkdir -p $(RESULTS)/bench
+	$(BENCH) plan --nodes 1000 --jobs 900 --running 0 --shapes 1 --json $(RESULTS)/bench/gangs.json
+	$(BENCH) plan --nodes 5000 --jobs 1000 --running 3000 --shapes 60 --json $(RESULTS)/bench/steady.json
+	$(BENCH) plan --nodes 20000 --jobs 10000 --running 0 --shapes 60 --json $(RESULTS)/bench/large.json
+	for mix in distinct odd racks cpu; do $(BENCH) plan --mix $$mix --json $(RESULTS)/bench/$$mix.json; done
+
 clean: ## remove what the repository's commands made inside it
 	rm -rf $(VENV) .venv-trainer $(RESULTS) .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-.PHONY: help helm venv lock lint check demo test test-apiserver test-kind clean
+.PHONY: help helm venv lock lint check bench demo test test-apiserver test-kind clean

@@ -35,15 +35,16 @@ import pulp
 from stowplan_allocator import bounds, greedy, objectives, packing, spans, tiers, types
 from stowplan_allocator.problem import Problem, Shape
 from stowplan_allocator.search import Search, TooLarge
+from stowplan_allocator.stopwatch import Stopwatch
 
 CHAIN_LENGTH = 200
 MAX_CANDIDATES = 400
 MAX_PACKINGS = 8
 
 
-def solve(problem: Problem, *, settings: types.Settings, deadline: float) -> Search:
+def solve(problem: Problem, *, settings: types.Settings, deadline: float, watch: Stopwatch) -> Search:
     """Run all tiers; the search holds the best placement found and what is proven about it."""
-    search = Search(problem, settings, deadline)
+    search = Search(problem, settings, deadline, watch)
     limits = bounds.Bounds(problem)
     for priority in sorted({shape.priority for shape in problem.shapes}, reverse=True):
         jobs = [job for job in problem.queue if job.priority == priority]

@@ -7,10 +7,12 @@ same plan unless the time limit cut it, which the certificate then says.
 
 from __future__ import annotations
 
+import dataclasses
 import time
 
 from stowplan_allocator import checks, compiling, greedy, reasons, strategies, topology, types
 from stowplan_allocator import problem as problems
+from stowplan_allocator.stopwatch import Stopwatch
 
 # Of the time limit; the rest is for packing, the reasons and the checks.
 SOLVE_SHARE = 0.95
@@ -20,28 +22,31 @@ def plan(snapshot: types.Snapshot, settings: types.Settings | None = None) -> ty
     """Decide for every waiting job of the snapshot: a full placement, or a reason with numbers."""
     settings = settings or types.Settings()
     started = time.monotonic()
-    problem = compiling.compile_problem(snapshot)
-    outcome = strategies.solve(problem, settings=settings, deadline=started + settings.time_limit_seconds * SOLVE_SHARE)
+    deadline = started + settings.time_limit_seconds * SOLVE_SHARE
+    watch = Stopwatch()
+    with watch.phase("compile"):
+        problem = compiling.compile_problem(snapshot)
+    with watch.phase("strategy"):
+        outcome = strategies.solve(problem, settings=settings, deadline=deadline, watch=watch)
     placements = {
         job.id: to_placement(outcome.spots[job.id], problem=problem) for job in problem.queue if job.id in outcome.spots
     }
-    waiting = reasons.explain(snapshot, problem=problem, outcome=outcome, settings=settings)
-    finished = types.Plan(
-        placements=placements,
-        waiting=waiting,
-        certificate=types.Certificate(
-            status=outcome.status,
-            strategy=settings.strategy.value,
-            value=outcome.value,
-            bound=outcome.bound,
-            gap=outcome.gap,
-            seconds=time.monotonic() - started,
-            tiers=outcome.tiers,
-            note=outcome.note,
-        ),
+    with watch.phase("reasons"):
+        waiting = reasons.explain(snapshot, problem=problem, outcome=outcome, settings=settings)
+    certificate = types.Certificate(
+        status=outcome.status,
+        strategy=settings.strategy.value,
+        value=outcome.value,
+        bound=outcome.bound,
+        gap=outcome.gap,
+        tiers=outcome.tiers,
+        note=outcome.note,
     )
-    checks.verify(finished, snapshot=snapshot)
-    return finished
+    finished = types.Plan(placements, waiting, certificate)
+    with watch.phase("checks"):
+        checks.verify(finished, snapshot=snapshot)
+    timed = dataclasses.replace(certificate, seconds=time.monotonic() - started, phases=watch.phases())
+    return dataclasses.replace(finished, certificate=timed)
 
 
 def to_placement(spot: greedy.Spot, *, problem: problems.Problem) -> types.Placement:

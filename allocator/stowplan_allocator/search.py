@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from stowplan_allocator import cells, greedy, model, objectives, packing, types
 from stowplan_allocator.problem import Problem, Shape
 from stowplan_allocator.stock import Stock
+from stowplan_allocator.stopwatch import Stopwatch
 
 WHOLE_CELL_SPLIT = 64
 SHARE_OF_TIME = 0.6  # of what is left, for one solve
@@ -33,6 +34,7 @@ class Search:
     problem: Problem
     settings: types.Settings
     plan_deadline: float
+    watch: Stopwatch
     deadline: float = field(init=False)
     coarse: Problem = field(init=False)
     coarse_rooms: Stock = field(init=False)
@@ -104,18 +106,22 @@ class Search:
         if size > MAX_VARIABLES or size * SECONDS_PER_VARIABLE > self.left():
             raise TooLarge("a model was too large for the time left")
         rooms = self.coarse_rooms if coarse else self.rooms
-        built = model.Model(problem, rooms=rooms, numbers=numbers, chain=chain, only_one=only_one, phantoms=phantoms)
-        for tier, value in self.kept:
-            built.require(tier.terms(built), ">=" if tier.maximise else "<=", float(value - tier.offset))
-        for cell, (d, amount) in (cuts or {}).items():
-            built.require_at_most(cell, d=d, amount=amount)
-        built.start_from(self._counts(problem))
+        with self.watch.phase("build"):
+            built = model.Model(
+                problem, rooms=rooms, numbers=numbers, chain=chain, only_one=only_one, phantoms=phantoms
+            )
+            for tier, value in self.kept:
+                built.require(tier.terms(built), ">=" if tier.maximise else "<=", float(value - tier.offset))
+            for cell, (d, amount) in (cuts or {}).items():
+                built.require_at_most(cell, d=d, amount=amount)
+            built.start_from(self._counts(problem))
         return built
 
     def solve(self, built: model.Model, *, terms: Sequence[model.Term], maximise: bool) -> model.Solved:
         """Solve within a share of the time that is left."""
         limit = self.left() * SHARE_OF_TIME
-        return built.solve(terms, maximise=maximise, settings=self.settings, limit_seconds=limit)
+        with self.watch.phase("solve"):
+            return built.solve(terms, maximise=maximise, settings=self.settings, limit_seconds=limit)
 
     def _counts(self, problem: Problem) -> dict[packing.Key, int]:
         """The current placement as blocks per shape and cell, to start a solver from."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from stowplan_allocator import greedy, types
 from stowplan_allocator.problem import Problem
+from stowplan_allocator.stopwatch import Stopwatch
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,22 +27,22 @@ class Outcome:
     undecided: frozenset[str] = field(default_factory=frozenset)
 
 
-def solve(problem: Problem, *, settings: types.Settings, deadline: float) -> Outcome:
+def solve(problem: Problem, *, settings: types.Settings, deadline: float, watch: Stopwatch) -> Outcome:
     """Plan by the chosen strategy. ``deadline`` is on the monotonic clock."""
     if not problem.queue:
         return Outcome({}, types.SolveStatus.NOTHING_TO_DO)
     if settings.strategy is types.Strategy.GREEDY:
         return by_greed(problem)
-    return by_proof(problem, settings=settings, deadline=deadline)
+    return by_proof(problem, settings=settings, deadline=deadline, watch=watch)
 
 
-def by_proof(problem: Problem, *, settings: types.Settings, deadline: float) -> Outcome:
+def by_proof(problem: Problem, *, settings: types.Settings, deadline: float, watch: Stopwatch) -> Outcome:
     """The exact strategy; every tier that is not proven is named in the note."""
     # PuLP, HiGHS and NumPy take a second and 50 MB: only a process that solves loads them.
     from stowplan_allocator import exact, model
 
     model.make_solver(settings, limit_seconds=1.0)
-    search = exact.solve(problem, settings=settings, deadline=deadline)
+    search = exact.solve(problem, settings=settings, deadline=deadline, watch=watch)
     admitted = [tier for tier in search.results if tier.name.startswith("admit")]
     unproven = [tier for tier in search.results if tier.status is not types.SolveStatus.OPTIMAL]
     value = sum(tier.value for tier in admitted)

@@ -256,7 +256,8 @@ class TierResult:
 class Certificate:
     """What is proven about a plan: the first tier's value, its bound and gap; seconds are of wall time.
 
-    ``seconds`` is the only part that may differ between two plans of one snapshot.
+    ``seconds`` and its ``phases`` are the only parts that may differ between two plans of one
+    snapshot. ``build`` and ``solve`` of models are parts of ``strategy``.
     """
 
     status: SolveStatus
@@ -267,6 +268,7 @@ class Certificate:
     seconds: float = field(default=0.0, compare=False)
     tiers: tuple[TierResult, ...] = ()
     note: str = ""
+    phases: tuple[tuple[str, float], ...] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,9 @@ import importlib
 import click
 
 # The name on the command line -> the module in this package, and one line of help.
-COMMANDS: dict[str, tuple[str, str]] = {}
+COMMANDS: dict[str, tuple[str, str]] = {
+    "plan": ("plan", "How long a plan takes."),
+}
 
 
 class LazyGroup(click.Group):

@@ -76,22 +76,31 @@ def describe(case: str, timed: Timed, *, snapshot: types.Snapshot) -> dict[str, 
     }
 
 
-def arrival(snapshot: types.Snapshot, *, made: types.Plan, number: int) -> types.Snapshot:
-    """What the next cycle sees: what was placed runs, what waited is served or gone, and one job is new."""
+def settled(snapshot: types.Snapshot, *, made: types.Plan, backlog: bool) -> types.Snapshot:
+    """The snapshot after the plan: what was placed runs, and one in fifty has ended; others wait on, or are gone."""
     jobs = []
-    for job in snapshot.jobs:
+    for i, job in enumerate(snapshot.jobs):
         placement = job.placement or made.placements.get(job.id)
-        if placement is not None:
+        if placement is None and backlog:
+            jobs.append(job)
+        elif placement is not None and (i % 50 or backlog):
             jobs.append(dataclasses.replace(job, placement=placement))
-    new = types.Job(f"new{number}", f"new{number}", 4, types.Resources(1 + number % 2, 8_000, 50_000))
-    return dataclasses.replace(snapshot, jobs=(*jobs, new))
+    return dataclasses.replace(snapshot, jobs=tuple(jobs))
+
+
+def arrival(snapshot: types.Snapshot, *, number: int) -> types.Snapshot:
+    """The same with one more job."""
+    now = 1 + max(job.created_at_seconds for job in snapshot.jobs)
+    pod = types.Resources(1 + number % 2, 8_000, 50_000)
+    new = types.Job(f"new{number}", f"new{number}", 4, pod, created_at_seconds=now)
+    return dataclasses.replace(snapshot, jobs=(*snapshot.jobs, new))
 
 
 @click.command
 @click.option("--nodes", default=5_000, show_default=True)
 @click.option("--jobs", default=1_000, show_default=True, help="Waiting jobs.")
 @click.option("--running", default=3_000, show_default=True, help="Running jobs, placed before the measurement.")
-@click.option("--shapes", default=60, show_default=True, help="Different shapes; 1: gangs of 8 pods of one accelerator.")
+@click.option("--shapes", default=60, show_default=True, help="Different shapes; 1: gangs of 8 pods.")
 @click.option("--demand", default=1.1, show_default=True, help="All jobs' accelerators over those of the cluster.")
 @click.option("--mix", type=click.Choice([mix.value for mix in workloads.Mix]), default="plain", show_default=True)
 @click.option("--seed", default=1, show_default=True, help="Of the first workload; each further one has the next.")
@@ -125,8 +134,8 @@ def measure(
 ) -> list[dict[str, report.Scalar]]:
     """The rows of one benchmark."""
     settings = types.Settings(strategy=types.Strategy(strategy), time_limit_seconds=time_limit)
-    full, single = Timed(), Timed()
-    snapshot = next_one = types.Snapshot((), ())
+    cases = {name: Timed() for name in ("all that wait", "one arrives, nobody waits", "one arrives, others wait")}
+    last = {}
     for number in range(num_workloads):
         snapshot = workloads.steady(
             num_nodes=nodes,
@@ -140,11 +149,12 @@ def measure(
         for _ in range(warm_up):
             planner.plan(snapshot, settings)
         for _ in range(repeats):
-            made = full.add(snapshot, settings)
-        for i in range(repeats):
-            next_one = arrival(snapshot, made=made, number=i)
-            single.add(next_one, settings)
-    return [
-        describe("all that wait", full, snapshot=snapshot),
-        describe("one job arrives", single, snapshot=next_one),
-    ]
+            made = cases["all that wait"].add(snapshot, settings)
+        last["all that wait"] = snapshot
+        for name, backlog in (("one arrives, nobody waits", False), ("one arrives, others wait", True)):
+            after = settled(snapshot, made=made, backlog=backlog)
+            planner.plan(after, settings)
+            for i in range(repeats):
+                last[name] = arrival(after, number=i)
+                cases[name].add(last[name], settings)
+    return [describe(name, timed, snapshot=last[name]) for name, timed in cases.items()]

@@ -47,9 +47,11 @@ class Wish:
     products: tuple[types.ProductChoice, ...] = ()
 
     @property
-    def accelerators(self) -> int:
-        """Of the whole gang."""
-        return self.num_pods * self.pod.accelerators
+    def nodes_worth(self) -> float:
+        """The share that the gang takes of what it takes most of, in nodes."""
+        pod = self.pod
+        share = max(pod.accelerators / ACCELERATORS, pod.cpu_milli / CPU_MILLI, pod.memory_mib / MEMORY_MIB)
+        return self.num_pods * share
 
 
 def cluster(num_nodes: int, *, products: Sequence[str] = (PRODUCT,)) -> tuple[types.Node, ...]:
@@ -68,16 +70,16 @@ def steady(
 ) -> types.Snapshot:
     """A cluster where jobs run and others wait.
 
-    ``demand`` is what running and waiting jobs ask for over what the cluster has, as near
-    as the shapes allow. One shape is the gang of 8 pods with one accelerator each, whatever
-    the demand.
+    ``demand`` is what running and waiting jobs ask for over what the cluster has, of each
+    job what it takes most of, as near as the shapes allow. One shape is the gang of 8 pods
+    with one accelerator each, whatever the demand.
     """
-    rng = random.Random(f"{mix} {num_nodes} {num_jobs} {num_running} {num_shapes} {seed}")
+    name = f"{mix} {num_nodes} {num_jobs} {num_running} {num_shapes} {seed}"
+    rng = random.Random(name)  # noqa: S311 - a workload is no secret
     nodes = cluster(num_nodes)
     wishes = _wishes(mix, num_shapes=num_shapes, num_jobs=num_jobs, rng=rng)
     placed_first = num_running * 100 // (100 - ENDED_PERCENT)
-    mean = num_nodes * ACCELERATORS * demand / (num_jobs + num_running)
-    weights = tilted([wish.accelerators for wish in wishes], mean=mean)
+    weights = tilted([wish.nodes_worth for wish in wishes], mean=num_nodes * demand / (num_jobs + num_running))
     ran = _jobs("r", rng.choices(wishes, weights, k=placed_first), rng=rng)
     running = _settle(nodes, jobs=ran, num_running=num_running, rng=rng)
     waiting = _jobs("w", rng.choices(wishes, weights, k=num_jobs), rng=rng)
@@ -86,7 +88,7 @@ def steady(
     return types.Snapshot(nodes, (*running, *waiting), LEVELS)
 
 
-def tilted(sizes: Sequence[int], *, mean: float) -> list[float]:
+def tilted(sizes: Sequence[float], *, mean: float) -> list[float]:
     """Weights under which sizes have about this mean: exp(−λ·size), λ found by halving."""
     low, high = -1.0, 1.0
     scale = max(sizes)
@@ -150,8 +152,6 @@ def _settle(
     """Place the jobs greedily, let some of them end, and return those that go on, at most ``num_running``."""
     settings = types.Settings(strategy=types.Strategy.GREEDY, explain=False)
     made = planner.plan(types.Snapshot(nodes, tuple(jobs), LEVELS), settings)
-    started = [
-        dataclasses.replace(job, placement=made.placements[job.id]) for job in jobs if job.id in made.placements
-    ]
+    started = [dataclasses.replace(job, placement=made.placements[job.id]) for job in jobs if job.id in made.placements]
     rng.shuffle(started)
     return sorted(started[:num_running], key=lambda job: job.created_at_seconds)
