@@ -7,7 +7,7 @@ raises ``PlanViolationError`` with every breach in words, in production too, and
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from stowplan_allocator import types
 
@@ -84,9 +84,38 @@ def _node_rules(job: types.Job, *, node: types.Node) -> Iterator[str]:
     for key, value in job.node_selector:
         if node.labels.get(key) != value:
             yield f"{where}: the node lacks label {key}={value}"
+    if job.node_affinity and not any(_term_holds(term, labels=node.labels) for term in job.node_affinity):
+        yield f"{where}: no term of the node affinity holds"
+    if (job.capacity_type is types.CapacityType.SPOT and not node.spot) or (
+        job.capacity_type is types.CapacityType.ON_DEMAND and node.spot
+    ):
+        yield f"{where}: the job asks for {job.capacity_type.value} and the node is {'spot' if node.spot else 'not'}"
     for taint in node.taints:
         if not any(toleration.tolerates(taint) for toleration in job.tolerations):
             yield f"{where}: taint {taint.key} is not tolerated"
+
+
+def _term_holds(term: types.AffinityTerm, *, labels: Mapping[str, str]) -> bool:
+    """All expressions of a term, read as core/v1 writes them; an empty term holds nowhere."""
+    for one in term:
+        there = one.key in labels
+        value = labels.get(one.key, "")
+        if one.operator.value in ("Gt", "Lt"):
+            try:
+                above = int(value) - int(one.values[0])
+            except ValueError:
+                return False
+            holds = above > 0 if one.operator.value == "Gt" else above < 0
+        else:
+            holds = {
+                "In": there and value in one.values,
+                "NotIn": not there or value not in one.values,
+                "Exists": there,
+                "DoesNotExist": not there,
+            }[one.operator.value]
+        if not holds:
+            return False
+    return bool(term)
 
 
 def _product(job: types.Job, *, placement: types.Placement, nodes: list[types.Node]) -> Iterator[str]:

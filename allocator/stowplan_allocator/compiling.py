@@ -7,6 +7,7 @@ the result does not depend on the order of nodes or jobs in the snapshot.
 
 from __future__ import annotations
 
+import hashlib
 from collections import defaultdict
 
 from stowplan_allocator import eligibility, types
@@ -14,8 +15,11 @@ from stowplan_allocator.cells import build_cells, cells_of
 from stowplan_allocator.problem import Problem, Request, Shape, free_amounts, natural, path_of, queue_key, to_vector
 
 
-def compile_problem(snapshot: types.Snapshot) -> Problem:
-    """Compile a snapshot. Raises ValueError for one that contradicts itself."""
+def compile_problem(snapshot: types.Snapshot, *, seed: int = 0) -> Problem:
+    """Compile a snapshot. Raises ValueError for one that contradicts itself.
+
+    Of equal nodes the first one is taken everywhere; ``seed`` says which is first: 0 by name.
+    """
     _refuse_duplicates(snapshot)
     waiting = sorted((job for job in snapshot.jobs if job.placement is None), key=queue_key)
     misconfigured = {}
@@ -32,7 +36,9 @@ def compile_problem(snapshot: types.Snapshot) -> Problem:
         "memory_mib",
         *sorted({name for job in queue for name, _ in job.pod.other}),
     )
-    nodes = tuple(sorted((node for node in snapshot.nodes if not node.blocked), key=lambda node: natural(node.name)))
+    nodes = tuple(
+        sorted((node for node in snapshot.nodes if not node.blocked), key=lambda node: _turn(node, seed=seed))
+    )
     amounts = free_amounts(snapshot)
     free = tuple(tuple(max(amount, 0) for amount in to_vector(amounts[node.name], dims=dims)) for node in nodes)
     requests, profiles, shapes = _group_jobs(queue, dims=dims, levels=snapshot.levels)
@@ -57,6 +63,13 @@ def compile_problem(snapshot: types.Snapshot) -> Problem:
         sizes=tuple(sorted((size for size in sizes if 0 < size <= largest), reverse=True)),
         cells_of=cells_of(requests, cells=cells),
     )
+
+
+def _turn(node: types.Node, *, seed: int) -> tuple[object, ...]:
+    """When it is the node's turn among equal ones: a digest, since Python's hashes differ between processes."""
+    if not seed:
+        return natural(node.name)
+    return hashlib.blake2b(f"{seed}/{node.name}".encode(), digest_size=8).digest(), node.name
 
 
 def _refuse_duplicates(snapshot: types.Snapshot) -> None:

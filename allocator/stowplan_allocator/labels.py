@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import enum
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 
@@ -60,6 +62,31 @@ class LabelExpression:
     key: str
     operator: LabelOperator
     values: tuple[str, ...] = ()
+
+    def matches(self, labels: Mapping[str, str]) -> bool:
+        """Whether a node with these labels satisfies the expression; without the label only the negations do."""
+        value = labels.get(self.key)
+        if self.operator is LabelOperator.IN:
+            return value is not None and value in self.values
+        if self.operator is LabelOperator.NOT_IN:
+            return value not in self.values
+        if self.operator is LabelOperator.EXISTS:
+            return value is not None
+        if self.operator is LabelOperator.DOES_NOT_EXIST:
+            return value is None
+        have, [limit] = integer_of(value or ""), (integer_of(one) for one in self.values)
+        if have is None or limit is None:
+            return False
+        return have > limit if self.operator is LabelOperator.GT else have < limit
+
+    def __str__(self) -> str:
+        """Short enough for a message: ``gen Gt 3``, ``pool In a|b``, ``gpu Exists``."""
+        return " ".join(part for part in (self.key, self.operator.value, "|".join(self.values)) if part)
+
+
+def integer_of(text: str) -> int | None:
+    """The integer that a label's text is for ``Gt`` and ``Lt``, None for any other text."""
+    return int(text) if re.fullmatch(r"[+-]?[0-9]{1,18}", text) else None
 
 
 # All expressions of a term must hold; of several terms one (requiredDuringScheduling in core/v1).

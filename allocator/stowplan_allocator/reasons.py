@@ -16,6 +16,7 @@ products_in_cluster, time_limit_seconds.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from stowplan_allocator import census, eligibility, types, words
@@ -26,6 +27,11 @@ from stowplan_allocator.strategies import Outcome
 
 MAX_BLOCKERS = 10
 AHEAD = "<jobs>"  # stands in a finding for the names, which differ from job to job
+# All that is known without counting: the least that can be said, so no reason is claimed that was not looked for.
+UNEXPLAINED = types.Waiting(
+    types.Reason.QUEUED_BEHIND,
+    "found no place in this plan beside what runs and the jobs ahead of it; reasons are switched off",
+)
 Numbers = dict[str, str]
 
 
@@ -50,6 +56,8 @@ def explain(
     left_out = [job for job in problem.queue if job.id not in outcome.spots]
     if not left_out:
         return waiting
+    if not settings.explain:
+        return waiting | dict.fromkeys((job.id for job in left_out), UNEXPLAINED)
     counted = Census(snapshot, problem=problem, spots=outcome.spots)
     findings: dict[tuple[int, bool], Finding] = {}
     holders = Holders(snapshot, problem=problem, outcome=outcome)
@@ -199,11 +207,18 @@ def _no_match(request: Request, *, counted: Census, needs: str, numbers: Numbers
     names = {name for kind in of_product for name in kind.names}
     nodes = [node for node in counted.nodes if node.name in names]
     numbers["nodes_of_product"] = str(len(nodes))
-    labelled = [node for node in nodes if not eligibility.missing_labels(node, profile=profile)]
-    if not labelled:
-        labels = ", ".join(f"{key}={value}" for key, value in profile.selector)
-        message = f"needs {needs}; {words.each_of(len(nodes), kind)} lacks a label of the nodeSelector: {labels}"
-        return Finding(types.Reason.NO_MATCHING_ACCELERATOR, message, numbers)
+    labelled = nodes
+    questions: tuple[tuple[Callable[[types.Node], bool], str], ...] = (
+        (lambda node: not eligibility.missing_labels(node, profile=profile), words.selector(profile)),
+        (lambda node: eligibility.has_affinity(node, profile=profile), words.affinity(profile)),
+        (lambda node: eligibility.is_safe_enough(node, profile=profile), words.capacity_type(profile)),
+    )
+    for holds, complaint in questions:
+        left = [node for node in labelled if holds(node)]
+        if not left:
+            message = f"needs {needs}; {words.each_of(len(labelled), kind)} {complaint}"
+            return Finding(types.Reason.NO_MATCHING_ACCELERATOR, message, numbers)
+        labelled = left
     taints = [taint for node in labelled for taint in eligibility.untolerated_taints(node, profile=profile)]
     found = words.names(list(dict.fromkeys(f"{t.key}={t.value}:{t.effect.value}" for t in taints)))
     message = f"needs {needs}; {words.each_of(len(labelled), kind)} has a taint that the job does not tolerate: {found}"

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from stowplan_allocator import types
 from stowplan_allocator.census import Offer
+from stowplan_allocator.eligibility import Profile
 from stowplan_allocator.problem import Path, Request
 
 MAX_NAMES = 4
@@ -82,6 +84,23 @@ def ahead(jobs: Sequence[str]) -> str:
 def each_of(count: int, kind: str) -> str:
     """``each of the 3 GPU nodes``."""
     return (f"each of the {count} {kind} nodes" if count > 1 else f"the only {kind} node").replace("  ", " ")
+
+
+def selector(profile: Profile) -> str:
+    """What a node lacks that fails the selector."""
+    return f"lacks a label of the nodeSelector: {', '.join(f'{key}={value}' for key, value in profile.selector)}"
+
+
+def affinity(profile: Profile) -> str:
+    """What a node fails that satisfies no term of the affinity."""
+    terms = [" and ".join(map(str, term)) or "an empty term, which matches no node" for term in profile.affinity]
+    return f"fails the node affinity: {' or '.join(terms)}"
+
+
+def capacity_type(profile: Profile) -> str:
+    """What a node is that the job's kind of capacity excludes."""
+    kind = "on-demand" if profile.capacity_type is types.CapacityType.SPOT else "spot"
+    return f"is {kind}, and the job asks for capacity type {profile.capacity_type.value}"
 
 
 def holding(count: int) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import stowplan_allocator as sa
 
@@ -30,6 +30,10 @@ def eligible(job: sa.Job, node: sa.Node, snapshot: sa.Snapshot) -> bool:
         return False
     if any(node.labels.get(key) != value for key, value in job.node_selector):
         return False
+    if job.node_affinity and not any(_term_holds(term, node.labels) for term in job.node_affinity):
+        return False
+    if job.capacity_type is not sa.CapacityType.ANY and node.spot != (job.capacity_type is sa.CapacityType.SPOT):
+        return False
     if any(not any(t.tolerates(taint) for t in job.tolerations) for taint in node.taints):
         return False
     if job.products and node.product not in {choice.product for choice in job.products}:
@@ -37,6 +41,19 @@ def eligible(job: sa.Job, node: sa.Node, snapshot: sa.Snapshot) -> bool:
     if job.topology and job.topology.mode is sa.TopologyMode.REQUIRED and job.topology.level != "node":
         return node.topology[snapshot.levels.index(job.topology.level)] is not None
     return True
+
+
+def _term_holds(term: sa.AffinityTerm, labels: Mapping[str, str]) -> bool:
+    """The expressions that the random worlds draw, which have no wrong values."""
+    tests = {
+        "In": lambda one: labels.get(one.key) in one.values,
+        "NotIn": lambda one: labels.get(one.key) not in one.values,
+        "Exists": lambda one: one.key in labels,
+        "DoesNotExist": lambda one: one.key not in labels,
+        "Gt": lambda one: one.key in labels and int(labels[one.key]) > int(one.values[0]),
+        "Lt": lambda one: one.key in labels and int(labels[one.key]) < int(one.values[0]),
+    }
+    return term != () and all(tests[one.operator.value](one) for one in term)
 
 
 def ways(job: sa.Job, snapshot: sa.Snapshot) -> list[sa.Placement]:

@@ -13,6 +13,7 @@ from stowplan_allocator import checks
 from unit.allocator import worlds
 from unit.allocator.worlds import A100, H100, job, node
 
+ON_DEMAND = sa.CapacityType.ON_DEMAND
 SNAPSHOT = worlds.snapshot(
     [
         node("a", labels={"pool": "p"}),
@@ -23,6 +24,8 @@ SNAPSHOT = worlds.snapshot(
         node("tainted", labels={"pool": "p"}, taints=(sa.Taint("k", sa.TaintEffect.NO_EXECUTE),)),
         node("plain"),
         node("avoided", labels={"pool": "p"}),
+        node("spot", labels={"k": "4"}, spot=True),
+        node("good", labels={"k": "4"}),
         node("other", labels={"pool": "p"}, product=A100),
     ],
     [
@@ -39,6 +42,7 @@ SNAPSHOT = worlds.snapshot(
         ),
         job("one", 2, 1, level="node"),
         job("huge", 1, 16),
+        job("picky", node_affinity=((sa.LabelExpression("k", worlds.GT, ("3",)),),), capacity_type=ON_DEMAND),
     ],
 )
 
@@ -48,7 +52,11 @@ def shares(**pods: int) -> tuple[sa.NodeShare, ...]:
 
 
 GOOD = sa.Plan(
-    {"x": sa.Placement(H100, shares(a=1, b=1)), "one": sa.Placement(H100, shares(a=2))},
+    {
+        "x": sa.Placement(H100, shares(a=1, b=1)),
+        "one": sa.Placement(H100, shares(a=2)),
+        "picky": sa.Placement(H100, shares(good=1)),
+    },
     {"huge": sa.Waiting(sa.Reason.EXCEEDS_CLUSTER_CAPACITY, "too large")},
     sa.Certificate(sa.SolveStatus.OPTIMAL, "exact"),
 )
@@ -77,6 +85,14 @@ BREACHES: dict[str, tuple[sa.Plan, str]] = {
     "a taint that is not tolerated": (x_on(a=1, tainted=1), "taint k is not tolerated"),
     "a node of another product": (x_on(a=1, other=1), f'the node is "{A100}"'),
     "a product that is not acceptable": (moved("x", sa.Placement(A100, shares(other=2))), "is not acceptable"),
+    "a node that fails the affinity": (
+        moved("picky", sa.Placement(H100, shares(a=1))),
+        "picky on a: no term of the node affinity holds",
+    ),
+    "a spot node for a job that asks for on-demand": (
+        moved("picky", sa.Placement(H100, shares(spot=1))),
+        "picky on spot: the job asks for OnDemand and the node is spot",
+    ),
     "two racks where one is required": (x_on(a=1, far=1), "spread over 2 domains of rack"),
     "a node without the required level's label": (x_on(unlabelled=2), "the node is in no rack"),
     "two nodes where one is required": (

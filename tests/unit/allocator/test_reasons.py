@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 
 import stowplan_allocator as sa
-from stowplan_allocator import Reason
+from stowplan_allocator import Reason, reasons
 from unit.allocator import brute, worlds
 from unit.allocator.worlds import A100, H100, job, node
 
@@ -27,6 +27,7 @@ def trial(**second: Any) -> list[sa.Node]:
     ]
 
 
+OLD = sa.LabelExpression("old", worlds.MISSING)
 TAINTED = sa.Taint("team", sa.TaintEffect.NO_SCHEDULE, "x")
 
 
@@ -204,6 +205,52 @@ CASES = {
         "needs 1 pod × 4 accelerators; each of the 3 GPU nodes lacks a label of the nodeSelector: pool=b",
         {"nodes_of_product": "3"},
     ),
+    "no node satisfies the affinity": Case(
+        [node("a", labels={"gen": "4"}), node("b", labels={"gen": "x", "old": ""})],
+        [
+            job(
+                "x",
+                node_affinity=(
+                    (sa.LabelExpression("gen", worlds.GT, ("4",)), OLD),
+                    (sa.LabelExpression("pool", worlds.IN, ("p", "q")),),
+                    (),
+                ),
+            )
+        ],
+        Reason.NO_MATCHING_ACCELERATOR,
+        "needs 1 pod × 8 accelerators; each of the 2 GPU nodes fails the node affinity: gen Gt 4 and "
+        "old DoesNotExist or pool In p|q or an empty term, which matches no node",
+        {"nodes_of_product": "2"},
+    ),
+    "every node is spot": Case(
+        [node("a", spot=True), node("b", spot=True)],
+        [job("x", capacity_type=sa.CapacityType.ON_DEMAND)],
+        Reason.NO_MATCHING_ACCELERATOR,
+        "needs 1 pod × 8 accelerators; each of the 2 GPU nodes is spot, and the job asks for capacity type OnDemand",
+        {"nodes_of_product": "2"},
+    ),
+    "the only spot node is too small": Case(
+        [node("a", spot=True, of=4, free=4), node("b")],
+        [job("x", capacity_type=sa.CapacityType.SPOT)],
+        Reason.EXCEEDS_CLUSTER_CAPACITY,
+        "needs 1 pod × 8 accelerators, but one pod asks for 8 accelerators and the largest matching node has "
+        "4 accelerators",
+        {"nodes_matching": "1"},
+    ),
+    "an affinity expression has values that it must not have": Case(
+        [node("a")],
+        [job("x", node_affinity=((sa.LabelExpression("gen", worlds.EXISTS, ("4",)),),))],
+        Reason.MISCONFIGURED,
+        'nodeAffinity "gen Exists 4" takes no values; remove them',
+        {},
+    ),
+    "an affinity expression compares with a word": Case(
+        [node("a")],
+        [job("x", node_affinity=((sa.LabelExpression("gen", worlds.LT, ("four",)),),))],
+        Reason.MISCONFIGURED,
+        'nodeAffinity "gen Lt four" needs exactly one value, an integer',
+        {},
+    ),
     "every node has a taint": Case(
         [node("a", taints=(TAINTED,))],
         [job("x")],
@@ -253,6 +300,14 @@ def test_reason(case: Case, strategy: sa.Strategy) -> None:
     assert {name: numbers.get(name) for name in case.want_numbers} == case.want_numbers
     if case.want_blockers:
         assert got.blockers == case.want_blockers
+
+
+def test_without_explanation_no_reason_is_claimed_that_was_not_looked_for() -> None:
+    jobs = [job("wrong", 0), job("huge", 9), job("fits"), job("other", products=["B200"])]
+    plan = sa.plan(worlds.snapshot([node("a")], jobs), sa.Settings(explain=False))
+    assert plan.placements.keys() == {"fits"}
+    assert plan.waiting["wrong"].reason is Reason.MISCONFIGURED
+    assert plan.waiting["huge"] == plan.waiting["other"] == reasons.UNEXPLAINED
 
 
 def test_a_job_that_the_solver_had_no_time_for_says_so() -> None:

@@ -12,6 +12,15 @@ H100, A100 = "NVIDIA-H100-80GB-HBM3", "NVIDIA-A100-SXM4-80GB"
 LEVELS = ("zone", "rack")
 REQUIRED, PREFERRED = sa.TopologyMode.REQUIRED, sa.TopologyMode.PREFERRED
 
+IN, NOT_IN, EXISTS = sa.LabelOperator.IN, sa.LabelOperator.NOT_IN, sa.LabelOperator.EXISTS
+MISSING, GT, LT = sa.LabelOperator.DOES_NOT_EXIST, sa.LabelOperator.GT, sa.LabelOperator.LT
+AFFINITIES: list[tuple[sa.AffinityTerm, ...]] = [
+    ((sa.LabelExpression("pool", IN, ("a", "c")),),),
+    ((sa.LabelExpression("pool", NOT_IN, ("b",)), sa.LabelExpression("gen", MISSING)),),
+    ((sa.LabelExpression("gen", GT, ("4",)),), (sa.LabelExpression("pool", EXISTS),)),
+    ((sa.LabelExpression("gen", LT, ("5",)),), ()),
+]
+
 
 def amounts(accelerators: int, cpu: int = 0, memory_gib: int = 0, **other: int) -> sa.Resources:
     return sa.Resources(accelerators, cpu * 1000, memory_gib * 1024, tuple(other.items()))
@@ -61,7 +70,8 @@ def nodes(draw: st.DrawFn, index: int, sizes: tuple[int, ...] = (4, 8)) -> sa.No
         rack=draw(st.sampled_from(["r1", "r1", "r2", None])),
         product=draw(st.sampled_from([H100, H100, A100])),
         blocked=draw(st.sampled_from(["", "", "", "", "cordoned"])),
-        labels=draw(st.sampled_from([{}, {}, {"pool": "a"}])),
+        labels=draw(st.sampled_from([{}, {}, {"pool": "a"}, {"pool": "b", "gen": "4"}, {"gen": "5"}])),
+        spot=draw(st.sampled_from([False, False, True])),
         taints=draw(st.sampled_from([(), (), (), (sa.Taint("team", sa.TaintEffect.NO_SCHEDULE, "x"),)])),
         price_per_hour_micros=draw(st.sampled_from([0, 0, 2_000_000])),
     )
@@ -82,6 +92,8 @@ def jobs(draw: st.DrawFn, index: int, max_pods: int = 3, gpus: tuple[int, ...] =
         topology=None if level is None else sa.TopologyRequest(level, draw(st.sampled_from([REQUIRED, PREFERRED]))),
         node_selector=draw(st.sampled_from([(), (), (), (("pool", "a"),)])),
         tolerations=draw(st.sampled_from([(), (), (sa.Toleration("team", "Exists"),)])),
+        node_affinity=draw(st.sampled_from([(), (), (), *AFFINITIES])),
+        capacity_type=draw(st.sampled_from([sa.CapacityType.ANY] * 3 + [*sa.CapacityType])),
         avoided_nodes=draw(st.sampled_from([frozenset(), frozenset(), frozenset({"n0"})])),
     )
 
