@@ -32,7 +32,7 @@ from collections.abc import Sequence
 
 import pulp
 
-from stowplan_allocator import bounds, greedy, objectives, packing, spans, tiers, types
+from stowplan_allocator import bounds, greedy, objectives, packing, spans, strategies, tiers, types
 from stowplan_allocator.problem import Problem, Shape
 from stowplan_allocator.search import Search, TooLarge
 from stowplan_allocator.stopwatch import Stopwatch
@@ -104,16 +104,7 @@ def _note_admission(search: Search, *, jobs: Sequence[types.Job], priority: int)
     undecided = {name for name in left_out if search.problem.shape_of[name].request.index in search.unsure}
     search.undecided |= undecided
     placed = len(jobs) - len(left_out)
-    bound = placed + len(undecided)
-    search.results.append(
-        types.TierResult(
-            name=f"admit at priority {priority}",
-            value=float(placed),
-            bound=float(bound),
-            gap=len(undecided) / bound if bound else 0.0,
-            status=types.SolveStatus.FEASIBLE if undecided else types.SolveStatus.OPTIMAL,
-        )
-    )
+    search.results.append(strategies.admission(priority, placed=placed, undecided=len(undecided)))
 
 
 def _place_chain(search: Search, *, chain: Sequence[Shape]) -> tuple[int, bool]:

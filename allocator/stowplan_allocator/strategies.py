@@ -6,7 +6,10 @@ and says no more about its result than it has proven.
 
 from __future__ import annotations
 
+import importlib
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol, cast
 
 from stowplan_allocator import greedy, types
 from stowplan_allocator.problem import Problem
@@ -27,13 +30,30 @@ class Outcome:
     undecided: frozenset[str] = field(default_factory=frozenset)
 
 
+class Solver(Protocol):
+    """A strategy in a module of its own."""
+
+    def __call__(self, problem: Problem, *, settings: types.Settings, deadline: float) -> Outcome:
+        """Plan; ``deadline`` is on the monotonic clock."""
+
+
+# Strategies that need PuLP or time to think; each module has ``solve(problem, settings=, deadline=) -> Outcome``.
+MODULES: dict[types.Strategy, str] = {
+    types.Strategy.GENETIC: "genetic",
+    types.Strategy.ANNEALING: "annealing",
+}
+
+
 def solve(problem: Problem, *, settings: types.Settings, deadline: float, watch: Stopwatch) -> Outcome:
     """Plan by the chosen strategy. ``deadline`` is on the monotonic clock."""
     if not problem.queue:
         return Outcome({}, types.SolveStatus.NOTHING_TO_DO)
     if settings.strategy is types.Strategy.GREEDY:
         return by_greed(problem)
-    return by_proof(problem, settings=settings, deadline=deadline, watch=watch)
+    if settings.strategy is types.Strategy.EXACT:
+        return by_proof(problem, settings=settings, deadline=deadline, watch=watch)
+    name = f"stowplan_allocator.heuristics.{MODULES[settings.strategy]}"
+    return cast(Solver, importlib.import_module(name).solve)(problem, settings=settings, deadline=deadline)
 
 
 def by_proof(problem: Problem, *, settings: types.Settings, deadline: float, watch: Stopwatch) -> Outcome:
@@ -43,20 +63,43 @@ def by_proof(problem: Problem, *, settings: types.Settings, deadline: float, wat
 
     model.make_solver(settings, limit_seconds=1.0)
     search = exact.solve(problem, settings=settings, deadline=deadline, watch=watch)
-    admitted = [tier for tier in search.results if tier.name.startswith("admit")]
-    unproven = [tier for tier in search.results if tier.status is not types.SolveStatus.OPTIMAL]
+    return judge(search.spots, results=search.results, notes=search.notes, undecided=search.undecided)
+
+
+def admission(priority: int, *, placed: int, undecided: int) -> types.TierResult:
+    """The result of admitting one priority: the bound adds the jobs whose refusal is not proven."""
+    bound = placed + undecided
+    return types.TierResult(
+        name=f"admit at priority {priority}",
+        value=float(placed),
+        bound=float(bound),
+        gap=undecided / bound if bound else 0.0,
+        status=types.SolveStatus.FEASIBLE if undecided else types.SolveStatus.OPTIMAL,
+    )
+
+
+def judge(
+    spots: dict[str, greedy.Spot],
+    *,
+    results: Sequence[types.TierResult],
+    notes: Sequence[str],
+    undecided: Iterable[str],
+) -> Outcome:
+    """An outcome whose tiers were each compared with a bound; the unproven ones are named in the note."""
+    admitted = [tier for tier in results if tier.name.startswith("admit")]
+    unproven = [tier for tier in results if tier.status is not types.SolveStatus.OPTIMAL]
     value = sum(tier.value for tier in admitted)
     bound = sum(tier.bound for tier in admitted)
-    notes = [f'tier "{tier.name}" is not proven, gap {tier.gap:.2%}' for tier in unproven]
+    words = [f'tier "{tier.name}" is not proven, gap {tier.gap:.2%}' for tier in unproven]
     return Outcome(
-        search.spots,
+        spots,
         types.SolveStatus.FEASIBLE if unproven else types.SolveStatus.OPTIMAL,
         value=value,
         bound=bound,
         gap=(bound - value) / bound if bound else 0.0,
-        tiers=tuple(search.results),
-        note="; ".join(dict.fromkeys([*notes, *search.notes])),
-        undecided=frozenset(search.undecided),
+        tiers=tuple(results),
+        note="; ".join(dict.fromkeys([*words, *notes])),
+        undecided=frozenset(undecided),
     )
 
 

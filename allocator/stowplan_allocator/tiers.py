@@ -59,7 +59,7 @@ def improve(search: Search, *, tiers: Sequence[Tier], coarse_first: bool = False
             break
     for tier in tiers:
         value = tier.measure(search.spots)
-        search.results.append(_result(tier, value=value, bound=proven[tier.name], settings=search.settings))
+        search.results.append(result(tier, value=value, bound=proven[tier.name], settings=search.settings))
         search.kept.append((tier, value))
 
 
@@ -144,7 +144,8 @@ def _better(tiers: Sequence[Tier], *, after: Sequence[int], before: Sequence[int
     return False
 
 
-def _result(tier: Tier, *, value: int, bound: int, settings: types.Settings) -> types.TierResult:
+def result(tier: Tier, *, value: int, bound: int, settings: types.Settings) -> types.TierResult:
+    """A tier's measured value beside its bound; the gap is relative to the larger of the two."""
     gap = abs(bound - value) / max(abs(value), abs(bound), 1)
     proven = gap <= settings.gap_tolerance
     return types.TierResult(

@@ -300,6 +300,12 @@ class Strategy(enum.StrEnum):
 
     EXACT = "exact"
     GREEDY = "greedy"
+    GENETIC = "genetic"
+    ANNEALING = "annealing"
+
+    @classmethod
+    def _missing_(cls, value: object) -> Strategy:
+        raise ValueError(f'planner.strategy "{value}" is unknown; use one of {", ".join(cls)}')
 
 
 class QueueOrder(enum.StrEnum):

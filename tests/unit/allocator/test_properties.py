@@ -12,7 +12,7 @@ import stowplan_allocator as sa
 from stowplan_allocator import bounds, compiling, packing
 from unit.allocator import brute, worlds
 
-STRATEGIES = st.sampled_from(list(sa.Strategy))
+STRATEGIES = st.sampled_from([sa.Strategy.EXACT, sa.Strategy.GREEDY])  # test_strategies.py asks all
 
 
 @given(worlds.snapshots(), STRATEGIES)

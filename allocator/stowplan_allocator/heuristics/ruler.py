@@ -1,0 +1,131 @@
+"""One ruler for all strategies: how good a placement is, and what is proven about it without a solver.
+
+A score lists what the tiers of the objective say, greater is better, to be compared from left
+to right: for every priority, the highest first, whether each of its jobs starts, in queue
+order, and then the goodput; for all jobs together preferred topology, few domains, whole
+slots and price. What must stay true: the score of a placement depends on the problem and the
+placement alone; every value is measured on nodes and jobs; a refusal counts as proven only if
+no placement of the job beside those admitted ahead of it exists.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+
+from stowplan_allocator import bounds, greedy, objectives, spans, strategies, tiers, types
+from stowplan_allocator.problem import Problem
+from stowplan_allocator.stock import Stock
+
+Score = tuple[int, ...]
+Spots = Mapping[str, greedy.Spot]
+
+
+class Ruler:
+    """Scores placements of one problem. ``rooms`` is what is free before any of them."""
+
+    def __init__(self, problem: Problem, *, rooms: Stock | None = None) -> None:
+        self.problem = problem
+        self.rooms = rooms or greedy.new_stock(problem)
+        everyone = {
+            job.id: greedy.Spot("", [])
+            for job in problem.queue
+            if problem.cells_of[problem.shape_of[job.id].request.index]
+        }
+        self._priorities = [
+            (
+                [job.id for job in problem.queue if job.priority == priority],
+                objectives.goodput(problem, priority=priority, spots=everyone),
+            )
+            for priority in priorities(problem)
+        ]
+        self._shared = later_tiers(problem, rooms=self.rooms, spots=everyone)
+
+    def score(self, spots: Spots) -> Score:
+        """What the tiers make of the placement; greater is better, compared from left to right."""
+        found: list[int] = []
+        for names, goodput in self._priorities:
+            found += [int(name in spots) for name in names]
+            if goodput is not None:
+                found.append(goodput.measure(spots))
+        found += [tier.measure(spots) * (1 if tier.maximise else -1) for tier in self._shared]
+        return tuple(found)
+
+    def verdict(
+        self,
+        spots: dict[str, greedy.Spot],
+        *,
+        settings: types.Settings,
+        notes: Sequence[str] = (),
+        refused: Collection[int] = (),
+        proven: Mapping[str, int] | None = None,
+    ) -> strategies.Outcome:
+        """The placement with its certificate.
+
+        ``refused`` are the requests that the strategy itself has proven to fit nowhere beside
+        what it admitted ahead of them, ``proven`` the bounds of tiers that it has found, by
+        the tier's name; both in addition to what needs no solver.
+        """
+        results, undecided = self._admission(spots, refused=frozenset(refused))
+        for tier in [*self._goodputs(spots), *later_tiers(self.problem, rooms=self.rooms, spots=spots)]:
+            closer = min if tier.maximise else max
+            bound = closer(tier.easy_bound, (proven or {}).get(tier.name, tier.easy_bound))
+            results.append(tiers.result(tier, value=tier.measure(spots), bound=bound, settings=settings))
+        return strategies.judge(
+            spots, results=in_order(results, problem=self.problem), notes=notes, undecided=undecided
+        )
+
+    def _goodputs(self, spots: Spots) -> list[objectives.Tier]:
+        found = [
+            objectives.goodput(self.problem, priority=priority, spots=spots) for priority in priorities(self.problem)
+        ]
+        return [tier for tier in found if tier is not None]
+
+    def _admission(self, spots: Spots, *, refused: frozenset[int]) -> tuple[list[types.TierResult], frozenset[str]]:
+        """One result per priority; and the jobs whose refusal is not proven."""
+        limits = bounds.Bounds(self.problem)
+        admitted: dict[int, int] = {}
+        hopeless = set(refused)
+        unsure: set[int] = set()
+        undecided: list[str] = []
+        results = []
+        for priority in priorities(self.problem):
+            placed = open_here = 0
+            for job in (job for job in self.problem.queue if job.priority == priority):
+                request = self.problem.shape_of[job.id].request
+                if job.id in spots:
+                    admitted[request.index] = admitted.get(request.index, 0) + 1
+                    unsure.clear()  # of a request that was unsure, the next may be refused with proof
+                    placed += 1
+                    continue
+                if request.index not in hopeless and request.index not in unsure:
+                    known = hopeless if limits.cannot_fit(request, admitted=admitted) else unsure
+                    known.add(request.index)
+                if request.index in unsure:
+                    undecided.append(job.id)
+                    open_here += 1
+            results.append(strategies.admission(priority, placed=placed, undecided=open_here))
+        return results, frozenset(undecided)
+
+
+def priorities(problem: Problem) -> list[int]:
+    """The priorities of the queue, the highest first."""
+    return sorted({shape.priority for shape in problem.shapes}, reverse=True)
+
+
+def later_tiers(problem: Problem, *, rooms: Stock, spots: Spots) -> list[objectives.Tier]:
+    """The tiers that all placed jobs share, in their order."""
+    if not spots:
+        return []
+    found = spans.tiers(problem, rooms=rooms, spots=spots)
+    found.append(objectives.whole_slots(problem, spots=spots))
+    price = objectives.price(problem, spots=spots)
+    return [*found, *([price] if price is not None else [])]
+
+
+def in_order(results: Sequence[types.TierResult], *, problem: Problem) -> list[types.TierResult]:
+    """The results as the objective orders them: every priority's admission and goodput, then the rest."""
+    ranks: dict[str, int] = {}
+    for priority in priorities(problem):
+        for name in (f"admit at priority {priority}", f"goodput at priority {priority}"):
+            ranks[name] = len(ranks)
+    return sorted(results, key=lambda result: ranks.get(result.name, len(ranks)))
