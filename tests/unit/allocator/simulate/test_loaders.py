@@ -1,0 +1,392 @@
+"""Nodes and jobs from tables, YAML, manifests and snapshots; every mistake with its place, all at once."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import pathlib
+from typing import Any
+
+import pytest
+import yaml
+
+import stowplan_allocator as sa
+from stowplan_allocator import inputs, snapshots
+from stowplan_allocator.simulate import loaders, manifests, values
+from unit.allocator import worlds
+
+ROOT = pathlib.Path(__file__).parents[4]
+NODES = "name,gpus\na,8\n"
+JOBS = "name,duration,gpus\nj,10m,8\n"
+
+
+def _load(tmp_path: pathlib.Path, **files: Any) -> loaders.Scenario:
+    """Write the files and load them; the suffix is after the last underscore of the name."""
+    paths: dict[str, list[pathlib.Path]] = {"nodes": [], "jobs": [], "files": []}
+    request = files.pop("request", loaders.Request())
+    for name, text in files.items():
+        kind, _, suffix = name.partition("_")
+        path = tmp_path / f"{kind}.{suffix or 'csv'}"
+        path.write_text(text)
+        paths[kind].append(path)
+    found = {kind: tuple(some) for kind, some in paths.items()}
+    return loaders.load(dataclasses.replace(request, **found))
+
+
+def _faults(tmp_path: pathlib.Path, **files: Any) -> list[str]:
+    with pytest.raises(inputs.InputError) as caught:
+        _load(tmp_path, **files)
+    return [str(fault).replace(f"{tmp_path}/", "") for fault in caught.value.faults]
+
+
+def test_a_table_and_yaml_with_the_same_fields_are_the_same_nodes_and_jobs(tmp_path: pathlib.Path) -> None:
+    nodes = (
+        "name,count,product,gpus,cpu,memory,rdma/hca,topology.zone,topology.rack,labels.pool,taints,unhealthy_gpus,"
+        "price_per_hour,spot,blocked\n"
+        "n,2,H100,8,95.5,900Gi,4,z1,r1,a,team=x:NoSchedule|old:NoExecute,1,12.5,yes,\nm,,,,4,,,,,,,,,,cordoned\n"
+    )
+    jobs = (
+        "name,count,every,submit,duration,estimate,fails,pods,sizes,gpus,cpu,memory,rdma/hca,priority,products,"
+        "topology.level,topology.mode,topology.slice_size,spread.level,spread.max_pods,node_selector.pool,tolerations,"
+        "avoid_nodes,capacity_type\n"
+        "j,2,30s,1m,1h30m,2h,no,4,4|2,8,500m,64Gi,1,-3,H100|A100=0.45,rack,required,2,node,1,a,team=x|*,n-0|m,spot\n"
+    )
+    both = {
+        "levels": ["zone", "rack"],
+        "nodes": [
+            {
+                "name": "n",
+                "count": 2,
+                "product": "H100",
+                "gpus": 8,
+                "cpu": 95.5,
+                "memory": "900Gi",
+                "rdma/hca": 4,
+                "topology": {"zone": "z1", "rack": "r1"},
+                "labels": {"pool": "a"},
+                "taints": ["team=x:NoSchedule", "old:NoExecute"],
+                "unhealthy_gpus": 1,
+                "price_per_hour": "12.5",
+                "spot": True,
+            },
+            {"name": "m", "cpu": "4", "blocked": "cordoned"},
+        ],
+        "jobs": [
+            {
+                "name": "j",
+                "count": 2,
+                "every": 30,
+                "submit": 60,
+                "duration": 5400,
+                "estimate": "2h",
+                "pods": 4,
+                "sizes": [2, 4],
+                "gpus": 8,
+                "cpu": "0.5",
+                "memory": "64Gi",
+                "rdma/hca": 1,
+                "priority": -3,
+                "products": ["H100", "A100=0.45"],
+                "node_selector": {"pool": "a"},
+                "topology": {"level": "rack", "mode": "Required", "slice_size": 2},
+                "spread": {"level": "node", "max_pods": 1},
+                "tolerations": ["team=x", "*"],
+                "avoid_nodes": ["n-0", "m"],
+                "capacity_type": "Spot",
+            }
+        ],
+    }
+    of_tables = _load(tmp_path, nodes=nodes, jobs=jobs)
+    assert of_tables == _load(tmp_path, files_yaml=yaml.safe_dump(both))
+    assert of_tables == _load(tmp_path, files_json=json.dumps(both))
+    first, _, last = of_tables.nodes
+    assert (first.name, first.topology, first.available.accelerators) == ("n-0", ("z1", "r1"), 7)
+    assert (first.allocatable.cpu_milli, first.price_per_hour_micros, first.spot) == (95_500, 12_500_000, True)
+    assert first.taints[1] == sa.Taint("old", sa.TaintEffect.NO_EXECUTE)
+    assert (last.blocked, last.topology) == ("cordoned", (None, None))
+    early, late = of_tables.submissions
+    assert (early.submitted_seconds, late.submitted_seconds, late.job.created_at_seconds) == (60, 90, 90)
+    assert (late.duration_seconds, late.job.expected_seconds, late.job.allowed_num_pods) == (5400, 7200, (2, 4))
+    assert late.job.topology == sa.TopologyRequest("rack", sa.TopologyMode.REQUIRED, 2)
+    assert late.job.products == (sa.ProductChoice("H100"), sa.ProductChoice("A100", 450))
+    assert late.job.pod == sa.Resources(8, 500, 65_536, (("rdma/hca", 1),))
+
+
+# A sentence → the files, and what every fault must say, in order.
+FAULTS: dict[str, tuple[dict[str, str], list[str]]] = {
+    "a cell is named by line and column": (
+        {"nodes": NODES, "jobs": "name,duration,gpus\na,10m,8\nb,soon,1\n"},
+        ["jobs.csv, line 3, column duration: 'soon' is not a duration; write seconds, or 90s, 10m, 1h30m, 2d"],
+    ),
+    "every fault of every file is told": (
+        {"nodes": "name,gpus\na,8.5\n,1\n", "jobs": "name,duration,gpus\nb,1h,x\nc,,1\n"},
+        [
+            "nodes.csv, line 2, column gpus: '8.5' is not a whole number",
+            "nodes.csv, line 3, column name: the field is missing",
+            "jobs.csv, line 2, column gpus: 'x' is not a whole number",
+            "jobs.csv, line 3, column duration: the field is missing; say how long",
+        ],
+    ),
+    "an unknown column is told with the one that was meant": (
+        {"nodes": "name,gpu\na,8\n", "jobs": JOBS},
+        ['nodes.csv, line 2, column gpu: there is no such field; did you mean "gpus"?'],
+    ),
+    "a field of YAML is named by its path": (
+        {"files_yaml": "nodes: [{name: a, gpus: 8}]\njobs: [{name: j, duration: 5, topology: {levl: rack}}]\n"},
+        [
+            "files.yaml: jobs[0].topology.level: the field is missing",
+            "files.yaml: jobs[0].topology.levl: there is no such field",
+        ],
+    ),
+    "a line of the wrong length": (
+        {"nodes": "name,gpus\na,8,9\n", "jobs": JOBS},
+        ["nodes.csv, line 2: 3 cells under 2 columns"],
+    ),
+    "a column twice": ({"nodes": "name,gpus,gpus\na,8,9\n", "jobs": JOBS}, ['line 1: column "gpus" stands twice']),
+    "a name twice": (
+        {"nodes": NODES + "a,4\n", "jobs": JOBS},
+        ['nodes.csv, line 3, column name: node "a" is there already (nodes.csv, line 2, column name)'],
+    ),
+    "memory without a unit is a slip": (
+        {"nodes": "name,gpus,memory\na,8,900\n", "jobs": JOBS},
+        ["column memory: '900' is not an amount of memory with a unit; write for example 64Gi"],
+    ),
+    "a level that no node has": (
+        {"nodes": NODES, "jobs": "name,duration,topology.level\nj,5,rak\n"},
+        ['jobs.csv, line 2, column name: job "j" names the topology level "rak"; known: node'],
+    ),
+    "pods that are not among the sizes": (
+        {"nodes": NODES, "jobs": "name,duration,pods,sizes\nj,5,3,2|4\n"},
+        ["column sizes: 3 pods are not among the sizes; add 3"],
+    ),
+    "slices that do not fill the job": (
+        {"nodes": NODES, "jobs": "name,duration,pods,topology.level,topology.slice_size\nj,5,3,node,2\n"},
+        ["column topology.slice_size: 2 does not divide 3 pods"],
+    ),
+    "more sick GPUs than there are": (
+        {"nodes": "name,gpus,unhealthy_gpus\na,1,2\n", "jobs": JOBS},
+        ["column unhealthy_gpus: 2 of 1 GPUs; write at most the node's gpus"],
+    ),
+    "an empty table": ({"nodes": "", "jobs": JOBS}, ["nodes.csv: the table is empty"]),
+    "nodes but no jobs": ({"nodes": NODES}, ["there are no jobs; give --jobs FILE"]),
+    "jobs but no nodes": ({"jobs": JOBS}, ["there are no nodes; give --nodes FILE"]),
+    "a table of both": ({"files_csv": NODES}, ["files.csv: a table holds nodes or jobs, not both"]),
+    "jobs in a file that was given for its nodes": (
+        {"nodes_yaml": "nodes: [{name: a}]\njobs: [{name: j, duration: 5}]\n"},
+        ["nodes.yaml: it holds jobs as well; give it as --file"],
+    ),
+    "broken YAML": ({"files_yaml": "nodes:\n- {name: a\n"}, ["files.yaml, line 3, column 1: this is no YAML"]),
+    "a key of YAML twice": (
+        {"files_yaml": "nodes:\n- name: a\n  name: b\n"},
+        ['files.yaml, line 3, column 3: this is no YAML: the key "name" stands twice'],
+    ),
+    "broken JSON": ({"files_json": '{"nodes": [}'}, ["files.json, line 1, column 12: this is no JSON"]),
+    "YAML that is no object": ({"files_yaml": "- a\n"}, ["files.yaml: ['a'] is no object; write"]),
+    "an unknown part": (
+        {"files_yaml": "node: []\n"},
+        ['files.yaml: node: there is no such field; did you mean "nodes"?'],
+    ),
+    "entries that are no list": ({"files_yaml": "jobs: {a: 1}\n"}, ["files.yaml: jobs: this is no list"]),
+    "an entry that is no object": ({"files_yaml": "jobs: [a]\n"}, ["files.yaml: jobs[0]: 'a' is no object"]),
+    "quotes that do not close": ({"nodes": 'name,gpus\n"a,8\n', "jobs": JOBS}, ["nodes.csv, line 2: this is no CSV"]),
+    "a snapshot with a fault": (
+        {"files_json": json.dumps({"schema": snapshots.SCHEMA, "nodes": [], "jobs": 3})},
+        ["files.json: jobs: 3 is not a list"],
+    ),
+}
+
+
+@pytest.mark.parametrize(("files", "want"), FAULTS.values(), ids=FAULTS.keys())
+def test_faults(tmp_path: pathlib.Path, files: dict[str, str], want: list[str]) -> None:
+    got = _faults(tmp_path, **files)
+    assert len(got) == len(want), got
+    for part, line in zip(want, got, strict=True):
+        assert part in line
+
+
+def test_a_file_that_cannot_be_read_is_a_fault(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "latin.csv").write_bytes(b"name\n\xe4\n")
+    (tmp_path / "folder").mkdir()
+    names = tuple(tmp_path / name for name in ("missing.csv", "latin.csv", "folder"))
+    with pytest.raises(inputs.InputError) as caught:
+        loaders.load(loaders.Request(nodes=names))
+    causes = [fault.cause for fault in caught.value.faults]
+    assert causes == ["there is no such file", "byte 5 is no UTF-8", "it cannot be read: Is a directory"]
+
+
+NODE = """
+apiVersion: v1
+kind: List
+items:
+- kind: Node
+  metadata:
+    name: gpu-1
+    labels: {nvidia.com/gpu.product: H100, topology.kubernetes.io/zone: z1, topology.stowplan.dev/rack: r1}
+  spec:
+    unschedulable: true
+    taints:
+    - {key: nvidia.com/gpu, effect: NoSchedule}
+    - {key: node.kubernetes.io/unschedulable, effect: NoSchedule}
+  status:
+    allocatable: {cpu: 95500m, memory: 1031Mi, nvidia.com/gpu: "8", pods: "110", ephemeral-storage: 10Gi, rdma/hca: 2}
+    conditions: [{type: Ready, status: "True"}]
+- kind: Node
+  metadata: {name: cpu-1}
+  status: {allocatable: {cpu: 4}, conditions: [{type: Ready, status: Unknown}]}
+- kind: Pod
+  metadata: {name: some}
+---
+kind: PriorityClass
+metadata: {name: research}
+value: 100
+---
+apiVersion: stowplan.dev/v1alpha1
+kind: TrainingJob
+metadata:
+  name: llama
+  namespace: team
+  creationTimestamp: 2026-11-02T08:30:00Z
+  annotations: {stowplan.dev/simulated-duration: 2h30m, stowplan.dev/simulated-estimate: 3h}
+spec:
+  image: some
+  numNodes: 4
+  resourcesPerNode: {nvidia.com/gpu: 8, cpu: 64.0001, memory: 1Gi}
+  accelerators: [{product: H100}, {product: A100, relativeThroughput: "0.45"}]
+  topology: {level: rack, mode: Required, sliceSize: 2}
+  elastic: {minNodes: 2, maxNodes: 8, allowedNodes: [2, 4, 8]}
+  priorityClassName: research
+  nodeSelector: {pool: a}
+  tolerations: [{key: team, operator: Exists}]
+  capacityType: OnDemand
+---
+kind: TrainingJob
+metadata: {name: later}
+spec: {suspend: true}
+"""
+
+
+def test_manifests_are_nodes_and_jobs(tmp_path: pathlib.Path) -> None:
+    got = _load(tmp_path, files_yaml=NODE, request=loaders.Request(duration=60))
+    gpu, cpu = got.nodes
+    assert (gpu.product, gpu.topology, gpu.blocked) == ("H100", ("z1", "r1"), "cordoned")
+    assert gpu.available == sa.Resources(8, 95_500, 1031, (("rdma/hca", 2),))
+    assert gpu.taints == (sa.Taint("nvidia.com/gpu", sa.TaintEffect.NO_SCHEDULE),)
+    assert (cpu.product, cpu.topology, cpu.blocked) == ("", (None, None), "NotReady")
+    (llama,) = got.submissions
+    assert (llama.job.id, llama.submitted_seconds, llama.duration_seconds) == ("team/llama", 1_793_608_200, 9000)
+    assert (llama.job.num_pods, llama.job.priority, llama.job.expected_seconds) == (4, 100, 10_800)
+    assert llama.job.pod == sa.Resources(8, 64_001, 1024)
+    assert llama.job.products == (sa.ProductChoice("H100"), sa.ProductChoice("A100", 450))
+    assert llama.job.topology == sa.TopologyRequest("rack", sa.TopologyMode.REQUIRED, 2)
+    assert (llama.job.allowed_num_pods, llama.job.capacity_type) == ((2, 4, 8), sa.CapacityType.ON_DEMAND)
+    assert [one.key for one in llama.job.tolerations] == ["team", "nvidia.com/gpu"]
+    assert len(got.notes) == 2
+    assert "Pod is neither" in got.notes[0]
+    assert "suspended" in got.notes[1]
+
+
+def test_a_training_job_says_what_it_lacks(tmp_path: pathlib.Path) -> None:
+    body = (
+        "kind: TrainingJob\nmetadata: {name: a}\nspec: {numNode: 2, priorityClassName: vip, elastic: {minNodes: 2}}\n"
+    )
+    got = _faults(tmp_path, files_yaml=body, nodes=NODES)
+    assert len(got) == 4
+    assert (
+        f"metadata.annotations.{manifests.DURATION}: the field is missing; annotate it with {manifests.DURATION}"
+        in got[0]
+    )
+    assert "spec.elastic.allowedNodes: numNodes 1 is not among the sizes" in got[1]
+    assert 'spec.priorityClassName: there is no PriorityClass "vip"' in got[2]
+    assert 'spec.numNode: there is no such field; did you mean "numNodes"?' in got[3]
+
+
+def test_every_field_of_a_training_job_is_either_used_or_known_not_to_matter() -> None:
+    crd = yaml.safe_load((ROOT / "crds" / "trainingjobs.yaml").read_text())
+    spec = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]
+    assert spec.keys() <= manifests.FOR_PLANNING | manifests.NOT_FOR_PLANNING
+    assert not manifests.FOR_PLANNING & manifests.NOT_FOR_PLANNING
+
+
+def test_a_snapshot_runs_on_from_its_moment(tmp_path: pathlib.Path) -> None:
+    placement = sa.Placement(worlds.H100, (sa.NodeShare("n", 1),))
+    jobs = [
+        worlds.job("runs", placement=placement, expected_seconds=60, disruption_cost=5),
+        worlds.job("waits", expected_seconds=90),
+        worlds.job("silent"),
+    ]
+    snapshot = dataclasses.replace(worlds.snapshot([worlds.node("n")], jobs), now_seconds=2_000_000_000)
+    text = snapshots.write(snapshot)
+    (fault,) = _faults(tmp_path, files_json=text)
+    assert 'jobs[2].expected_seconds: nothing says how long "silent" runs; write its seconds, or give' in fault
+    got = _load(tmp_path, files_json=text, request=loaders.Request(duration=7))
+    assert got.nodes == snapshot.nodes
+    assert got.levels == worlds.LEVELS
+    assert [(one.submitted_seconds - snapshot.now_seconds, one.duration_seconds) for one in got.submissions] == [
+        (-1, 60),
+        (0, 90),
+        (0, 7),
+    ]
+    assert got.submissions[0].job.placement is None
+    assert "placed first" in got.notes[0]
+
+
+def test_times_without_a_date_count_from_the_first_date(tmp_path: pathlib.Path) -> None:
+    jobs = "name,duration,submit\na,5,2026-11-02T08:30:00\nb,5,10s\nc,5,2026-11-02 09:30:00+01:00\n"
+    got = _load(tmp_path, nodes=NODES, jobs=jobs)
+    assert [one.submitted_seconds - 1_793_608_200 for one in got.submissions] == [0, 10, 0]
+    assert got.submissions[1].job.created_at_seconds == 1_793_608_210
+
+
+def test_the_order_of_levels_is_that_of_whoever_names_most() -> None:
+    assert loaders.merge_levels([("rack",), ("zone", "rack"), ("row",)]) == ("zone", "rack", "row")
+    assert loaders.merge_levels([]) == ()
+
+
+VALUES: dict[str, tuple[Any, Any, Any]] = {
+    "seconds": (values.seconds, "90", 90),
+    "a sum of units": (values.seconds, "1d2h3m4.6s", 93_785),
+    "a number of YAML": (values.seconds, 1.5, 2),
+    "a memory in bytes of gibibytes": (values.quantity, "1Gi", 2**30),
+    "a milli": (values.quantity, "100m", values.quantity("0.1")),
+    "an exponent": (values.quantity, "1e3", 1000),
+    "a flag in a table": (values.flag, "Yes", True),
+    "a taint without a value": (values.taint, "a:NoExecute", sa.Taint("a", sa.TaintEffect.NO_EXECUTE)),
+    "a toleration of a key": (values.toleration, "a", sa.Toleration("a", "Exists")),
+    "a toleration of a value": (
+        values.toleration,
+        "a=b:NoExecute",
+        sa.Toleration("a", "Equal", "b", sa.TaintEffect.NO_EXECUTE),
+    ),
+    "a toleration of all": (values.toleration, "*", sa.Toleration("", "Exists")),
+}
+
+
+@pytest.mark.parametrize(("read", "value", "want"), VALUES.values(), ids=VALUES.keys())
+def test_values(read: Any, value: Any, want: Any) -> None:
+    assert read(value) == want
+
+
+BAD = {
+    "negative time": (values.seconds, "-5"),
+    "endless time": (values.seconds, "9e9d"),
+    "a flag as time": (values.seconds, True),
+    "not a time": (values.moment, "yesterday"),
+    "not finite": (values.seconds, float("nan")),
+    "too many digits": (values.whole, "1" * 5000),
+    "a huge amount": (values.quantity, "1e99"),
+    "an unknown unit": (values.quantity, "5Zi"),
+    "a flag as number": (values.whole, True),
+    "half": (values.whole, 0.5),
+    "nothing": (values.text, " "),
+    "an effect that does not exist": (values.taint, "a:Maybe"),
+    "no factor": (values.product, "H100=0"),
+    "negative": (values.count, -1),
+    "none": (values.positive, 0),
+    "maybe": (values.flag, "maybe"),
+}
+
+
+@pytest.mark.parametrize(("read", "value"), BAD.values(), ids=BAD.keys())
+def test_bad_values(read: Any, value: Any) -> None:
+    with pytest.raises(values.Bad):
+        read(value)
