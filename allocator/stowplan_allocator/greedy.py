@@ -46,7 +46,16 @@ def block_of(request: Request, *, num_levels: int) -> tuple[int, Vector]:
 
 
 def cells_by_option(request: Request, *, problem: Problem) -> list[tuple[str, list[Cell]]]:
-    """The cells that may serve the request, split by product, best product first."""
+    """The cells that may serve the request, split by product, best product first. Not to be changed."""
+    # Requests that look at the same cells share one list, and so one ledger.
+    key = (problem.cells_of[request.index], request.products, request.any_product)
+    known = problem.options.get(key)
+    if known is None:
+        known = problem.options[key] = _cells_by_option(request, problem=problem)
+    return known
+
+
+def _cells_by_option(request: Request, *, problem: Problem) -> list[tuple[str, list[Cell]]]:
     cells = [problem.cells[index] for index in problem.cells_of[request.index]]
     if request.any_product:
         return [("", cells)] if cells else []
@@ -86,7 +95,7 @@ def place(request: Request, *, problem: Problem, stock: Stock, first: Choice | N
     Products are tried best first, but ``first``, a product and a domain, before all others.
     """
     num_levels = len(problem.levels)
-    options = cells_by_option(request, problem=problem)
+    options = list(cells_by_option(request, problem=problem))
     if not request.products and len(options) > 1:
         room = {product: _room(request, cells=cells, stock=stock) for product, cells in options}
         options.sort(key=lambda option: (room[option[0]], option[0]))
@@ -125,15 +134,16 @@ def _on_one_node(request: Request, *, cells: Sequence[Cell], stock: Stock) -> li
 
 def _over_cells(request: Request, *, cells: Sequence[Cell], stock: Stock, num_levels: int) -> list[Take] | None:
     required = request.level if request.required else None
-    slots = {cell.index: stock.slots(cell.index, request.vector) for cell in cells}
-    if sum(slots.values()) < request.num_pods:
-        return None
-    if request.any_product and required is None:
+    ledger = stock.ledger(cells, pod=request.vector, num_levels=num_levels)
+    shares = None
+    if request.any_product and required is None and ledger.total >= request.num_pods:
         # A pod without accelerators keeps away from nodes that have some, if it can.
         plain = [cell for cell in cells if not cell.has_accelerators]
-        if sum(slots[cell.index] for cell in plain) >= request.num_pods:
-            cells = plain
-    shares = topology.choose_cells(request.num_pods, cells=cells, slots=slots, num_levels=num_levels, required=required)
+        shares = topology.choose_cells(
+            request.num_pods, cells=plain, slots=ledger.slots, num_levels=num_levels, required=None
+        )
+    if shares is None:
+        shares = ledger.choose(request.num_pods, required=required)
     if shares is None:
         return None
     takes: list[Take] = []

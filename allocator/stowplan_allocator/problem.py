@@ -19,12 +19,14 @@ from __future__ import annotations
 
 import functools
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from stowplan_allocator import eligibility, types
 
 Vector = tuple[int, ...]
 Path = tuple[str | None, ...]
+# The cells of a request, its products, and whether it may mix products.
+OptionKey = tuple[tuple[int, ...], tuple[types.ProductChoice, ...], bool]
 
 # More pods than any cluster holds: the slots of a pod that asks for nothing.
 UNLIMITED_SLOTS = 1 << 30
@@ -95,6 +97,10 @@ class Problem:
     sizes: tuple[int, ...]
     largest: Vector
     cells_of: tuple[tuple[int, ...], ...]
+    # Remembered by ``greedy.cells_by_option``; a copy with other cells starts anew.
+    options: dict[OptionKey, list[tuple[str, list[Cell]]]] = field(
+        default_factory=dict, init=False, compare=False, repr=False
+    )
 
     def vector(self, amounts: types.Resources) -> Vector:
         """The amounts over ``dims``."""

@@ -13,7 +13,8 @@ import heapq
 from collections.abc import Sequence
 
 from stowplan_allocator import problem as problems
-from stowplan_allocator.problem import Vector
+from stowplan_allocator.ledger import Ledger
+from stowplan_allocator.problem import Cell, Vector
 
 Take = tuple[int, int]  # node index, pods
 
@@ -29,6 +30,8 @@ class Stock:
         self._slots: dict[Vector, dict[Vector, int]] = {}
         self._costs: dict[Vector, dict[Vector, tuple[int, ...]]] = {}
         self._totals: dict[Vector, dict[int, tuple[int, int]]] = {}
+        self._changes: list[int] = []
+        self._ledgers: dict[tuple[Vector, int], tuple[Ledger, int]] = {}
         for members in cells:
             buckets: dict[Vector, list[int]] = {}
             for node in sorted(members):
@@ -45,6 +48,8 @@ class Stock:
         twin._slots = self._slots
         twin._costs = self._costs
         twin._totals = {pod: dict(known) for pod, known in self._totals.items()}
+        twin._changes = []
+        twin._ledgers = {}
         return twin
 
     def slots_in(self, room: Vector, pod: Vector) -> int:
@@ -64,6 +69,18 @@ class Stock:
             count = sum(len(nodes) * self.slots_in(room, pod) for room, nodes in self.buckets[cell].items())
             total = known[cell] = (version, count)
         return total[1]
+
+    def ledger(self, cells: Sequence[Cell], *, pod: Vector, num_levels: int) -> Ledger:
+        """What these cells hold of such pods. Ask with the same sequence again, not with a copy of it."""
+        key = (pod, id(cells))
+        found, seen = self._ledgers.get(key, (None, 0))
+        if found is None:
+            # The ledger holds on to the sequence, so that no other one can get its identity.
+            found = Ledger(cells, num_levels=num_levels, count=lambda cell: self.slots(cell, pod))
+        elif seen < len(self._changes):
+            found.refresh(set(self._changes[seen:]))
+        self._ledgers[key] = (found, len(self._changes))
+        return found
 
     def take(self, cell: int, pod: Vector, count: int) -> list[Take]:
         """Place up to ``count`` such pods in the cell; returns what was taken, in order."""
@@ -109,6 +126,7 @@ class Stock:
         heapq.heappush(buckets.setdefault(left, []), node)
         self.free[node] = left
         self.version[cell] += 1
+        self._changes.append(cell)
         return node
 
     def _cost(self, room: Vector, pod: Vector) -> tuple[int, ...]:

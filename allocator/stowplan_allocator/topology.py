@@ -46,11 +46,11 @@ def choose_cells(
             smallest = min(total for total, _ in fitting)
             chosen = min((path for total, path in fitting if total == smallest), key=path_key)
             members = [cell for cell in cells if cell.path[: level + 1] == chosen]
-            return _spread(num_pods, cells=members, slots=slots, level=level, num_levels=num_levels)
+            return spread_over(num_pods, cells=members, slots=slots, level=level, num_levels=num_levels)
     return None
 
 
-def _spread(
+def spread_over(
     num_pods: int, *, cells: Sequence[Cell], slots: Mapping[int, int], level: int, num_levels: int
 ) -> list[Share]:
     """Use few children of a domain that holds the pods: the largest first, the last one as full as possible."""
@@ -75,7 +75,7 @@ def _spread(
         path = fitting[-1] if fitting else ranked[0]
         ranked.remove(path)
         here = min(left, totals[path])
-        shares += _spread(here, cells=children[path], slots=slots, level=level + 1, num_levels=num_levels)
+        shares += spread_over(here, cells=children[path], slots=slots, level=level + 1, num_levels=num_levels)
         left -= here
     return shares
 
