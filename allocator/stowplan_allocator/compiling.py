@@ -15,13 +15,17 @@ from stowplan_allocator.cells import build_cells, cells_of
 from stowplan_allocator.problem import Problem, Request, Shape, free_amounts, natural, path_of, queue_key, to_vector
 
 
-def compile_problem(snapshot: types.Snapshot, *, seed: int = 0) -> Problem:
+def compile_problem(
+    snapshot: types.Snapshot, *, seed: int = 0, order: types.QueueOrder = types.QueueOrder.AGE
+) -> Problem:
     """Compile a snapshot. Raises ValueError for one that contradicts itself.
 
     Of equal nodes the first one is taken everywhere; ``seed`` says which is first: 0 by name.
     """
     _refuse_duplicates(snapshot)
-    waiting = sorted((job for job in snapshot.jobs if job.placement is None), key=queue_key)
+    waiting = sorted(
+        (job for job in snapshot.jobs if job.placement is None), key=lambda job: queue_key(job, order=order)
+    )
     misconfigured = {}
     queue = []
     for job in waiting:

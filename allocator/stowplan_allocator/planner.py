@@ -25,7 +25,7 @@ def plan(snapshot: types.Snapshot, settings: types.Settings | None = None) -> ty
     deadline = started + settings.time_limit_seconds * SOLVE_SHARE
     watch = Stopwatch()
     with watch.phase("compile"):
-        problem = compiling.compile_problem(snapshot, seed=settings.seed)
+        problem = compiling.compile_problem(snapshot, seed=settings.seed, order=settings.order)
     with watch.phase("strategy"):
         outcome = strategies.solve(problem, settings=settings, deadline=deadline, watch=watch)
     placements = {

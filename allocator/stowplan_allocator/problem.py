@@ -31,6 +31,13 @@ OptionKey = tuple[tuple[int, ...], tuple[types.ProductChoice, ...], bool]
 # More pods than any cluster holds: the slots of a pod that asks for nothing.
 UNLIMITED_SLOTS = 1 << 30
 
+# Orders of the queue: how far a job's turn moves back per second that it is expected to take, or has had.
+STRETCH = 3
+# What a job without an estimate is taken to need.
+UNKNOWN_SECONDS = 86_400
+# Less than this many accelerator-seconds count as nothing had.
+FIRST_LEVEL = 3_600
+
 
 @dataclass(frozen=True, slots=True)
 class Request:
@@ -53,7 +60,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """Equal jobs of one priority, oldest first."""
+    """Equal jobs of one priority, in queue order."""
 
     index: int
     request: Request
@@ -139,9 +146,51 @@ def natural(name: str) -> tuple[tuple[int, int, str], ...]:
     return (*((0, int(part), "") if part[0].isdecimal() else (1, 0, part) for part in parts), (2, 0, name))
 
 
-def queue_key(job: types.Job) -> tuple[int, int, str]:
-    """The order in which jobs are served: priority, then age, then id."""
-    return (-job.priority, job.created_at_seconds, job.id)
+def queue_key(job: types.Job, *, order: types.QueueOrder = types.QueueOrder.AGE) -> tuple[int, int, int, str]:
+    """The order in which jobs are served: priority, then their turn in the chosen order, then age and id."""
+    return (-job.priority, _turn(job, order=order), job.created_at_seconds, job.id)
+
+
+def standing_key(job: types.Job, *, order: types.QueueOrder = types.QueueOrder.AGE) -> tuple[int, int, int, str]:
+    """Where a running job stands against the ``queue_key`` of one that wants its place.
+
+    In the order of expected time it counts as having half its time left, less what stopping it
+    costs: a place changes hands for a clear gain only, whatever the estimates are worth.
+    """
+    turn = _turn(job, order=order)
+    if order is types.QueueOrder.SHORTEST:
+        cost = (job.disruption_cost or 0) // max(1, job.num_pods * job.pod.accelerators)
+        turn = job.created_at_seconds + STRETCH * max(0, _expected(job) // 2 - cost)
+    return (-job.priority, turn, job.created_at_seconds, job.id)
+
+
+def _turn(job: types.Job, *, order: types.QueueOrder) -> int:
+    """A moment: creation, and later the longer the job is expected to take, or the more it has had.
+
+    So a job is passed only by those that were created within ``STRETCH`` times that time after it.
+    """
+    if order is types.QueueOrder.SHORTEST:
+        return job.created_at_seconds + STRETCH * _expected(job)
+    if order is types.QueueOrder.LEAST_ATTAINED:
+        return job.created_at_seconds + STRETCH * attained_level(job.attained_accelerator_seconds)
+    return job.created_at_seconds
+
+
+def _expected(job: types.Job) -> int:
+    """The time still to come; without an estimate a day, and at least as long again as the job has run."""
+    if job.expected_seconds is not None:
+        return max(0, job.expected_seconds)
+    return max(UNKNOWN_SECONDS, job.attained_accelerator_seconds // max(1, job.num_pods * job.pod.accelerators))
+
+
+def attained_level(accelerator_seconds: int) -> int:
+    """What a job has had, rounded down to 0, 1, 10, 100, … accelerator-hours, so that equals do not take turns."""
+    level = FIRST_LEVEL
+    if accelerator_seconds < level:
+        return 0
+    while level * 10 <= accelerator_seconds:
+        level *= 10
+    return level
 
 
 def free_amounts(snapshot: types.Snapshot) -> dict[str, types.Resources]:
