@@ -67,7 +67,10 @@ def _answers(plan: types.Plan, *, pending: dict[str, types.Job]) -> Iterator[str
 
 
 def _gang(job: types.Job, *, placement: types.Placement) -> Iterator[str]:
-    if placement.num_pods != job.num_pods:
+    if job.allowed_num_pods and placement.num_pods not in job.allowed_num_pods:
+        allowed = ", ".join(map(str, job.allowed_num_pods))
+        yield f"{job.id}: {placement.num_pods} pods are placed where only {allowed} are allowed"
+    if not job.allowed_num_pods and placement.num_pods != job.num_pods:
         yield f"{job.id}: {placement.num_pods} of {job.num_pods} pods are placed"
     if any(share.num_pods < 1 for share in placement.shares):
         yield f"{job.id}: a share of less than one pod"

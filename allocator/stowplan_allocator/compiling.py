@@ -98,11 +98,21 @@ def _group_jobs(
         profile = profiles.setdefault(eligibility.Profile.of(job), len(profiles))
         level, required = _level_of(job, levels=levels)
         vector = to_vector(job.pod, dims=dims)
-        key = (job.num_pods, vector, job.products, level, required, profile, job.avoided_nodes)
+        num_pods, sizes, preferred = _sizes_of(job)
+        key = (num_pods, vector, job.products, level, required, profile, job.avoided_nodes, sizes, preferred)
         request = requests.get(key)
         if request is None:
             request = Request(
-                len(requests), job.num_pods, vector, job.products, level, required, profile, job.avoided_nodes
+                len(requests),
+                num_pods,
+                vector,
+                job.products,
+                level,
+                required,
+                profile,
+                job.avoided_nodes,
+                sizes,
+                preferred,
             )
             requests[key] = request
         members[request.index, job.priority].append(job)
@@ -114,6 +124,13 @@ def _group_jobs(
     return ordered, tuple(profiles), shapes
 
 
+def _sizes_of(job: types.Job) -> tuple[int, tuple[int, ...], int]:
+    """The size at which the job is admitted, all sizes and the preferred one; a job of one size is not elastic."""
+    if not job.allowed_num_pods or job.allowed_num_pods == (job.num_pods,):
+        return job.num_pods, (), 0
+    return job.allowed_num_pods[0], job.allowed_num_pods, job.num_pods
+
+
 def _level_of(job: types.Job, *, levels: tuple[str, ...]) -> tuple[int | None, bool]:
     """The level's index and whether it must hold; a single pod is in one domain of anything that it stands in."""
     if job.topology is None:
@@ -123,6 +140,6 @@ def _level_of(job: types.Job, *, levels: tuple[str, ...]) -> tuple[int | None, b
         level = len(levels)
     else:
         level = levels.index(job.topology.level)
-    if job.num_pods == 1 and (not required or level == len(levels)):
+    if max((job.num_pods, *job.allowed_num_pods)) == 1 and (not required or level == len(levels)):
         return None, False
     return level, required

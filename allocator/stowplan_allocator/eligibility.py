@@ -106,6 +106,10 @@ def misconfiguration(job: types.Job, *, levels: Sequence[str]) -> str:
     """Why the job can never be planned, naming the field and the fix; empty when it can."""
     if job.num_pods < 1:
         return f"numNodes is {job.num_pods}; it must be at least 1"
+    sizes = job.allowed_num_pods
+    if sizes and (list(sizes) != sorted(set(sizes)) or sizes[0] < 1 or job.num_pods not in sizes):
+        listed = ", ".join(map(str, sizes))
+        return f"the allowed sizes {listed} must ascend from at least 1 and contain numNodes, which is {job.num_pods}"
     negative = [name for name, amount in job.pod.items() if amount < 0]
     if negative:
         return f"resourcesPerNode asks for a negative amount of {negative[0]}; it must be zero or more"

@@ -15,7 +15,8 @@ refusals to prove as different requests, and thousands of jobs need no more solv
 After a refusal one further solve refuses all that come before the next request that may fit.
 
 Within one priority, goodput comes after admission and before the next priority, so that a
-job of lower priority never costs a higher one its product. The other tiers follow for all
+job of lower priority never costs a higher one its product or its preferred size. Sizes beyond
+the preferred ones are chosen when everybody is admitted. The other tiers follow for all
 jobs together, each keeping the values of those before.
 
 What must stay true: a job is refused only with a proof, or noted as undecided; a tier is
@@ -32,7 +33,7 @@ from collections.abc import Sequence
 
 import pulp
 
-from stowplan_allocator import bounds, greedy, objectives, packing, spans, strategies, tiers, types
+from stowplan_allocator import bounds, greedy, growing, objectives, packing, spans, strategies, tiers, types
 from stowplan_allocator.problem import Problem, Shape
 from stowplan_allocator.search import Search, TooLarge
 from stowplan_allocator.stopwatch import Stopwatch
@@ -46,16 +47,24 @@ def solve(problem: Problem, *, settings: types.Settings, deadline: float, watch:
     """Run all tiers; the search holds the best placement found and what is proven about it."""
     search = Search(problem, settings, deadline, watch)
     limits = bounds.Bounds(problem)
-    for priority in sorted({shape.priority for shape in problem.shapes}, reverse=True):
+    priorities = sorted({shape.priority for shape in problem.shapes}, reverse=True)
+    for priority in priorities:
         jobs = [job for job in problem.queue if job.priority == priority]
         _admit(search, jobs=jobs, limits=limits)
         _note_admission(search, jobs=jobs, priority=priority)
-        tier = objectives.goodput(search.problem, priority=priority, spots=search.spots)
-        if tier is not None:
-            search.limit(settings.late_tiers_seconds)
-            tiers.improve(search, tiers=[tier], coarse_first=True)
-            search.limit(deadline - time.monotonic())
+        search.limit(settings.late_tiers_seconds)
+        if growing.improve(search, priority=priority):
+            limits = bounds.Bounds(search.problem)
+        else:
+            tier = objectives.goodput(search.problem, priority=priority, spots=search.spots)
+            if tier is not None:
+                tiers.improve(search, tiers=[tier], coarse_first=True)
+        search.limit(deadline - time.monotonic())
     if search.spots:
+        search.limit(settings.late_tiers_seconds)
+        for priority in priorities:
+            growing.improve(search, priority=priority, beyond_preferred=True)
+        search.limit(deadline - time.monotonic())
         rest = spans.tiers(search.problem, rooms=search.rooms, spots=search.spots)
         rest.append(objectives.whole_slots(search.problem, spots=search.spots))
         price = objectives.price(search.problem, spots=search.spots)

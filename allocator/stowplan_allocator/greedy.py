@@ -27,6 +27,11 @@ class Spot:
     product: str
     takes: list[Take]
 
+    @property
+    def num_pods(self) -> int:
+        """Pods in all."""
+        return sum(pods for _, pods in self.takes)
+
 
 def whole_gang(request: Request) -> Vector:
     """All pods of the gang as one pod, for a gang that must or would like to share a node."""

@@ -2,8 +2,10 @@
 
 Sets
     p ∈ P            shapes: equal jobs of one priority, k_p pods each
+    k ∈ K_p          sizes that the jobs of an elastic shape may choose from where goodput is decided; else {k_p}
     c ∈ C            cells; C_p those eligible for p
-    m ∈ M_p          block sizes in pods: {1}; {k_p} where level ``node`` is required; {1, k_p} where preferred
+    m ∈ M_p          block sizes in pods: {1}; K_p where level ``node`` is required; {1, k_p} where it is preferred
+                     (and k_p is the only size)
     g ∈ G_p          groups of C_p, of which one job may use only one: a product, or a product and a domain of
                      the required level
     d ∈ D_{p,l}      domains of level l among C_p, one product each
@@ -14,20 +16,21 @@ Data
     N_p              jobs to place (fixed), or already placed where a chain decides on more
 Variables (integers ≥ 0)
     x_{p,c,m}        blocks of p in c
-    z_{p,g}          jobs of p in group g
+    z_{p,g,k}        jobs of p in group g with k pods
     y_j ∈ {0, 1}     the j-th job of the chain is placed: the next jobs in queue order
     w_{p,d}, h_{p,d} jobs wholly inside d; pieces of jobs inside d that reach beyond it
     e_{c,s}          phantom pods of s accelerators: slots left whole
 Constraints
-    (1) gang         Σ_{c∈g,m} m·x_{p,c,m} = k_p·z_{p,g}                      for p, g
-    (2) numbers      Σ_g z_{p,g} = N_p + Σ_{j of p} y_j                       for p
+    (1) gang         Σ_{c∈g,m} m·x_{p,c,m} = Σ_k k·z_{p,g,k}                  for p, g; where level ``node`` is
+                     required, Σ_{c∈g} x_{p,c,k} = z_{p,g,k} for each k
+    (2) numbers      Σ_{g,k} z_{p,g,k} = N_p + Σ_{j of p} y_j                 for p
     (3) slots        Σ_{p,m} floor(a_{p,m,r}/s)·x_{p,c,m} + Σ_t floor(t/s)·e_{c,t} ≤ u_{c,r,s}   for c, r, s
     (4) order        y_{j+1} ≤ y_j for j; or Σ_j y_j ≤ 1 where the first that fits is asked for
     (5) spans        Σ_{c∈d,m} m·x_{p,c,m} − k_p·w_{p,d} ≤ b_{p,d}·h_{p,d}    for p, d;  b = min(k_p − 1, slots of d)
     (6) earlier tiers keep their values
 Objectives, one tier at a time
     admit            max Σ_j y_j; or Σ_j (n − j)·y_j for the first that fits
-    goodput          max Σ k_p·a_p·throughput_{p,g}·z_{p,g}
+    goodput          max Σ k·a_p·throughput_{p,g}·z_{p,g,k}
     domains          min Σ w + h (and pods on nodes without the label, each a domain of its own)
     whole slots      max Σ (s − 1)·e_{c,s}: what is free, in few pieces; less pods without accelerators on
                      nodes that have some
@@ -73,14 +76,16 @@ class Group:
     product: str
     domain: problems.Path
     cells: tuple[Cell, ...]
-    z: pulp.LpVariable | None
+    z: Mapping[int, pulp.LpVariable]
 
 
-def block_sizes(request: Request, *, num_levels: int) -> tuple[int, ...]:
-    """M_p of the model."""
+def block_sizes(request: Request, *, num_levels: int, offered: Sequence[int] = ()) -> tuple[int, ...]:
+    """M_p of the model; ``offered`` are the sizes that jobs may choose from, where there is a choice."""
     if not greedy.wants_one_node(request, num_levels=num_levels):
         return (1,)
-    return (request.num_pods,) if request.required else (1, request.num_pods)
+    if request.required:
+        return tuple(offered) or (request.num_pods,)
+    return (1,) if offered or request.num_pods == 1 else (1, request.num_pods)
 
 
 class Model:
@@ -95,6 +100,7 @@ class Model:
         chain: Sequence[int] = (),
         only_one: bool = False,
         phantoms: bool = False,
+        sizes: Mapping[int, tuple[int, ...]] | None = None,
     ) -> None:
         self.problem = problem
         self.rooms = rooms
@@ -103,6 +109,7 @@ class Model:
         self.y: list[pulp.LpVariable] = []
         self.e: dict[int, dict[int, pulp.LpVariable]] = {}
         self.groups: dict[int, list[Group]] = {}
+        self._sizes = sizes or {}
         self._names = 0
         self._in_cell: list[list[tuple[Vector, pulp.LpVariable, int]]] = [[] for _ in problem.cells]
         self.y = [self.add_integer("y", 1) for _ in chain]
@@ -147,7 +154,9 @@ class Model:
         most = number + len(more)
         num_levels = len(self.problem.levels)
         deep = request.level if request.required and request.level is not None and request.level < num_levels else None
-        sizes = block_sizes(request, num_levels=num_levels)
+        offered = self._sizes.get(shape.index, ())
+        ks = offered or (request.num_pods,)
+        sizes = block_sizes(request, num_levels=num_levels, offered=offered)
         vectors = {size: tuple(amount * size for amount in request.vector) for size in sizes}
         members: dict[greedy.Choice, list[Cell]] = {}
         for product, cells in greedy.cells_by_option(request, problem=self.problem):
@@ -164,7 +173,7 @@ class Model:
                     vector = vectors[size]
                     here = self.rooms.slots(cell.index, vector)
                     if here:
-                        x = self.add_integer("x", min(here, most * request.num_pods // size))
+                        x = self.add_integer("x", min(here, most * ks[-1] // size))
                         self.x[shape.index, cell.index, size] = x
                         self._in_cell[cell.index].append((vector, x, size))
                         if cell.pool is not None:
@@ -172,24 +181,28 @@ class Model:
                         pods.append((x, float(size)))
                         used.append(cell)
                         room += here * size
-            if pods and room >= request.num_pods:
-                groups.append((choice, tuple(dict.fromkeys(used)), min(most, room // request.num_pods)))
+            if pods and room >= ks[0]:
+                groups.append((choice, tuple(dict.fromkeys(used)), room))
                 pods_of.append(pods)
             else:
                 for x, _ in pods:
                     x.upBound = 0
-        several = len(members) > 1
+        several = len(members) > 1 or bool(offered)
         self.groups[shape.index] = []
-        for (choice, group_cells, upper), pods in zip(groups, pods_of, strict=True):
-            z = self.add_integer("z", upper) if several else None
+        for (choice, group_cells, room), pods in zip(groups, pods_of, strict=True):
+            z = {k: self.add_integer("z", min(most, room // k)) for k in ks} if several else {}
             self.groups[shape.index].append(Group(*choice, group_cells, z))
-            if z is not None:
-                self.require([*pods, (z, -float(request.num_pods))], "==", 0.0)  # (1)
+            if offered and sizes == offered:
+                for k, jobs in z.items():
+                    blocks = [(x, 1.0) for x, size in pods if size == k]
+                    self.require([*blocks, (jobs, -1.0)], "==", 0.0)  # (1)
+            elif several:
+                self.require([*pods, *((jobs, -float(k)) for k, jobs in z.items())], "==", 0.0)  # (1)
             else:
                 scaled = [(y, factor * request.num_pods) for y, factor in more]
                 self.require([*pods, *scaled], "==", float(number * request.num_pods))  # (1) with (2)
         if several:
-            zs = [(group.z, 1.0) for group in self.groups[shape.index] if group.z is not None]
+            zs = [(jobs, 1.0) for group in self.groups[shape.index] for jobs in group.z.values()]
             self.require([*zs, *more], "==", float(number))  # (2)
         if not groups:
             for y, _ in more:
@@ -240,9 +253,9 @@ class Model:
         for index, groups in self.groups.items():
             num_pods = self.problem.shapes[index].request.num_pods
             for group in groups:
-                if group.z is not None:
-                    inside = sum(pods.get((index, cell.index), 0) for cell in group.cells)
-                    group.z.varValue = float(inside // num_pods)
+                inside = sum(pods.get((index, cell.index), 0) for cell in group.cells)
+                for k, z in group.z.items():
+                    z.varValue = float(inside // k if k == num_pods else 0)
         for y in self.y:
             y.varValue = 0.0
 
@@ -288,15 +301,20 @@ class Model:
 
     def choices(self) -> dict[int, list[greedy.Choice]]:
         """For each shape the product and domain of each of its jobs in the last solution, best product first."""
-        found = {}
-        for shape, groups in self.groups.items():
-            if all(group.z is not None for group in groups):
-                found[shape] = [
-                    (group.product, group.domain)
-                    for group in groups
-                    for _ in range(round(0.0 if group.z is None else group.z.varValue or 0.0))
-                ]
-        return found
+        return {index: [choice for choice, _ in chosen] for index, chosen in self.chosen().items()}
+
+    def chosen(self) -> dict[int, list[tuple[greedy.Choice, int]]]:
+        """The choices with the size of each job, for the shapes that have a choice."""
+        return {
+            index: [
+                ((group.product, group.domain), k)
+                for group in groups
+                for k, z in group.z.items()
+                for _ in range(round(z.varValue or 0.0))
+            ]
+            for index, groups in self.groups.items()
+            if groups and all(group.z for group in groups)
+        }
 
     def chain_length(self) -> int:
         """How many jobs of the chain the last solution places."""

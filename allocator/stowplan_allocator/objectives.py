@@ -37,7 +37,7 @@ class Tier:
 
 def placed_shapes(problem: Problem, *, spots: Spots) -> list[Shape]:
     """The shapes with at least one job placed; the oldest is always among them."""
-    return [shape for shape in problem.shapes if shape.jobs[0].id in spots]
+    return [shape for shape in problem.shapes if shape.jobs and shape.jobs[0].id in spots]
 
 
 def num_placed(shape: Shape, *, spots: Spots) -> int:
@@ -45,34 +45,41 @@ def num_placed(shape: Shape, *, spots: Spots) -> int:
     return sum(job.id in spots for job in shape.jobs)
 
 
-def goodput(problem: Problem, *, priority: int, spots: Spots) -> Tier | None:
-    """Accelerators times relative throughput of one priority's jobs; None where no job has a choice."""
+def goodput(
+    problem: Problem, *, priority: int, spots: Spots, sizes: Mapping[int, tuple[int, ...]] | None = None
+) -> Tier | None:
+    """Pods times accelerators times relative throughput of one priority's jobs; None where no job has a choice.
+
+    ``sizes`` are the numbers of pods that the jobs of elastic shapes may choose from; all others keep theirs.
+    """
+    sizes = sizes or {}
     shapes = []
     best = 0
-    weights: dict[int, dict[str, int]] = {}
+    of_pod: dict[int, dict[str, int]] = {}
     for shape in placed_shapes(problem, spots=spots):
         request = shape.request
-        options = greedy.cells_by_option(request, problem=problem)
-        if shape.priority == priority and request.products and len(options) > 1:
-            size = request.num_pods * max(request.vector[0], 1)
-            by_product = {choice.product: size * choice.relative_throughput_milli for choice in request.products}
-            weights[shape.index] = by_product
-            best += num_placed(shape, spots=spots) * max(by_product[product] for product, _ in options)
-            shapes.append(shape)
+        products = [product for product, _ in greedy.cells_by_option(request, problem=problem)]
+        if shape.priority != priority or (shape.index not in sizes and (not request.products or len(products) < 2)):
+            continue
+        weight = max(request.vector[0], 1)
+        throughput = {choice.product: choice.relative_throughput_milli for choice in request.products}
+        of_pod[shape.index] = {product: weight * throughput.get(product, 1000) for product in products}
+        largest = max(sizes.get(shape.index, ()), default=request.num_pods)
+        best += num_placed(shape, spots=spots) * largest * max(of_pod[shape.index].values())
+        shapes.append(shape)
     if not shapes:
         return None
 
     def measure(spots: Spots) -> int:
-        return sum(
-            weights[shape.index][spots[job.id].product] for shape in shapes for job in shape.jobs if job.id in spots
-        )
+        placed = ((shape, spots[job.id]) for shape in shapes for job in shape.jobs if job.id in spots)
+        return sum(of_pod[shape.index][spot.product] * spot.num_pods for shape, spot in placed)
 
     def terms(model: Model) -> list[Term]:
         return [
-            (group.z, float(by_product[group.product]))
-            for shape, by_product in weights.items()
+            (z, float(k * by_product[group.product]))
+            for shape, by_product in of_pod.items()
             for group in model.groups[shape]
-            if group.z is not None
+            for k, z in group.z.items()
         ]
 
     return Tier(f"goodput at priority {priority}", True, measure, best, terms)

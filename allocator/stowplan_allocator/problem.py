@@ -41,7 +41,11 @@ FIRST_LEVEL = 3_600
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What equal jobs ask for. ``level`` indexes ``Problem.levels``; ``len(levels)`` means the node itself."""
+    """What equal jobs ask for. ``level`` indexes ``Problem.levels``; ``len(levels)`` means the node itself.
+
+    ``sizes`` are the allowed numbers of pods of an elastic job, ascending, and empty for all others; ``num_pods`` is
+    then the smallest, with which the job is admitted, and ``preferred`` the one that it would like to have.
+    """
 
     index: int
     num_pods: int
@@ -51,6 +55,12 @@ class Request:
     required: bool
     profile: int
     avoided: frozenset[str]
+    sizes: tuple[int, ...] = ()
+    preferred: int = 0
+
+    def larger_sizes(self, *, beyond_preferred: bool) -> tuple[int, ...]:
+        """The sizes that an elastic job may grow to: up to the preferred one, or to the largest allowed."""
+        return tuple(k for k in self.sizes if k > self.num_pods and (beyond_preferred or k <= self.preferred))
 
     @property
     def any_product(self) -> bool:

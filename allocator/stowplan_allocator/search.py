@@ -94,10 +94,12 @@ class Search:
         coarse: bool = False,
         growth: int = 1,
         cuts: Mapping[int, packing.Cut] | None = None,
+        sizes: Mapping[int, tuple[int, ...]] | None = None,
     ) -> model.Model:
         """A model that keeps the earlier tiers' values and starts from the current placement. May be too large.
 
-        ``growth`` says how many times larger the caller's tiers will make it.
+        ``growth`` says how many times larger the caller's tiers will make it, and ``sizes`` what the jobs of
+        elastic shapes may choose from.
         """
         problem = self.coarse if coarse else self.problem
         shapes = {index for index, number in numbers.items() if number} | set(chain)
@@ -108,7 +110,13 @@ class Search:
         rooms = self.coarse_rooms if coarse else self.rooms
         with self.watch.phase("build"):
             built = model.Model(
-                problem, rooms=rooms, numbers=numbers, chain=chain, only_one=only_one, phantoms=phantoms
+                problem,
+                rooms=rooms,
+                numbers=numbers,
+                chain=chain,
+                only_one=only_one,
+                phantoms=phantoms,
+                sizes=sizes,
             )
             for tier, value in self.kept:
                 built.require(tier.terms(built), ">=" if tier.maximise else "<=", float(value - tier.offset))

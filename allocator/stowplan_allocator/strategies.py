@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, cast
 
-from stowplan_allocator import greedy, types
+from stowplan_allocator import greedy, sizes, types
 from stowplan_allocator.problem import Problem
 from stowplan_allocator.stopwatch import Stopwatch
 
@@ -106,9 +106,13 @@ def judge(
 def by_greed(problem: Problem, *, note: str = "") -> Outcome:
     """One pass in queue order. Nothing is proven: the bound is that every job might have been placed."""
     spots: dict[str, greedy.Spot] = {}
-    left_out = greedy.fill(
-        problem, stock=greedy.new_stock(problem), queue=[job.id for job in problem.queue], spots=spots
-    )
+    stock = greedy.new_stock(problem)
+    left_out = []
+    for priority in dict.fromkeys(job.priority for job in problem.queue):
+        jobs = [job for job in problem.queue if job.priority == priority]
+        left_out += greedy.fill(problem, stock=stock, queue=[job.id for job in jobs], spots=spots)
+        sizes.grow(problem, stock=stock, spots=spots, jobs=jobs, beyond_preferred=False)
+    sizes.grow(problem, stock=stock, spots=spots, jobs=problem.queue, beyond_preferred=True)
     return Outcome(
         spots,
         types.SolveStatus.GREEDY,

@@ -51,7 +51,7 @@ def needs(request: Request, *, dims: Sequence[str]) -> str:
     else:
         asked = [amount(value, dim) for value, dim in zip(request.vector, dims, strict=True) if value]
         what = " and ".join(asked) or "no resources"
-    return f"{pods} × {what}"
+    return f"{'at least ' if request.sizes else ''}{pods} × {what}"
 
 
 def level(request: Request, *, levels: Sequence[str]) -> str:

@@ -61,7 +61,10 @@ def ways(job: sa.Job, snapshot: sa.Snapshot) -> list[sa.Placement]:
     nodes = [node for node in snapshot.nodes if eligible(job, node, snapshot)]
     free = free_of(snapshot)
     found = []
-    for combination in itertools.combinations_with_replacement(range(len(nodes)), job.num_pods):
+    sizes = job.allowed_num_pods or (job.num_pods,)
+    for combination in itertools.chain.from_iterable(
+        itertools.combinations_with_replacement(range(len(nodes)), size) for size in sizes
+    ):
         used = [nodes[i] for i in combination]
         if (job.products or job.pod.accelerators) and len({node.product for node in used}) > 1:
             continue
@@ -102,6 +105,11 @@ def assignments(snapshot: sa.Snapshot) -> Iterator[Assignment]:
     yield from descend(0, free_of(snapshot), {})
 
 
+def _goodput(job: sa.Job, placement: sa.Placement) -> int:
+    [throughput] = [c.relative_throughput_milli for c in job.products if c.product == placement.product] or [1000]
+    return placement.num_pods * max(job.pod.accelerators, 1) * throughput
+
+
 def rank(snapshot: sa.Snapshot, placed: Assignment) -> tuple[float, ...]:
     """What the tiers up to topology make of an assignment; greater is better, compared from left to right."""
     jobs = queue(snapshot)
@@ -110,14 +118,7 @@ def rank(snapshot: sa.Snapshot, placed: Assignment) -> tuple[float, ...]:
     for priority in sorted({job.priority for job in jobs}, reverse=True):
         members = [job for job in jobs if job.priority == priority]
         value += [job.id in placed for job in members]
-        value.append(
-            sum(
-                job.num_pods * max(job.pod.accelerators, 1) * choice.relative_throughput_milli
-                for job in members
-                for choice in job.products
-                if job.id in placed and choice.product == placed[job.id].product
-            )
-        )
+        value.append(sum(_goodput(job, placed[job.id]) for job in members if job.id in placed))
     preferred = other = 0
     for job in jobs:
         if job.id not in placed or job.num_pods == 1:

@@ -42,6 +42,7 @@ SNAPSHOT = worlds.snapshot(
         ),
         job("one", 2, 1, level="node"),
         job("huge", 1, 16),
+        job("elastic", 3, 0, allowed_num_pods=(1, 3)),
         job("picky", node_affinity=((sa.LabelExpression("k", worlds.GT, ("3",)),),), capacity_type=ON_DEMAND),
     ],
 )
@@ -57,7 +58,10 @@ GOOD = sa.Plan(
         "one": sa.Placement(H100, shares(a=2)),
         "picky": sa.Placement(H100, shares(good=1)),
     },
-    {"huge": sa.Waiting(sa.Reason.EXCEEDS_CLUSTER_CAPACITY, "too large")},
+    {
+        "elastic": sa.Waiting(sa.Reason.FRAGMENTED, ""),
+        "huge": sa.Waiting(sa.Reason.EXCEEDS_CLUSTER_CAPACITY, "too large"),
+    },
     sa.Certificate(sa.SolveStatus.OPTIMAL, "exact"),
 )
 
@@ -72,6 +76,10 @@ def x_on(**pods: int) -> sa.Plan:
 
 BREACHES: dict[str, tuple[sa.Plan, str]] = {
     "a pod too few": (x_on(a=1), "1 of 2 pods are placed"),
+    "a size that is not allowed": (
+        moved("elastic", sa.Placement(H100, shares(a=2))),
+        "elastic: 2 pods are placed where only 1, 3 are allowed",
+    ),
     "a pod too many": (x_on(a=1, b=1, far=1), "3 of 2 pods are placed"),
     "a share without pods": (x_on(a=2, b=0), "a share of less than one pod"),
     "a node in two shares": (
