@@ -260,14 +260,23 @@ class Model:
             y.varValue = 0.0
 
     def solve(
-        self, objective: Iterable[Term], *, maximise: bool, settings: types.Settings, limit_seconds: float
+        self,
+        objective: Iterable[Term],
+        *,
+        maximise: bool,
+        settings: types.Settings,
+        limit_seconds: float,
+        relaxed: bool = False,
     ) -> Solved:
-        """Solve one tier. All objectives have integer coefficients, so that a bound less than 1 away is a proof."""
+        """Solve one tier. All objectives have integer coefficients, so that a bound less than 1 away is a proof.
+
+        ``relaxed`` leaves integrality aside: the value is then the bound, and the variables may be fractions.
+        """
         terms = list(objective)
         unit = math.gcd(*(int(factor) for _, factor in terms)) or 1
         self.lp.sense = pulp.LpMaximize if maximise else pulp.LpMinimize
         self.lp.setObjective(pulp.LpAffineExpression.from_list([(v, factor / unit) for v, factor in terms]))
-        stats = self.lp.solve(make_solver(settings, limit_seconds=max(limit_seconds, 0.01)))
+        stats = self.lp.solve(make_solver(settings, limit_seconds=max(limit_seconds, 0.01), relaxed=relaxed))
         infeasible = stats.status == pulp.constants.LpSolveStatus.Infeasible
         if not stats.has_solution or stats.objective is None:
             return Solved(None, None, infeasible, stats.time)
@@ -277,6 +286,8 @@ class Model:
             bound = stats.objective
         if bound is not None:
             bound = math.floor(bound + 1e-6) if maximise else math.ceil(bound - 1e-6)
+            if relaxed:
+                value = bound
             bound = max(bound, value) if maximise else min(bound, value)
         return Solved(value * unit, None if bound is None else bound * unit, infeasible, stats.time)
 
@@ -321,9 +332,11 @@ class Model:
         return sum(round(y.varValue or 0.0) for y in self.y)
 
 
-def make_solver(settings: types.Settings, *, limit_seconds: float) -> pulp.LpSolver:
+def make_solver(settings: types.Settings, *, limit_seconds: float, relaxed: bool = False) -> pulp.LpSolver:
     """The solver of the settings, quiet, on one thread, with a fixed seed where it takes one."""
     options: dict[str, object] = {"msg": False, "timeLimit": limit_seconds, "gapRel": settings.gap_tolerance}
+    if relaxed:
+        options["mip"] = False
     if settings.solver == "HiGHS":
         options |= {"threads": 1, "gapAbs": 0.99, "random_seed": 0, "parallel": "off", "warmStart": True}
     available = pulp.listSolvers(onlyAvailable=True) if settings.solver != "HiGHS" else ["HiGHS"]

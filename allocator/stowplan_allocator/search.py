@@ -131,6 +131,12 @@ class Search:
         with self.watch.phase("solve"):
             return built.solve(terms, maximise=maximise, settings=self.settings, limit_seconds=limit)
 
+    def relax(self, built: model.Model, *, terms: Sequence[model.Term], maximise: bool) -> model.Solved:
+        """The linear relaxation, within a share of the time that is left."""
+        limit = self.left() * SHARE_OF_TIME
+        with self.watch.phase("solve"):
+            return built.solve(terms, maximise=maximise, settings=self.settings, limit_seconds=limit, relaxed=True)
+
     def _counts(self, problem: Problem) -> dict[packing.Key, int]:
         """The current placement as blocks per shape and cell, to start a solver from."""
         cells_at: dict[int, list[int]] = {}

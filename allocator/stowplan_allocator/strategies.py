@@ -39,8 +39,10 @@ class Solver(Protocol):
 
 # Strategies that need PuLP or time to think; each module has ``solve(problem, settings=, deadline=) -> Outcome``.
 MODULES: dict[types.Strategy, str] = {
+    types.Strategy.DP: "dp",
     types.Strategy.GENETIC: "genetic",
     types.Strategy.ANNEALING: "annealing",
+    types.Strategy.LP_ROUNDING: "lp_rounding",
 }
 
 

@@ -48,7 +48,7 @@ def improve(search: Search, *, tiers: Sequence[Tier], coarse_first: bool = False
                 continue
             after = [tier.measure(search.spots) for tier in tiers]
             short = _cells_short_of(search, promised=promised)
-            if not _better(tiers, after=after, before=before):
+            if not better(tiers, after=after, before=before):
                 search.spots, search.stock = spots, stock
             if not short or not search.is_small(short, numbers=search.numbers()):
                 break
@@ -79,7 +79,7 @@ def _bound_coarsely(search: Search, *, tier: Tier, proven: dict[str, int]) -> No
     before, spots, stock = tier.measure(search.spots), search.spots, search.stock
     if search.repack(choices=built.choices()):
         after = tier.measure(search.spots)
-        if not _better([tier], after=[after], before=[before]):
+        if not better([tier], after=[after], before=[before]):
             search.spots, search.stock = spots, stock
 
 
@@ -136,7 +136,7 @@ def _cells_short_of(search: Search, *, promised: dict[int, int]) -> list[int]:
     ]
 
 
-def _better(tiers: Sequence[Tier], *, after: Sequence[int], before: Sequence[int]) -> bool:
+def better(tiers: Sequence[Tier], *, after: Sequence[int], before: Sequence[int]) -> bool:
     """Whether the first tier that differs got better."""
     for tier, new, old in zip(tiers, after, before, strict=True):
         if new != old:

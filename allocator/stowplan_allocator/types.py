@@ -300,8 +300,10 @@ class Strategy(enum.StrEnum):
 
     EXACT = "exact"
     GREEDY = "greedy"
+    DP = "dp"
     GENETIC = "genetic"
     ANNEALING = "annealing"
+    LP_ROUNDING = "lp-rounding"
 
     @classmethod
     def _missing_(cls, value: object) -> Strategy:

@@ -26,3 +26,12 @@ def test_every_number_is_explained() -> None:
 
 def test_every_module_is_listed() -> None:
     assert not [name for name in SOURCES if name not in {"__init__", "types", "words"} and f"`{name}`" not in TEXT]
+
+
+def test_every_strategy_and_its_module_are_described() -> None:
+    assert not [
+        strategy.value for strategy in sa.Strategy if f"| `{strategy.value}`" not in TEXT.replace("`, `", "` | `")
+    ]
+    folder = ROOT / "allocator/stowplan_allocator/heuristics"
+    modules = [path.stem for path in folder.glob("*.py") if path.stem != "__init__"]
+    assert not [name for name in modules if f"heuristics.{name}`" not in TEXT.replace("`.", "`heuristics.")]
