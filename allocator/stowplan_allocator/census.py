@@ -1,185 +1,315 @@
 """What the whole cluster has to offer to one request: counted four ways, over all nodes, blocked ones too.
 
-Nodes that look alike to every request are counted once, so that the numbers behind the
-reasons of all waiting jobs cost less than a plan. What must stay true: ``now`` is what is
-left beside everything placed and running; ``before`` leaves this plan's placements out;
-``restored`` is ``now`` with blocked and avoided nodes and unhealthy devices given back;
-``empty`` is what nodes could ever hold. Each is at least the one before where both exist.
+Nodes of one product, domain and eligibility form a pool that knows how often each amount
+occurs, so that the numbers behind the reasons of all waiting jobs cost less than a plan.
+What must stay true: ``now`` is what is left beside everything placed and running; ``before``
+leaves this plan's placements out; ``restored`` is ``now`` with blocked and avoided nodes and
+unhealthy devices given back; ``empty`` is what nodes could ever hold. Each is at least the
+one before where both exist.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+import dataclasses
+import functools
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from stowplan_allocator import eligibility, greedy, types
 from stowplan_allocator import problem as problems
 from stowplan_allocator.problem import Path, Problem, Request, Vector
 
 SAMPLE = 5
+Amounts = Counter[Vector]
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
-    """Nodes alike in everything that a reason looks at."""
+class Row:
+    """Nodes alike in everything that a reason looks at, by name in natural order."""
 
     product: str
     path: Path
     profiles: int
-    blocked: str
     has_accelerators: bool
+    blocked: str
     unhealthy: int
     now: Vector
     before: Vector
     restored: Vector
     empty: Vector
-    names: tuple[str, ...] = ()
+    names: list[str] = field(default_factory=list, compare=False)
 
 
 @dataclass(slots=True)
-class Offer:
-    """What one product, in one domain where the request needs that, offers: pods by way of counting."""
+class Pool:
+    """Rows of one product, domain and eligibility, summed up."""
 
     product: str
-    domain: Path
-    pods_now: int = 0
-    pods_before: int = 0
-    pods_restored: int = 0
-    pods_empty: int = 0
-    free: list[int] = field(default_factory=list)
-    whole: list[int] = field(default_factory=list)
-    most: list[int] = field(default_factory=list)
-    holes: dict[int, int] = field(default_factory=lambda: defaultdict(int))
+    path: Path
+    profiles: int
+    has_accelerators: bool
+    rows: list[Row] = field(default_factory=list)
     nodes: int = 0
     nodes_blocked: int = 0
-    sample: list[tuple[str, Vector]] = field(default_factory=list)
-    lost: list[str] = field(default_factory=list)
+    now: Amounts = field(default_factory=Counter)
+    before: Amounts = field(default_factory=Counter)
+    restored: Amounts = field(default_factory=Counter)
+    empty: Amounts = field(default_factory=Counter)
+
+    def add(self, row: Row) -> None:
+        """One more row."""
+        number = len(row.names)
+        self.rows.append(row)
+        self.nodes += number
+        self.restored[row.restored] += number
+        self.empty[row.empty] += number
+        if row.blocked:
+            self.nodes_blocked += number
+        else:
+            self.now[row.now] += number
+            self.before[row.before] += number
+
+
+class Offer:
+    """What one product, in one domain where the request needs that, offers to a request."""
+
+    def __init__(self, product: str, domain: Path, *, request: Request) -> None:
+        self.product = product
+        self.domain = domain
+        self.request = request
+        self.pools: list[Pool] = []
+        # Of the rows with nodes that the request avoids: amounts of those nodes, which are not usable now.
+        self._kept_off: list[tuple[Row, list[str]]] = []
+
+    def add(self, pool: Pool) -> None:
+        """One more pool."""
+        self.pools.append(pool)
+        avoided = self.request.avoided
+        if avoided:
+            for row in pool.rows:
+                names = [name for name in row.names if name in avoided]
+                if names:
+                    self._kept_off.append((row, names))
+
+    @functools.cached_property
+    def pods_now(self) -> int:
+        """Pods that fit now."""
+        slots = functools.partial(problems.slots, pod=self.request.vector)
+        off = sum(len(names) * slots(row.now) for row, names in self._kept_off if not row.blocked)
+        return self._pods(pool.now for pool in self.pools) - off
+
+    @functools.cached_property
+    def pods_before(self) -> int:
+        """Pods that would fit but for this plan's placements."""
+        slots = functools.partial(problems.slots, pod=self.request.vector)
+        off = sum(len(names) * slots(row.before) for row, names in self._kept_off if not row.blocked)
+        return self._pods(pool.before for pool in self.pools) - off
+
+    @functools.cached_property
+    def pods_restored(self) -> int:
+        """Pods that would fit if all that is broken or avoided came back."""
+        return self._pods(pool.restored for pool in self.pools)
+
+    @functools.cached_property
+    def pods_empty(self) -> int:
+        """Pods that all nodes hold when empty and healthy."""
+        return self._pods(pool.empty for pool in self.pools)
+
+    def _pods(self, counted: Iterator[Amounts]) -> int:
+        pod = self.request.vector
+        return sum(number * problems.slots(room, pod) for amounts in counted for room, number in amounts.items())
+
+    @property
+    def nodes(self) -> int:
+        """Matching nodes, blocked ones too."""
+        return sum(pool.nodes for pool in self.pools)
+
+    @property
+    def nodes_blocked(self) -> int:
+        """Those of them that are blocked."""
+        return sum(pool.nodes_blocked for pool in self.pools)
+
+    @functools.cached_property
+    def _usable(self) -> Amounts:
+        """How often each free amount occurs on nodes that the request may use now."""
+        usable: Amounts = Counter()
+        for pool in self.pools:
+            usable.update(pool.now)
+        for row, names in self._kept_off:
+            if not row.blocked:
+                usable[row.now] -= len(names)
+        return usable
+
+    def free_along(self, d: int) -> int:
+        """What is free now of one resource, in all."""
+        return sum(number * room[d] for room, number in self._usable.items())
+
+    def whole_along(self, d: int) -> int:
+        """Pods that would fit now if only this resource counted."""
+        need = self.request.vector[d]
+        return sum(number * (room[d] // need) for room, number in self._usable.items()) if need else 0
+
+    def most_along(self, d: int) -> int:
+        """What the largest node has of one resource when empty."""
+        return max(room[d] for pool in self.pools for room in pool.empty)
+
+    def holes(self) -> list[tuple[int, int]]:
+        """Free accelerators and on how many nodes so many are free, the most first."""
+        found: Counter[int] = Counter()
+        for room, number in self._usable.items():
+            found[room[0]] += number
+        return sorted(((size, number) for size, number in found.items() if number), reverse=True)
+
+    def sample(self) -> list[tuple[str, Vector]]:
+        """The nodes with the most accelerators free, and what they have free; of equal ones the first by name."""
+        avoided = self.request.avoided
+        rows = sorted((row for pool in self.pools for row in pool.rows if not row.blocked), key=lambda row: -row.now[0])
+        found: list[tuple[str, Vector]] = []
+        for row in rows:
+            if len(found) >= SAMPLE and row.now[0] < found[SAMPLE - 1][1][0]:
+                break
+            found += [(name, row.now) for name in row.names if name not in avoided]
+        return sorted(found, key=lambda one: (-one[1][0], problems.natural(one[0])))[:SAMPLE]
+
+    def lost(self) -> list[str]:
+        """The nodes whose return would help, each with the reason why it is away."""
+        pod = self.request.vector
+        found: list[tuple[str, str]] = []
+        for pool in self.pools:
+            for row in pool.rows:
+                if not row.blocked and not row.unhealthy:
+                    continue
+                usable = 0 if row.blocked else problems.slots(row.now, pod)
+                if problems.slots(row.restored, pod) > usable:
+                    noun = "accelerator" if row.unhealthy == 1 else "accelerators"
+                    why = row.blocked or f"{row.unhealthy} unhealthy {noun}"
+                    found += [(name, why) for name in row.names]
+        known = {name for name, _ in found}
+        for _, names in self._kept_off:
+            found += [(name, "avoided after a failure") for name in names if name not in known]
+        return [f"{name} ({why})" for name, why in sorted(found, key=lambda one: problems.natural(one[0]))]
 
 
 class Census:
-    """The kinds of nodes in a snapshot, as a plan leaves them."""
+    """The nodes of a snapshot, summed up as a plan leaves them."""
 
     def __init__(self, snapshot: types.Snapshot, *, problem: Problem, spots: Mapping[str, greedy.Spot]) -> None:
         self.problem = problem
         self.nodes = snapshot.nodes
-        amounts = problems.free_amounts(snapshot)
-        taken: dict[str, Vector] = {}
-        for job_id, spot in spots.items():
-            pod = problem.shape_of[job_id].request.vector
-            for index, pods in spot.takes:
-                name = problem.nodes[index].name
-                held = taken.get(name, (0,) * len(pod))
-                taken[name] = tuple(have + amount * pods for have, amount in zip(held, pod, strict=True))
-        admission = eligibility.Admission(problem.profiles)
-        zero = (0,) * len(problem.dims)
-        groups: dict[Kind, list[str]] = defaultdict(list)
-        for node in snapshot.nodes:
-            before = problem.vector(amounts[node.name])
-            now = tuple(have - less for have, less in zip(before, taken.get(node.name, zero), strict=True))
-            broken = node.unhealthy_accelerators
-            kind = Kind(
-                product=node.product,
-                path=problems.path_of(node, num_levels=len(problem.levels)),
-                profiles=admission.mask(node),
-                blocked=node.blocked,
-                has_accelerators=node.allocatable.accelerators > 0,
-                unhealthy=broken,
-                now=_floor(now),
-                before=_floor(before),
-                restored=_floor(_more(now, broken)),
-                empty=_floor(_more(problem.vector(node.allocatable), broken)),
-            )
-            groups[kind].append(node.name)
-        self._by_domain = _sorted_kinds(groups)
-        merged: dict[Kind, list[str]] = defaultdict(list)
-        for kind, names in groups.items():
-            merged[replace(kind, path=())] += names
-        self.kinds = _sorted_kinds(merged)
-        self.products = sorted({kind.product for kind in self.kinds if kind.has_accelerators and kind.product})
+        self._rows = _rows(snapshot, problem=problem, spots=spots)
+        self.pools = _pools(self._rows, by_domain=False)
+        self.products = sorted({pool.product for pool in self.pools if pool.has_accelerators and pool.product})
 
-    def matching(self, request: Request, *, by_domain: bool = False) -> Iterator[Kind]:
-        """The kinds that the request's labels, taints and products admit, blocked or not; domain by domain if asked."""
-        for kind in self._by_domain if by_domain else self.kinds:
-            if kind.profiles >> request.profile & 1 and self.of_product(request, kind=kind):
-                yield kind
+    @functools.cached_property
+    def _by_domain(self) -> list[Pool]:
+        return _pools(self._rows, by_domain=True)
 
-    @staticmethod
-    def of_product(request: Request, *, kind: Kind) -> bool:
-        """Whether the kind's product serves the request."""
-        if request.products:
-            return any(choice.product == kind.product for choice in request.products)
-        return kind.has_accelerators or not request.vector[0]
+    def matching(self, request: Request, *, by_domain: bool = False) -> Iterator[Pool]:
+        """The pools that the request's labels, taints and products admit, blocked or not; domain by domain if asked."""
+        for pool in self._by_domain if by_domain else self.pools:
+            if _admits(pool, request=request):
+                yield pool
 
     def offers(self, request: Request, *, by_domain: bool = True) -> list[Offer]:
         """One offer for each product, and for each domain of a required level; nodes without its label are in none."""
+        num_levels = len(self.problem.levels)
+        level = request.level if by_domain and request.required else None
+        if level == num_levels:
+            return self._nodes(request)
         found: dict[tuple[str, Path], Offer] = {}
-        on_one_node = by_domain and request.required and request.level == len(self.problem.levels)
-        level = request.level if by_domain and request.required and not on_one_node else None
-        for kind in self.matching(request, by_domain=level is not None):
-            product = "" if request.any_product else kind.product
+        for pool in self.matching(request, by_domain=level is not None):
+            product = "" if request.any_product else pool.product
             domain: Path = ()
             if level is not None:
-                if kind.path[level] is None:
+                if pool.path[level] is None:
                     continue
-                domain = kind.path[: level + 1]
-            if not on_one_node:
-                offer = found.setdefault((product, domain), Offer(product, domain))
-                self._count(offer, kind=kind, names=kind.names, request=request)
-                continue
-            # One node of each kind stands for all: they are alike, and a job may use only one.
-            usable = [name for name in kind.names if name not in request.avoided] or list(kind.names)
-            offer = found.setdefault((product, (usable[0],)), Offer(product, (usable[0],)))
-            self._count(offer, kind=kind, names=(usable[0],), request=request)
+                domain = pool.path[: level + 1]
+            offer = found.get((product, domain))
+            if offer is None:
+                offer = found[product, domain] = Offer(product, domain, request=request)
+            offer.add(pool)
         return list(found.values())
 
-    def _count(self, offer: Offer, *, kind: Kind, names: tuple[str, ...], request: Request) -> None:
-        pod = request.vector
-        avoided = [name for name in names if name in request.avoided] if request.avoided else []
-        usable = 0 if kind.blocked else len(names) - len(avoided)
-        now = problems.slots(kind.now, pod)
-        restored = now if kind.restored == kind.now else problems.slots(kind.restored, pod)
-        offer.nodes += len(names)
-        offer.pods_restored += len(names) * restored
-        offer.pods_empty += len(names) * problems.slots(kind.empty, pod)
-        if not offer.free:
-            offer.free, offer.whole, offer.most = [0] * len(pod), [0] * len(pod), [0] * len(pod)
-        for d, amount in enumerate(kind.empty):
-            offer.most[d] = max(offer.most[d], amount)
-        if usable:
-            offer.pods_now += usable * now
-            offer.pods_before += usable * (now if kind.before == kind.now else problems.slots(kind.before, pod))
-            for d, need in enumerate(pod):
-                offer.free[d] += usable * kind.now[d]
-                if need:
-                    offer.whole[d] += usable * (kind.now[d] // need)
-            offer.holes[kind.now[0]] += usable
-            fresh = [name for name in names if name not in request.avoided] if avoided else names
-            # Kinds come in the order of their first name, which settles ties well enough.
-            if len(offer.sample) < SAMPLE or kind.now[0] > offer.sample[-1][1][0]:
-                offer.sample += [(name, kind.now) for name in fresh[:SAMPLE]]
-                offer.sample.sort(key=lambda one: -one[1][0])
-                del offer.sample[SAMPLE:]
-        if kind.blocked:
-            offer.nodes_blocked += len(names)
-        if restored > (now if usable else 0) or avoided:
-            if kind.blocked:
-                offer.lost += [f"{name} ({kind.blocked})" for name in names]
-            elif kind.unhealthy:
-                noun = "accelerator" if kind.unhealthy == 1 else "accelerators"
-                offer.lost += [f"{name} ({kind.unhealthy} unhealthy {noun})" for name in names]
-            else:
-                offer.lost += [f"{name} (avoided after a failure)" for name in avoided]
+    def _nodes(self, request: Request) -> list[Offer]:
+        """One node of each row stands for all: they are alike, and a job may use only one."""
+        found: dict[tuple[object, ...], Offer] = {}
+        for row in self._rows:
+            if not _admits(row, request=request):
+                continue
+            name = next((name for name in row.names if name not in request.avoided), row.names[0])
+            alike = name if request.avoided else ""
+            key = (row.product, row.blocked, row.unhealthy, row.now, row.before, row.restored, row.empty, alike)
+            if key not in found:
+                pool = Pool(row.product, row.path, row.profiles, row.has_accelerators)
+                pool.add(dataclasses.replace(row, names=[name]))
+                found[key] = Offer("" if request.any_product else row.product, (name,), request=request)
+                found[key].add(pool)
+        return list(found.values())
 
 
-def _sorted_kinds(groups: Mapping[Kind, list[str]]) -> list[Kind]:
-    kinds = [replace(kind, names=tuple(sorted(names, key=problems.natural))) for kind, names in groups.items()]
-    return sorted(kinds, key=lambda kind: problems.natural(kind.names[0]))
+def of_product(one: Pool | Row, *, request: Request) -> bool:
+    """Whether the product of a pool or row serves the request."""
+    if request.products:
+        return any(choice.product == one.product for choice in request.products)
+    return one.has_accelerators or not request.vector[0]
 
 
-def _floor(vector: Vector) -> Vector:
+def _admits(one: Pool | Row, *, request: Request) -> bool:
+    return bool(one.profiles >> request.profile & 1) and of_product(one, request=request)
+
+
+def _rows(snapshot: types.Snapshot, *, problem: Problem, spots: Mapping[str, greedy.Spot]) -> list[Row]:
+    """The nodes, those that are alike together, in the order of their first names."""
+    num_levels = len(problem.levels)
+    free = problems.free_vectors(snapshot, dims=problem.dims)
+    taken: dict[str, Sequence[int]] = {}
+    for job_id, spot in spots.items():
+        pod = problem.shape_of[job_id].request.vector
+        for index, pods in spot.takes:
+            name = problem.nodes[index].name
+            held = taken.get(name) or (0,) * len(pod)
+            taken[name] = [have + amount * pods for have, amount in zip(held, pod, strict=True)]
+    admission = eligibility.Admission(problem.profiles)
+    groups: dict[tuple[object, ...], Row] = {}
+    for node in sorted(snapshot.nodes, key=lambda node: problems.natural(node.name)):
+        had = free[node.name]
+        before = now = had if min(had) >= 0 else _floor(had)
+        restored = before
+        broken = node.unhealthy_accelerators
+        less = taken.get(node.name)
+        if less is not None:
+            now = restored = _floor([have - amount for have, amount in zip(had, less, strict=True)])
+        empty = problem.vector(node.allocatable)
+        if broken:
+            amounts = had if less is None else [have - amount for have, amount in zip(had, less, strict=True)]
+            restored = _floor([amounts[0] + broken, *amounts[1:]])
+            empty = (empty[0] + broken, *empty[1:])
+        path = problems.path_of(node, num_levels=num_levels)
+        mask = admission.mask(node)
+        has_accelerators = node.allocatable.accelerators > 0
+        key = (node.product, path, mask, has_accelerators, node.blocked, broken, now, before, restored, empty)
+        row = groups.get(key)
+        if row is None:
+            row = groups[key] = Row(
+                node.product, path, mask, has_accelerators, node.blocked, broken, now, before, restored, _floor(empty)
+            )
+        row.names.append(node.name)
+    return list(groups.values())
+
+
+def _pools(rows: list[Row], *, by_domain: bool) -> list[Pool]:
+    """The pools in the order of their first nodes."""
+    found: dict[tuple[object, ...], Pool] = {}
+    for row in rows:
+        path = row.path if by_domain else ()
+        key = (row.product, path, row.profiles, row.has_accelerators)
+        pool = found.get(key)
+        if pool is None:
+            pool = found[key] = Pool(row.product, path, row.profiles, row.has_accelerators)
+        pool.add(row)
+    return list(found.values())
+
+
+def _floor(vector: Sequence[int]) -> Vector:
     return tuple(max(amount, 0) for amount in vector)
-
-
-def _more(vector: Vector, accelerators: int) -> Vector:
-    return (vector[0] + accelerators, *vector[1:])

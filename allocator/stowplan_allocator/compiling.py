@@ -12,7 +12,7 @@ from collections import defaultdict
 
 from stowplan_allocator import eligibility, types
 from stowplan_allocator.cells import build_cells, cells_of
-from stowplan_allocator.problem import Problem, Request, Shape, free_amounts, natural, path_of, queue_key, to_vector
+from stowplan_allocator.problem import Problem, Request, Shape, free_vectors, natural, path_of, queue_key, to_vector
 
 
 def compile_problem(
@@ -43,8 +43,8 @@ def compile_problem(
     nodes = tuple(
         sorted((node for node in snapshot.nodes if not node.blocked), key=lambda node: _turn(node, seed=seed))
     )
-    amounts = free_amounts(snapshot)
-    free = tuple(tuple(max(amount, 0) for amount in to_vector(amounts[node.name], dims=dims)) for node in nodes)
+    amounts = free_vectors(snapshot, dims=dims)
+    free = tuple(tuple(max(amount, 0) for amount in amounts[node.name]) for node in nodes)
     requests, profiles, shapes = _group_jobs(queue, dims=dims, levels=snapshot.levels)
     cells = build_cells(nodes, requests=requests, profiles=profiles, num_levels=len(snapshot.levels))
     most = tuple(max((vector[d] for vector in free), default=0) for d in range(len(dims)))

@@ -203,6 +203,26 @@ def attained_level(accelerator_seconds: int) -> int:
     return level
 
 
+def free_vectors(snapshot: types.Snapshot, *, dims: tuple[str, ...]) -> dict[str, Vector]:
+    """What is free on each node once every running job has what it holds; may be negative."""
+    free = {node.name: to_vector(node.available, dims=dims) for node in snapshot.nodes}
+    changed: dict[str, list[int]] = {}
+    for job in snapshot.jobs:
+        if job.placement is not None:
+            held = [(d, amount) for d, amount in enumerate(to_vector(job.pod, dims=dims)) if amount]
+            for share in job.placement.shares:
+                left = changed.get(share.node)
+                if left is None:
+                    if share.node not in free:
+                        continue
+                    left = changed[share.node] = list(free[share.node])
+                for d, amount in held:
+                    left[d] -= amount * share.num_pods
+    for name, left in changed.items():
+        free[name] = tuple(left)
+    return free
+
+
 def free_amounts(snapshot: types.Snapshot) -> dict[str, types.Resources]:
     """What is free on each node once every running job has what it holds; may be negative."""
     free = {node.name: node.available for node in snapshot.nodes}

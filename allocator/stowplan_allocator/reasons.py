@@ -16,6 +16,8 @@ products_in_cluster, time_limit_seconds.
 
 from __future__ import annotations
 
+import bisect
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -77,12 +79,11 @@ def _answer(finding: Finding, *, request: Request, position: int, holders: Holde
     message, numbers = finding.message, dict(finding.numbers)
     blockers: tuple[str, ...] = ()
     if finding.names_ahead:
-        ahead = holders.ahead(request, position=position)
-        blockers = tuple(ahead[:MAX_BLOCKERS])
-        numbers["jobs_ahead"] = str(len(ahead))
-        message = message.replace(AHEAD, words.ahead(ahead))
+        number, blockers = holders.ahead(request, position=position)
+        numbers["jobs_ahead"] = str(number)
+        message = message.replace(AHEAD, words.ahead(blockers, number=number))
     elif finding.names_running:
-        blockers = tuple(holders.running(request)[:MAX_BLOCKERS])
+        blockers = holders.running(request)
     return types.Waiting(finding.reason, message, tuple(numbers.items()), blockers)
 
 
@@ -105,25 +106,30 @@ class Holders:
             for job in running
             if job.placement is not None
         ]
-        self._known: dict[tuple[int, bool], list[tuple[int, str]]] = {}
+        self._ahead: dict[tuple[int, ...], tuple[list[int], tuple[str, ...]]] = {}
+        self._largest: dict[tuple[int, ...], tuple[str, ...]] = {}
 
-    def ahead(self, request: Request, *, position: int) -> list[str]:
-        """Names of the jobs placed before ``position`` of the queue on nodes that the request may use."""
-        found = self._known.get((request.index, True))
+    def ahead(self, request: Request, *, position: int) -> tuple[int, tuple[str, ...]]:
+        """How many jobs before ``position`` of the queue were placed on nodes that the request may use; some names."""
+        indexes = self._problem.cells_of[request.index]
+        found = self._ahead.get(indexes)
         if found is None:
-            cells = frozenset(self._problem.cells_of[request.index])
-            found = [(i, name) for i, name, held in self._placed if not cells.isdisjoint(held)]
-            self._known[request.index, True] = found
-        return [name for i, name in found if i < position]
+            cells = frozenset(indexes)
+            placed = [(i, name) for i, name, held in self._placed if not cells.isdisjoint(held)]
+            found = [i for i, _ in placed], tuple(name for _, name in placed[:MAX_BLOCKERS])
+            self._ahead[indexes] = found
+        number = bisect.bisect_left(found[0], position)
+        return number, found[1][:number]
 
-    def running(self, request: Request) -> list[str]:
-        """Names of the running jobs on nodes that the request may use, the largest first."""
-        found = self._known.get((request.index, False))
+    def running(self, request: Request) -> tuple[str, ...]:
+        """Names of the largest running jobs on nodes that the request may use."""
+        indexes = self._problem.cells_of[request.index]
+        found = self._largest.get(indexes)
         if found is None:
-            cells = frozenset(self._problem.cells_of[request.index])
-            found = [(i, name) for i, (name, held) in enumerate(self._running) if not cells.isdisjoint(held)]
-            self._known[request.index, False] = found
-        return [name for _, name in found]
+            cells = frozenset(indexes)
+            names = (name for name, held in self._running if not cells.isdisjoint(held))
+            found = self._largest[indexes] = tuple(itertools.islice(names, MAX_BLOCKERS))
+        return found
 
 
 def find(request: Request, *, counted: Census, undecided: bool, settings: types.Settings) -> Finding:
@@ -143,7 +149,7 @@ def find(request: Request, *, counted: Census, undecided: bool, settings: types.
     best = max(domains, key=lambda offer: (offer.pods_now, offer.pods_empty))
     numbers |= {
         "pods_fitting": str(best.pods_now),
-        "accelerators_free": str(whole.free[0]),
+        "accelerators_free": str(whole.free_along(0)),
         "nodes_matching": str(sum(offer.nodes for offer in wholes)),
         "nodes_blocked": str(sum(offer.nodes_blocked for offer in wholes)),
         "capacity_pods": str(max(offer.pods_empty for offer in wholes)),
@@ -175,12 +181,13 @@ def find(request: Request, *, counted: Census, undecided: bool, settings: types.
         return Finding(types.Reason.QUEUED_BEHIND, message, numbers, names_ahead=True)
     if any(offer.pods_restored >= k for offer in domains):
         back = max(domains, key=lambda offer: (offer.pods_restored >= k, offer.pods_now))
-        numbers |= {"pods_fitting": str(back.pods_now), "nodes_unusable": str(len(back.lost))}
+        lost = back.lost()
+        numbers |= {"pods_fitting": str(back.pods_now), "nodes_unusable": str(len(lost))}
         if required:
             numbers |= {"best_domain": words.domain(back.domain), "best_domain_pods": str(back.pods_now)}
         message = (
             f"needs {needs}; {words.fitting(back.pods_now, k)} now{words.where(back, request=request)}; "
-            f"not usable: {words.names(back.lost)}"
+            f"not usable: {words.names(lost)}"
         )
         return Finding(types.Reason.NODES_UNHEALTHY, message, numbers)
     if required and whole.pods_now >= k:
@@ -195,16 +202,16 @@ def find(request: Request, *, counted: Census, undecided: bool, settings: types.
 def _no_match(request: Request, *, counted: Census, needs: str, numbers: Numbers) -> Finding:
     there = ", ".join(counted.products) or "none"
     numbers = {**numbers, "products_in_cluster": there}
-    of_product = [kind for kind in counted.kinds if counted.of_product(request, kind=kind)]
+    of_product = [pool for pool in counted.pools if census.of_product(pool, request=request)]
     profile = counted.problem.profiles[request.profile]
     if not of_product:
         if request.products:
             message = f"needs {needs}, but no node has that product; products in the cluster: {there}"
         else:
-            message = f"needs {needs}, but the cluster has no {'node with accelerators' if counted.kinds else 'node'}"
+            message = f"needs {needs}, but the cluster has no {'node with accelerators' if counted.pools else 'node'}"
         return Finding(types.Reason.NO_MATCHING_ACCELERATOR, message, numbers)
     kind = " or ".join(choice.product for choice in request.products) or ("GPU" if request.vector[0] else "")
-    names = {name for kind in of_product for name in kind.names}
+    names = {name for pool in of_product for row in pool.rows for name in row.names}
     nodes = [node for node in counted.nodes if node.name in names]
     numbers["nodes_of_product"] = str(len(nodes))
     labelled = nodes
@@ -231,13 +238,13 @@ def _too_large(request: Request, *, counted: Census, offers: list[Offer], needs:
     top = max(offers, key=lambda offer: offer.pods_empty)
     dims = counted.problem.dims
     if top.pods_empty == 0:
-        over = [d for d, need in enumerate(request.vector) if need > top.most[d]]
+        over = [d for d, need in enumerate(request.vector) if need > top.most_along(d)]
         if over:
             d = over[0]
             numbers = {**numbers, "binding_resource": dims[d]}
             message = (
                 f"needs {needs}, but one pod asks for {words.amount(request.vector[d], dims[d])} and the largest "
-                f"matching node has {words.amount(top.most[d], dims[d])}"
+                f"matching node has {words.amount(top.most_along(d), dims[d])}"
             )
             return Finding(types.Reason.EXCEEDS_CLUSTER_CAPACITY, message, numbers)
     if request.required and request.level == len(counted.problem.levels):
@@ -262,30 +269,34 @@ def _short(request: Request, *, counted: Census, offer: Offer, needs: str, numbe
     fits = words.fitting(offer.pods_now, k)
     where = words.where(offer, request=request)
     asked = [d for d, need in enumerate(request.vector) if need]
-    too_little = [d for d in asked if offer.free[d] < k * request.vector[d]]
-    scattered = [d for d in asked if offer.whole[d] < k]
-    holes = sorted(offer.holes.items(), reverse=True)
-    largest = [str(size) for size, number in holes for _ in range(min(number, census.SAMPLE))][: census.SAMPLE]
-    if offer.free and request.vector[0]:
+    too_little = [d for d in asked if offer.free_along(d) < k * request.vector[d]]
+    scattered = [d for d in asked if offer.whole_along(d) < k]
+    largest = [str(size) for size, number in offer.holes() for _ in range(min(number, census.SAMPLE))][: census.SAMPLE]
+    if request.vector[0]:
         numbers = {**numbers, "largest_free": ",".join(largest)}
     if too_little:
         d = too_little[0]
         numbers = {**numbers, "binding_resource": dims[d]}
         in_all = words.amount(k * request.vector[d], dims[d])
-        message = f"needs {needs}, {in_all} in all, of which {words.free(offer.free[d], dims[d])}; {fits} now{where}"
+        message = (
+            f"needs {needs}, {in_all} in all, of which {words.free(offer.free_along(d), dims[d])}; {fits} now{where}"
+        )
         return Finding(types.Reason.WAITING_FOR_CAPACITY, message, numbers, names_running=True)
     if scattered:
         d = scattered[0]
         numbers = {**numbers, "binding_resource": dims[d]}
         if d == 0:
             message = (
-                f"needs {needs}; {offer.free[0]} are free, but not in whole pods: the emptiest nodes have "
+                f"needs {needs}; {offer.free_along(0)} are free, but not in whole pods: the emptiest nodes have "
                 f"{', '.join(largest)} free, and {fits}"
             )
             return Finding(types.Reason.FRAGMENTED, message, numbers, names_running=True)
-        in_all = f"{words.amount(k * request.vector[d], dims[d])} in all, of which {words.free(offer.free[d], dims[d])}"
+        free = words.free(offer.free_along(d), dims[d])
+        in_all = f"{words.amount(k * request.vector[d], dims[d])} in all, of which {free}"
         per_pod = words.amount(request.vector[d], dims[d])
-        message = f"needs {needs}, {in_all}, but only {offer.whole[d]} of {k} pods find {per_pod} on one node{where}"
+        message = (
+            f"needs {needs}, {in_all}, but only {offer.whole_along(d)} of {k} pods find {per_pod} on one node{where}"
+        )
         return Finding(types.Reason.FRAGMENTED, message, numbers, names_running=True)
     pairs = " and ".join(words.resource(dims[d]) for d in asked)
     message = f"needs {needs}; {fits} now, because {pairs} are free on different nodes{where}"

@@ -66,19 +66,20 @@ def domain(path: Path) -> str:
     return "/".join(name or "?" for name in path)
 
 
-def names(items: Sequence[str]) -> str:
-    """A list cut to a few names and the number of the others."""
-    if len(items) <= MAX_NAMES:
+def names(items: Sequence[str], *, number: int | None = None) -> str:
+    """A list cut to a few names and the number of the others; ``number`` where the items are only the first of them."""
+    number = len(items) if number is None else number
+    if number <= MAX_NAMES:
         return ", ".join(items)
-    return f"{', '.join(items[: MAX_NAMES - 1])} and {len(items) - MAX_NAMES + 1} more"
+    return f"{', '.join(items[: MAX_NAMES - 1])} and {number - MAX_NAMES + 1} more"
 
 
-def ahead(jobs: Sequence[str]) -> str:
-    """The jobs ahead: ``the job ahead of it, first``, ``the 9 jobs ahead of it, a, b, c and 6 more``."""
-    if not jobs:
+def ahead(jobs: Sequence[str], *, number: int) -> str:
+    """The jobs ahead, first names first: ``the 9 jobs ahead of it: a, b, c and 6 more``."""
+    if not number:
         return "the jobs ahead of it"
-    noun = "job" if len(jobs) == 1 else f"{len(jobs)} jobs"
-    return f"the {noun} ahead of it: {names(jobs)}"
+    noun = "job" if number == 1 else f"{number} jobs"
+    return f"the {noun} ahead of it: {names(jobs, number=number)}"
 
 
 def each_of(count: int, kind: str) -> str:
@@ -118,7 +119,8 @@ def fitting(pods: int, of: int) -> str:
 def where(offer: Offer, *, request: Request) -> str:
     """What the emptiest nodes have free, as the end of a clause; names the CPU or memory that binds there."""
     parts = []
-    for name, free in offer.sample[: MAX_NAMES - 1]:
+    sample = offer.sample()
+    for name, free in sample[: MAX_NAMES - 1]:
         size = request.vector[0]
         if not size:
             parts.append(f"{name} has {amount(free[1], 'cpu_milli')} and {amount(free[2], 'memory_mib')} free")
@@ -133,6 +135,6 @@ def where(offer: Offer, *, request: Request) -> str:
     if not parts:
         return ""
     left = offer.nodes - offer.nodes_blocked - len(parts)
-    if left > 0 and len(offer.sample) >= MAX_NAMES:
+    if left > 0 and len(sample) >= MAX_NAMES:
         parts.append(f"{left} more nodes have no more")
     return ": " + ", ".join(parts)
