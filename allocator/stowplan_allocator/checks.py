@@ -1,15 +1,17 @@
 """Every hard constraint, verified on the finished plan against the snapshot alone.
 
 This module shares no code with the model, the packing or the eligibility rules: it reads
-the snapshot as an outsider would. What must stay true: a plan that breaks a constraint
+the snapshot as an outsider would, and takes from the planner only what the queue's order is
+defined to be. What must stay true: a plan that breaks a constraint
 raises ``PlanViolationError`` with every breach in words, in production too, and is never applied.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Mapping
 
-from stowplan_allocator import types
+from stowplan_allocator import problem, types
 
 
 class PlanViolationError(AssertionError):
@@ -24,9 +26,10 @@ class PlanViolationError(AssertionError):
         return PlanViolationError, (list(self.breaches),)
 
 
-def verify(plan: types.Plan, *, snapshot: types.Snapshot) -> None:
+def verify(plan: types.Plan, *, snapshot: types.Snapshot, settings: types.Settings | None = None) -> None:
     """Raise ``PlanViolationError`` unless the plan keeps every hard constraint of the snapshot."""
     breaches = list(find_breaches(plan, snapshot=snapshot))
+    breaches += find_eviction_breaches(plan, snapshot=snapshot, settings=settings or types.Settings())
     if breaches:
         raise PlanViolationError(breaches)
 
@@ -54,6 +57,49 @@ def find_breaches(plan: types.Plan, *, snapshot: types.Snapshot) -> Iterator[str
         yield from _product(job, placement=placement, nodes=placed_on)
         yield from _topology(job, nodes=placed_on, levels=snapshot.levels)
     yield from _capacity(added, nodes=nodes, snapshot=snapshot)
+
+
+def find_eviction_breaches(plan: types.Plan, *, snapshot: types.Snapshot, settings: types.Settings) -> Iterator[str]:
+    """Every breach of the rules of eviction in words, and of the hard constraints once all victims are gone."""
+    if not plan.evictions and not plan.held:
+        return
+    if settings.preemption is types.Preemption.NEVER:
+        yield "the plan evicts jobs or holds room, and the settings never allow that"
+    jobs = {job.id: job for job in snapshot.jobs}
+    gone = {job.id for job in snapshot.jobs if job.leaving}
+    for eviction in plan.evictions:
+        victim, job = jobs.get(eviction.job_id), jobs.get(eviction.for_job)
+        what = f"eviction of {eviction.job_id} for {eviction.for_job}"
+        if victim is None or victim.placement is None:
+            yield f"{what}: the victim does not run"
+            continue
+        if eviction.job_id in gone:
+            yield f"{what}: the victim is leaving already"
+        gone.add(eviction.job_id)
+        if victim.disruption_cost is None or victim.disruption_cost != eviction.cost:
+            yield f"{what}: it costs {victim.disruption_cost}, not {eviction.cost}"
+        if job is None or eviction.for_job not in plan.held:
+            yield f"{what}: no room is held for it"
+        elif not _ranks_below(victim, job=job, settings=settings):
+            yield f"{what}: the victim does not rank below it"
+    for job_id in plan.held:
+        if job_id not in plan.waiting or plan.waiting[job_id].reason is not types.Reason.WAITING_FOR_PREEMPTION:
+            yield f"{job_id}: room is held for a job that does not wait for preemption"
+    later = dataclasses.replace(
+        plan,
+        placements={**plan.placements, **plan.held},
+        waiting={job_id: why for job_id, why in plan.waiting.items() if job_id not in plan.held},
+    )
+    left = dataclasses.replace(snapshot, jobs=tuple(job for job in snapshot.jobs if job.id not in gone))
+    yield from (f"once victims are gone: {breach}" for breach in find_breaches(later, snapshot=left))
+
+
+def _ranks_below(victim: types.Job, *, job: types.Job, settings: types.Settings) -> bool:
+    if victim.priority != job.priority:
+        return victim.priority < job.priority
+    if settings.preemption is types.Preemption.LOWER_PRIORITY:
+        return False
+    return problem.standing_key(victim, order=settings.order) > problem.queue_key(job, order=settings.order)
 
 
 def _answers(plan: types.Plan, *, pending: dict[str, types.Job]) -> Iterator[str]:

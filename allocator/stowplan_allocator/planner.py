@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import time
 
-from stowplan_allocator import checks, compiling, greedy, reasons, strategies, topology, types
+from stowplan_allocator import checks, compiling, greedy, preempting, reasons, strategies, topology, types
 from stowplan_allocator import problem as problems
 from stowplan_allocator.stopwatch import Stopwatch
 
@@ -28,11 +28,18 @@ def plan(snapshot: types.Snapshot, settings: types.Settings | None = None) -> ty
         problem = compiling.compile_problem(snapshot, seed=settings.seed, order=settings.order)
     with watch.phase("strategy"):
         outcome = strategies.solve(problem, settings=settings, deadline=deadline, watch=watch)
+    with watch.phase("preemption"):
+        decision = preempting.decide(
+            snapshot, problem=problem, outcome=outcome, settings=settings, deadline=deadline, watch=watch
+        )
+    outcome = decision.outcome
     placements = {
         job.id: to_placement(outcome.spots[job.id], problem=problem) for job in problem.queue if job.id in outcome.spots
     }
     with watch.phase("reasons"):
-        waiting = reasons.explain(snapshot, problem=problem, outcome=outcome, settings=settings)
+        counted = decision.with_holds()
+        waiting = reasons.explain(snapshot, problem=problem, outcome=counted, settings=settings)
+        waiting |= preempting.explain(decision, problem=problem)
     certificate = types.Certificate(
         status=outcome.status,
         strategy=settings.strategy.value,
@@ -42,9 +49,10 @@ def plan(snapshot: types.Snapshot, settings: types.Settings | None = None) -> ty
         tiers=outcome.tiers,
         note=outcome.note,
     )
-    finished = types.Plan(placements, waiting, certificate)
+    held = {job_id: to_placement(hold.spot, problem=problem) for job_id, hold in decision.holds.items()}
+    finished = types.Plan(placements, waiting, certificate, evictions=decision.evictions(), held=held)
     with watch.phase("checks"):
-        checks.verify(finished, snapshot=snapshot)
+        checks.verify(finished, snapshot=snapshot, settings=settings)
     timed = dataclasses.replace(certificate, seconds=time.monotonic() - started, phases=watch.phases())
     return dataclasses.replace(finished, certificate=timed)
 

@@ -157,7 +157,8 @@ class Job:
     ``expected_seconds`` is the run time still to come, as far as anyone can say, and
     ``attained_accelerator_seconds`` what the job has had. ``disruption_cost`` is what
     an eviction or a move of the running job loses, in accelerator-seconds (work since
-    the last checkpoint and the restart); None means that it must not be disturbed.
+    the last checkpoint and the restart); None means that it must not be disturbed. A running
+    job that is ``leaving`` has been told to give its place up, and holds it until it is gone.
     """
 
     id: str
@@ -179,6 +180,7 @@ class Job:
     expected_seconds: int | None = None
     attained_accelerator_seconds: int = 0
     disruption_cost: int | None = None
+    leaving: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,13 +288,14 @@ class Plan:
 
     ``placements`` and ``waiting`` are disjoint and together cover all such jobs. A job
     that evictions make room for is in ``waiting`` until its victims are gone, and its
-    room is kept for it meanwhile.
+    room is kept for it meanwhile: ``held`` says where it will stand, by job id.
     """
 
     placements: Mapping[str, Placement]
     waiting: Mapping[str, Waiting]
     certificate: Certificate
     evictions: tuple[Eviction, ...] = ()
+    held: Mapping[str, Placement] = field(default_factory=dict)
 
 
 class Strategy(enum.StrEnum):

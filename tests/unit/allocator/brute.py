@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Iterator, Mapping
 
@@ -143,3 +144,15 @@ def rank(snapshot: sa.Snapshot, placed: Assignment) -> tuple[float, ...]:
 
 def best_rank(snapshot: sa.Snapshot) -> tuple[float, ...]:
     return max(rank(snapshot, placed) for placed in assignments(snapshot))
+
+
+def cheapest_victims(snapshot: sa.Snapshot, job: sa.Job, may_leave: list[sa.Job]) -> tuple[int, int] | None:
+    """The least lost work, and then the fewest victims, after which the job fits beside what runs; None if never."""
+    found = []
+    for number in range(len(may_leave) + 1):
+        for gone in itertools.combinations(may_leave, number):
+            names = {victim.id for victim in gone}
+            left = tuple(other for other in snapshot.jobs if other.id not in names)
+            if ways(job, dataclasses.replace(snapshot, jobs=left)):
+                found.append((sum(victim.disruption_cost or 0 for victim in gone), number))
+    return min(found, default=None)

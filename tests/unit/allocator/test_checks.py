@@ -163,3 +163,77 @@ def test_a_plan_that_fails_its_check_never_leaves_plan(monkeypatch: pytest.Monke
 def test_a_violation_travels_between_processes() -> None:
     error = pickle.loads(pickle.dumps(sa.PlanViolationError(["one", "two"])))
     assert error.breaches == ("one", "two")
+
+
+LEFT = worlds.snapshot(
+    [node("a"), node("b")],
+    [
+        job("low", 1, 8, disruption_cost=7, placement=sa.Placement(H100, shares(a=1))),
+        job("equal", 1, 8, disruption_cost=1, priority=5, placement=sa.Placement(H100, shares(b=1))),
+        job("high", 1, 8, priority=5),
+        job("small", 1, 4),
+    ],
+)
+EVICTING = sa.Plan(
+    {},
+    {
+        "high": sa.Waiting(sa.Reason.WAITING_FOR_PREEMPTION, ""),
+        "small": sa.Waiting(sa.Reason.WAITING_FOR_CAPACITY, ""),
+    },
+    sa.Certificate(sa.SolveStatus.OPTIMAL, "exact"),
+    (sa.Eviction("low", "high", 7),),
+    {"high": sa.Placement(H100, shares(a=1))},
+)
+TOO_MANY = (sa.Eviction("low", "high", 7), sa.Eviction("low", "high", 7))
+WRONG: dict[str, tuple[sa.Plan, str]] = {
+    "a victim that does not run": (
+        dataclasses.replace(EVICTING, evictions=(sa.Eviction("small", "high", 7),)),
+        "eviction of small for high: the victim does not run",
+    ),
+    "a victim told twice": (dataclasses.replace(EVICTING, evictions=TOO_MANY), "the victim is leaving already"),
+    "another cost": (dataclasses.replace(EVICTING, evictions=(sa.Eviction("low", "high", 6),)), "it costs 7, not 6"),
+    "a victim of equal priority": (
+        dataclasses.replace(
+            EVICTING, evictions=(sa.Eviction("equal", "high", 1),), held={"high": sa.Placement(H100, shares(b=1))}
+        ),
+        "the victim does not rank below it",
+    ),
+    "no room held": (dataclasses.replace(EVICTING, held={}), "no room is held for it"),
+    "held room that no victim leaves": (
+        dataclasses.replace(EVICTING, held={"high": sa.Placement(H100, shares(b=1))}),
+        "once victims are gone: b: 8 accelerators given where 0 are free",
+    ),
+    "held room that a younger job takes": (
+        dataclasses.replace(
+            EVICTING,
+            placements={"small": sa.Placement(H100, shares(a=1))},
+            waiting={"high": EVICTING.waiting["high"]},
+        ),
+        "once victims are gone: a: 12 accelerators given where 8 are free",
+    ),
+    "too few pods held": (
+        dataclasses.replace(EVICTING, held={"high": sa.Placement(H100, ())}),
+        "once victims are gone: high: 0 of 1 pods are placed",
+    ),
+    "another reason": (
+        dataclasses.replace(EVICTING, waiting={**EVICTING.waiting, "high": EVICTING.waiting["small"]}),
+        "room is held for a job that does not wait for preemption",
+    ),
+}
+LOWER = sa.Settings(preemption=sa.Preemption.LOWER_PRIORITY)
+
+
+def test_sound_evictions_pass() -> None:
+    checks.verify(EVICTING, snapshot=LEFT, settings=LOWER)
+
+
+@pytest.mark.parametrize(("plan", "want"), WRONG.values(), ids=WRONG.keys())
+def test_a_wrong_eviction_is_found(plan: sa.Plan, want: str) -> None:
+    with pytest.raises(sa.PlanViolationError) as caught:
+        checks.verify(plan, snapshot=LEFT, settings=LOWER)
+    assert any(want in breach for breach in caught.value.breaches), caught.value.breaches
+
+
+def test_evictions_need_leave() -> None:
+    with pytest.raises(sa.PlanViolationError, match="the settings never allow that"):
+        checks.verify(EVICTING, snapshot=LEFT, settings=sa.Settings())

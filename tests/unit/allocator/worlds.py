@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 from hypothesis import strategies as st
 
 import stowplan_allocator as sa
+from unit.allocator import brute
 
 H100, A100 = "NVIDIA-H100-80GB-HBM3", "NVIDIA-A100-SXM4-80GB"
 LEVELS = ("zone", "rack")
+CPUS = st.sampled_from([0, 1, 4, 7])
 REQUIRED, PREFERRED = sa.TopologyMode.REQUIRED, sa.TopologyMode.PREFERRED
 
 IN, NOT_IN, EXISTS = sa.LabelOperator.IN, sa.LabelOperator.NOT_IN, sa.LabelOperator.EXISTS
@@ -114,6 +117,28 @@ def snapshots(draw: st.DrawFn, max_nodes: int = 6, max_jobs: int = 8, max_pods: 
 
 
 def _renamed(some: sa.Job, name: str) -> sa.Job:
-    import dataclasses
-
     return dataclasses.replace(some, id=name, name=name)
+
+
+@st.composite
+def busy_snapshots(draw: st.DrawFn, max_nodes: int = 4, max_running: int = 6, max_waiting: int = 1) -> sa.Snapshot:
+    """Running jobs of priority 0 that may be disturbed at some cost, or not, and a few waiting ones."""
+    some_nodes = [draw(nodes(i)) for i in range(draw(st.integers(1, max_nodes)))]
+    # Most nodes are plain and empty, or hardly anything would run and nothing could be gained.
+    some_nodes = [
+        one if draw(st.integers(0, 3)) == 0 else node(one.name, 8, cpu=16, rack=one.topology[1]) for one in some_nodes
+    ]
+    placed: list[sa.Job] = []
+    for i in range(draw(st.integers(max_running // 2, max_running))):
+        candidate = job(f"r{i}", draw(st.integers(1, 2)), draw(st.sampled_from([2, 3, 4, 8])), cpu=draw(CPUS))
+        ways = brute.ways(candidate, snapshot(some_nodes, placed))
+        if ways:
+            cost = draw(st.sampled_from([None, 0, 10, 10, 20, 70, 400]))
+            expected = draw(st.sampled_from([None, 60, 100, 100, 300]))
+            place = draw(st.sampled_from(ways))
+            placed.append(
+                dataclasses.replace(candidate, placement=place, disruption_cost=cost, expected_seconds=expected)
+            )
+    waiting = [draw(jobs(i, gpus=(2, 3, 4, 8))) for i in range(draw(st.integers(1, max_waiting)))]
+    waiting = [dataclasses.replace(one, products=one.products[:1], node_selector=()) for one in waiting]
+    return snapshot(some_nodes, placed + waiting)

@@ -1,0 +1,163 @@
+"""The cheapest victims for one waiting gang: what no solver need be asked, a quick set, then the exact one.
+
+Most questions end early: even with all candidates gone the gang does not fit; or one victim
+does, and no cheaper one exists. Only what is left goes to the programme of ``disruption``, with
+the candidates that could be in a cheaper set and the nodes that could serve. What must stay
+true: whatever is returned fits; leaving candidates out never hides a cheaper set; a bound holds
+for all candidates.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from stowplan_allocator import gangs, types
+from stowplan_allocator.gangs import Gang, Group
+from stowplan_allocator.problem import Problem, Vector
+from stowplan_allocator.stock import Take
+
+SHARE_OF_TIME = 0.5  # of what is left, for one programme
+
+
+@dataclass(frozen=True, slots=True)
+class Victim:
+    """A running job that may lose its place: what that costs, and what it holds, by node index."""
+
+    job: types.Job
+    cost: int
+    held: Mapping[int, Vector]
+
+
+@dataclass(frozen=True, slots=True)
+class Solution:
+    """Who leaves, and where each gang then stands (job id → product and takes). ``bound`` is a proven least cost."""
+
+    leaving: tuple[Victim, ...]
+    stands: Mapping[str, tuple[str, list[Take]]]
+    bound: int
+
+    @property
+    def cost(self) -> int:
+        """What is lost."""
+        return sum(victim.cost for victim in self.leaving)
+
+
+def cheapest(
+    gang: Gang,
+    *,
+    problem: Problem,
+    rooms: Sequence[Vector],
+    victims: Sequence[Victim],
+    settings: types.Settings,
+    deadline: float,
+) -> Solution | None:
+    """Least lost work, then fewest victims, so that the gang fits into the rooms; None where no set will do."""
+    offers = [_Offer(gang, group=group, problem=problem, rooms=rooms, victims=victims) for group in gang.groups]
+    offers = [offer for offer in offers if offer.could_fit()]
+    sets = [(offer, offer.quick_set()) for offer in offers]
+    if not sets:
+        return None
+    cost, number, _, offer, quick = min(
+        (sum(v.cost for v in found), len(found), i, offer, found) for i, (offer, found) in enumerate(sets)
+    )
+    best = Solution(tuple(quick), {gang.job.id: (offer.group.product, offer.fill(quick))}, bound=0)
+    if not number:
+        return best
+    useful = {id(victim): victim for offer in offers for victim in offer.victims if victim.cost <= cost}
+    candidates = [victim for victim in victims if id(victim) in useful]
+    least = min(victim.cost for victim in candidates)
+    if number == 1 and cost == least:
+        return replace(best, bound=cost)
+    left = deadline - time.monotonic()
+    if settings.strategy is types.Strategy.GREEDY or left <= 0:
+        return replace(best, bound=least)
+    # PuLP and HiGHS take a second and 50 MB: only a process that solves loads them.
+    from stowplan_allocator import disruption
+
+    programme = disruption.Programme(problem, rooms=rooms, victims=candidates)
+    programme.add_gang(replace(gang, groups=tuple(offer.group for offer in offers)))
+    programme.start_from(quick)
+    exact = programme.solve(settings=settings, limit_seconds=left * SHARE_OF_TIME)
+    if exact is None or (exact.cost, len(exact.leaving)) > (cost, number):
+        return replace(best, bound=max(least, exact.bound if exact is not None else 0))
+    return replace(exact, bound=max(exact.bound, least))
+
+
+class _Offer:
+    """One group of nodes, and the victims on them."""
+
+    def __init__(
+        self, gang: Gang, *, group: Group, problem: Problem, rooms: Sequence[Vector], victims: Sequence[Victim]
+    ) -> None:
+        self.group = group
+        self._gang = gang
+        self._problem = problem
+        nodes = set(group.nodes)
+        self.victims = [victim for victim in victims if not nodes.isdisjoint(victim.held)]
+        self._rooms = {node: rooms[node] for node in group.nodes}
+        self._known: dict[Vector, int] = {}
+        self._slots = {node: self._slots_in(room) for node, room in self._rooms.items()}
+
+    def _slots_in(self, room: Vector) -> int:
+        known = self._known.get(room)
+        if known is None:
+            known = self._known[room] = gangs.slots(self._gang, room)
+        return known
+
+    def _after(self, leaving: Iterable[Victim]) -> dict[int, int]:
+        """Slots by node once these have left."""
+        rooms: dict[int, Vector] = {}
+        for victim in leaving:
+            for node, held in victim.held.items():
+                if node in self._rooms:
+                    rooms[node] = _sum(rooms.get(node, self._rooms[node]), held)
+        return self._slots | {node: self._slots_in(room) for node, room in rooms.items()}
+
+    def _holds(self, slots: Mapping[int, int]) -> bool:
+        return gangs.capacity(self._gang, slots=slots, problem=self._problem) >= self._gang.num_blocks
+
+    def could_fit(self) -> bool:
+        """Whether the gang fits once all have left."""
+        return self._holds(self._after(self.victims))
+
+    def fill(self, leaving: Sequence[Victim]) -> list[Take]:
+        """Nodes for the gang once these have left."""
+        takes = gangs.fill(self._gang, slots=self._after(leaving), problem=self._problem)
+        assert takes is not None, "the gang was said to fit"
+        return takes
+
+    def quick_set(self) -> list[Victim]:
+        """A set of victims that will do and of which none is needless: not always the cheapest."""
+        if self._holds(self._slots):
+            return []
+        held = {id(v): sum(v.held[node][0] for node in v.held.keys() & self._rooms.keys()) for v in self.victims}
+        orders: list[Callable[[Victim], tuple[float, ...]]] = [
+            lambda victim: (victim.cost,),
+            lambda victim: (victim.cost / max(held[id(victim)], 1),),
+            lambda victim: (-held[id(victim)], victim.cost),
+        ]
+        sets = [self._shrunk(sorted(self.victims, key=order)) for order in orders]
+        return min(sets, key=lambda found: (sum(victim.cost for victim in found), len(found)))
+
+    def _shrunk(self, ranked: list[Victim]) -> list[Victim]:
+        """The shortest prefix that will do, then without each, the dearest first, that is not needed."""
+        low, high = 1, len(ranked)
+        while low < high:
+            middle = (low + high) // 2
+            if self._holds(self._after(ranked[:middle])):
+                high = middle
+            else:
+                low = middle + 1
+        needed = ranked[:low]
+        # The last one is needed, or the prefix would be shorter.
+        for victim in sorted(needed[:-1], key=lambda victim: -victim.cost):
+            fewer = [other for other in needed if other is not victim]
+            if self._holds(self._after(fewer)):
+                needed = fewer
+        return needed
+
+
+def _sum(one: Vector, other: Vector) -> Vector:
+    return tuple(a + b for a, b in zip(one, other, strict=True))

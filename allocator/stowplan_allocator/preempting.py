@@ -1,0 +1,313 @@
+"""Which running jobs lose their place to which waiting ones, so that the least work is lost.
+
+After the plan of what can start now, the jobs that found no place are asked once more in queue
+order: which running jobs of lower rank would have to leave, whole gangs, and what is lost then?
+The cheapest set is found by the programme of ``disruption``. The waiting job's room is then
+held: nobody younger takes it in this plan, and what younger jobs had taken of it is planned
+again without it. It starts in a later plan, once its victims are gone.
+
+What the operator does with the answer, so that nothing is decided twice:
+- it tells each victim once to save and leave, and from then on gives it to the next snapshots
+  with ``leaving=True`` and its placement, until its last pod is gone;
+- a victim that has left comes back as a waiting job with its old ``created_at_seconds``.
+A leaving job is in no further eviction. Its room is promised to the first jobs in the queue that
+fit there, which is the preemptor or whoever has come before it; they are answered with
+``WaitingForPreemption`` and hold that room, and no second victim is taken for it.
+
+What must stay true: a victim may be disturbed at all (``disruption_cost``) and ranks below the
+job that takes its place; at most one eviction for each victim; no job ahead in the queue loses
+what this plan gave it; with ``Preemption.NEVER`` nothing here runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+
+from stowplan_allocator import choosing, compiling, gangs, greedy, strategies, types, words
+from stowplan_allocator import problem as problems
+from stowplan_allocator.choosing import Solution, Victim
+from stowplan_allocator.problem import Problem, Vector
+from stowplan_allocator.stock import Take
+from stowplan_allocator.stopwatch import Stopwatch
+
+# Beyond so many the rest waits for the next plan.
+MAX_PREEMPTORS = 100
+TIER = "disruptions"
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """Room kept for a waiting job, whom it waits for to leave, and what its own victims lose."""
+
+    spot: greedy.Spot
+    solution: Solution
+    waits_for: tuple[str, ...]
+
+
+@dataclass(slots=True)
+class Decision:
+    """The outcome beside all held rooms, and what has been decided about each preempting job."""
+
+    outcome: strategies.Outcome
+    holds: dict[str, Hold] = field(default_factory=dict)
+
+    def with_holds(self) -> strategies.Outcome:
+        """The outcome in which held room counts as taken: for whoever asks why another job waits."""
+        held = {job_id: hold.spot for job_id, hold in self.holds.items()}
+        return replace(self.outcome, spots=self.outcome.spots | held)
+
+    def evictions(self) -> tuple[types.Eviction, ...]:
+        """One for each victim, in the order of the queue of those who come."""
+        return tuple(
+            types.Eviction(victim.job.id, job_id, victim.cost)
+            for job_id, hold in self.holds.items()
+            for victim in hold.solution.leaving
+        )
+
+    def tier(self, *, status: types.SolveStatus) -> types.TierResult:
+        """What is lost in all, and the least that these jobs could have cost, each after those before it."""
+        value = sum(hold.solution.cost for hold in self.holds.values())
+        bound = sum(hold.solution.bound for hold in self.holds.values())
+        return types.TierResult(
+            name=TIER,
+            value=float(value),
+            bound=float(bound),
+            gap=(value - bound) / value if value else 0.0,
+            status=types.SolveStatus.OPTIMAL if value == bound else status,
+        )
+
+
+def decide(
+    snapshot: types.Snapshot,
+    *,
+    problem: Problem,
+    outcome: strategies.Outcome,
+    settings: types.Settings,
+    deadline: float,
+    watch: Stopwatch,
+) -> Decision:
+    """Hold room, and name victims, for the jobs that the outcome leaves out."""
+    decision = Decision(outcome)
+    if settings.preemption is types.Preemption.NEVER or len(outcome.spots) == len(problem.queue):
+        return decision
+    scene = Scene(snapshot, problem=problem, settings=settings, deadline=deadline, watch=watch)
+    refused: set[int] = set()
+    for position, job in enumerate(problem.queue):
+        request = problem.shape_of[job.id].request.index
+        if job.id in decision.outcome.spots or request in refused:
+            continue
+        if len(decision.holds) == MAX_PREEMPTORS:
+            break
+        hold = scene.hold(job, position=position, decision=decision)
+        planned = None if hold is None else scene.plan_beside(job, hold=hold, decision=decision)
+        if hold is None or planned is None:
+            # Later jobs have no more rank, and no more room: their equal requests need not be asked.
+            refused.add(request)
+            continue
+        decision.holds[job.id] = hold
+        decision.outcome = planned
+    if decision.holds:
+        tier = decision.tier(status=types.SolveStatus.FEASIBLE)
+        decision.outcome = _with_tier(decision.outcome, tier=tier)
+    return decision
+
+
+def _with_tier(outcome: strategies.Outcome, *, tier: types.TierResult) -> strategies.Outcome:
+    proven = tier.status is types.SolveStatus.OPTIMAL
+    note = "" if proven else f'tier "{TIER}" is not proven, gap {tier.gap:.2%}'
+    status = outcome.status
+    if status is types.SolveStatus.NOTHING_TO_DO or (status is types.SolveStatus.OPTIMAL and not proven):
+        status = types.SolveStatus.OPTIMAL if proven else types.SolveStatus.FEASIBLE
+    return replace(
+        outcome,
+        status=status,
+        tiers=(*outcome.tiers, tier),
+        note="; ".join(part for part in (outcome.note, note) if part),
+    )
+
+
+def may_evict(victim: types.Job, *, job: types.Job, settings: types.Settings) -> bool:
+    """Whether the settings let ``job`` take the place of the running ``victim``."""
+    if victim.disruption_cost is None or victim.leaving:
+        return False
+    if settings.preemption is types.Preemption.LOWER_PRIORITY:
+        return victim.priority < job.priority
+    if settings.preemption is types.Preemption.QUEUE_ORDER:
+        order = settings.order
+        return problems.standing_key(victim, order=order) > problems.queue_key(job, order=order)
+    return False
+
+
+class Scene:
+    """The running jobs on the problem's nodes, and what is free between them."""
+
+    def __init__(
+        self,
+        snapshot: types.Snapshot,
+        *,
+        problem: Problem,
+        settings: types.Settings,
+        deadline: float,
+        watch: Stopwatch,
+    ) -> None:
+        self._snapshot = snapshot
+        self._problem = problem
+        self._settings = settings
+        self._deadline = deadline
+        self._watch = watch
+        self._jobs = {job.id: job for job in problem.queue}
+        self._index = {node.name: i for i, node in enumerate(problem.nodes)}
+        amounts = problems.free_amounts(snapshot)
+        # Below zero where a device was lost under a running pod; less where room is reserved.
+        self._rooms = [
+            tuple(min(a, b) for a, b in zip(problem.vector(amounts[node.name]), problem.free[i], strict=True))
+            for i, node in enumerate(problem.nodes)
+        ]
+        running = sorted((job for job in snapshot.jobs if job.placement is not None), key=problems.queue_key)
+        self._leaving = [self._victim(job) for job in running if job.leaving]
+        self._victims = [self._victim(job) for job in running if job.disruption_cost is not None and not job.leaving]
+
+    def _victim(self, job: types.Job) -> Victim:
+        pod = self._problem.vector(job.pod)
+        held: dict[int, Vector] = {}
+        for share in job.placement.shares if job.placement else ():
+            if share.node in self._index:
+                held[self._index[share.node]] = tuple(amount * share.num_pods for amount in pod)
+        return Victim(job, job.disruption_cost or 0, held)
+
+    def hold(self, job: types.Job, *, position: int, decision: Decision) -> Hold | None:
+        """Room for the job beside all ahead of it, with the cheapest victims; None where it gets none by preempting."""
+        gang = gangs.gang_of(job, problem=self._problem, num_pods=smallest_size(job))
+        gone = [*self._leaving, *(v for hold in decision.holds.values() for v in hold.solution.leaving)]
+        now = self._beside(position=position, decision=decision)
+        rooms = _with_room(now, victims=gone)
+        taken = {victim.job.id for victim in gone}
+        victims = [
+            v for v in self._victims if v.job.id not in taken and may_evict(v.job, job=job, settings=self._settings)
+        ]
+        solution = choosing.cheapest(
+            gang, problem=self._problem, rooms=rooms, victims=victims, settings=self._settings, deadline=self._deadline
+        )
+        if solution is None:
+            return None
+        product, takes = solution.stands[job.id]
+        if not solution.leaving and _fits(takes, pod=self._problem.vector(job.pod), rooms=now):
+            return None  # It needs nobody to leave: whether it starts is for the plan to decide, and was not in time.
+        nodes = {node for node, _ in takes}
+        waits_for = [v.job.name for v in (*gone, *solution.leaving) if not nodes.isdisjoint(v.held)]
+        return Hold(greedy.Spot(product, takes), solution, tuple(waits_for))
+
+    def _beside(self, *, position: int, decision: Decision) -> list[Vector]:
+        """What is left for the job at this place in the queue, all running jobs staying."""
+        rooms = list(self._rooms)
+        for job in self._problem.queue[:position]:
+            spot = decision.outcome.spots.get(job.id)
+            if spot is not None:
+                self._take(rooms, job=job, spot=spot)
+        for job_id, hold in decision.holds.items():
+            self._take(rooms, job=self._jobs[job_id], spot=hold.spot)
+        return rooms
+
+    def _take(self, rooms: list[Vector], *, job: types.Job, spot: greedy.Spot) -> None:
+        pod = self._problem.vector(job.pod)
+        for node, pods in spot.takes:
+            rooms[node] = tuple(have - need * pods for have, need in zip(rooms[node], pod, strict=True))
+
+    def plan_beside(self, job: types.Job, *, hold: Hold, decision: Decision) -> strategies.Outcome | None:
+        """The outcome beside all holds: the one that stands, or a new one; None where a job ahead would lose by it."""
+        holds = {**decision.holds, job.id: hold}
+        kept = self._kept(holds)
+        if not self._clashes(kept, spots=decision.outcome.spots):
+            return decision.outcome
+        rest = replace(
+            self._snapshot,
+            nodes=tuple(self._without(node, kept=kept) for node in self._snapshot.nodes),
+            jobs=tuple(other for other in self._snapshot.jobs if other.id not in holds),
+        )
+        problem = compiling.compile_problem(rest, seed=self._settings.seed, order=self._settings.order)
+        planned = strategies.solve(problem, settings=self._settings, deadline=self._deadline, watch=self._watch)
+        for other in self._problem.queue:
+            if other.id == job.id:
+                return planned
+            if other.id in decision.outcome.spots and other.id not in planned.spots:
+                return None
+        raise AssertionError("the job is not in the queue")
+
+    def _kept(self, holds: Mapping[str, Hold]) -> dict[int, Vector]:
+        """What of the room that is free now must stay free: what the holds need beyond what their victims leave."""
+        need: dict[int, list[int]] = {}
+        for job_id, hold in holds.items():
+            pod = self._problem.vector(self._jobs[job_id].pod)
+            for node, pods in hold.spot.takes:
+                here = need.setdefault(node, [0] * len(pod))
+                need[node] = [have + amount * pods for have, amount in zip(here, pod, strict=True)]
+        for victim in (*self._leaving, *(v for hold in holds.values() for v in hold.solution.leaving)):
+            for node in victim.held.keys() & need.keys():
+                need[node] = [have - less for have, less in zip(need[node], victim.held[node], strict=True)]
+        return {node: tuple(max(amount, 0) for amount in amounts) for node, amounts in need.items()}
+
+    def _clashes(self, kept: Mapping[int, Vector], *, spots: Mapping[str, greedy.Spot]) -> bool:
+        rooms = list(self._rooms)
+        for job_id, spot in spots.items():
+            self._take(rooms, job=self._jobs[job_id], spot=spot)
+        return any(
+            amount > have
+            for node, amounts in kept.items()
+            for amount, have in zip(amounts, rooms[node], strict=True)
+            if amount
+        )
+
+    def _without(self, node: types.Node, *, kept: Mapping[int, Vector]) -> types.Node:
+        amounts = kept.get(self._index.get(node.name, -1))
+        if amounts is None:
+            return node
+        other = tuple(zip(self._problem.dims[3:], amounts[3:], strict=True))
+        return replace(node, available=node.available - types.Resources(amounts[0], amounts[1], amounts[2], other))
+
+
+def smallest_size(job: types.Job) -> int:
+    """The size that takes the fewest places from others."""
+    return min(job.allowed_num_pods, default=job.num_pods)
+
+
+def _with_room(rooms: Iterable[Vector], *, victims: Iterable[Victim]) -> list[Vector]:
+    """The rooms once these have left."""
+    found = list(rooms)
+    for victim in victims:
+        for node, held in victim.held.items():
+            found[node] = tuple(have + more for have, more in zip(found[node], held, strict=True))
+    return found
+
+
+def _fits(takes: Iterable[Take], *, pod: Vector, rooms: list[Vector]) -> bool:
+    return all(problems.slots(rooms[node], pod) >= pods for node, pods in takes)
+
+
+def explain(decision: Decision, *, problem: Problem) -> dict[str, types.Waiting]:
+    """The answer to each job whose room is held."""
+    jobs = {job.id: job for job in problem.queue}
+    found = {}
+    for job_id, hold in decision.holds.items():
+        job = jobs[job_id]
+        needs = words.needs(problem.shape_of[job_id].request, dims=problem.dims)
+        victims = [victim.job.name for victim in hold.solution.leaving]
+        numbers = {
+            "pods_needed": str(job.num_pods),
+            "accelerators_needed": str(job.num_pods * job.pod.accelerators),
+            "evictions": str(len(victims)),
+            "disruption_cost": str(hold.solution.cost),
+            "disruption_bound": str(hold.solution.bound),
+        }
+        if victims:
+            message = (
+                f"needs {needs}; {words.names(victims)} must leave for it and lose{'s' if len(victims) == 1 else ''} "
+                f"{hold.solution.cost} accelerator-seconds of work; its room is kept until then"
+            )
+        else:
+            have = "has" if len(hold.waits_for) == 1 else "have"
+            message = f"needs {needs}; its room is kept until {words.names(hold.waits_for)} {have} left"
+        found[job_id] = types.Waiting(
+            types.Reason.WAITING_FOR_PREEMPTION, message, tuple(numbers.items()), hold.waits_for
+        )
+    return found
