@@ -9,8 +9,9 @@ a shape is a shape of its own.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import pulp
 
@@ -34,8 +35,20 @@ class State:
     spots: dict[str, greedy.Spot]
 
 
-def improve(search: Search, *, priority: int, beyond_preferred: bool = False) -> bool:
-    """Choose sizes for the elastic jobs of one priority, and products for all of them; False where there are none."""
+class Attempt(Protocol):
+    """A way to choose sizes: a state, and a bound on the tier's value."""
+
+    def __call__(self, search: Search, *, tier: objectives.Tier, offers: Offers) -> tuple[State | None, int | None]:
+        """Try; ``search`` is afterwards as it was."""
+
+
+def improve(
+    search: Search, *, priority: int, beyond_preferred: bool = False, attempts: Sequence[Attempt] | None = None
+) -> bool:
+    """Choose sizes for the elastic jobs of one priority, and products for all of them; False where there are none.
+
+    ``attempts`` follow the greedy way until one meets the bound; by default those that end with a proof.
+    """
     offers = {
         shape.index: (shape.request.num_pods, *larger)
         for shape in search.problem.shapes
@@ -49,13 +62,13 @@ def improve(search: Search, *, priority: int, beyond_preferred: bool = False) ->
         return False
     best = _by_greed(search, offers=offers, beyond_preferred=beyond_preferred)
     bound = tier.easy_bound
-    for attempt in (_coarsely, _exactly):
+    for attempt in (_coarsely, _exactly) if attempts is None else attempts:
         if tier.measure(best.spots) < bound:
             found, proven = attempt(search, tier=tier, offers=offers)
             bound = bound if proven is None else min(bound, proven)
             if found is not None and tier.measure(found.spots) > tier.measure(best.spots):
                 best = found
-    _set(search, state=best)
+    restore(search, state=best)
     search.coarse = cells.coarsen(search.problem)
     search.coarse_rooms = greedy.new_stock(search.coarse)
     value = tier.measure(search.spots)
@@ -70,11 +83,13 @@ def improve(search: Search, *, priority: int, beyond_preferred: bool = False) ->
     return True
 
 
-def _state(search: Search) -> State:
+def state_of(search: Search) -> State:
+    """What ``restore`` brings back."""
     return State(search.problem, search.rooms, search.stock, search.spots)
 
 
-def _set(search: Search, *, state: State) -> None:
+def restore(search: Search, *, state: State) -> None:
+    """Make this the search's placement and problem."""
     search.problem, search.rooms, search.stock, search.spots = state.problem, state.rooms, state.stock, state.spots
 
 
@@ -88,7 +103,7 @@ def _by_greed(search: Search, *, offers: Offers, beyond_preferred: bool) -> Stat
 
 def _coarsely(search: Search, *, tier: objectives.Tier, offers: Offers) -> tuple[State | None, int | None]:
     """A bound from the coarsened problem, and often a placement: all packed anew in the sizes of its solution."""
-    before = _state(search)
+    before = state_of(search)
     try:
         built = search.build(numbers=search.numbers(), coarse=True, sizes=offers)
         solved = search.solve(built, terms=tier.terms(built), maximise=True)
@@ -103,8 +118,8 @@ def _coarsely(search: Search, *, tier: objectives.Tier, offers: Offers) -> tuple
     for job in before.problem.queue:
         if job.id in choices:
             first.setdefault(search.problem.shape_of[job.id].index, []).append(choices[job.id])
-    found = _state(search) if search.repack(choices=first) else None
-    _set(search, state=before)
+    found = state_of(search) if search.repack(choices=first) else None
+    restore(search, state=before)
     return found, solved.bound
 
 
@@ -114,7 +129,7 @@ def _exactly(search: Search, *, tier: objectives.Tier, offers: Offers) -> tuple[
     bound: int | None = None
     try:
         for _ in range(MAX_ROUNDS):
-            before = _state(search)
+            before = state_of(search)
             built = search.build(numbers=search.numbers(), cuts=cuts, sizes=offers)
             solved = search.solve(built, terms=tier.terms(built), maximise=True)
             if not cuts:
@@ -125,8 +140,8 @@ def _exactly(search: Search, *, tier: objectives.Tier, offers: Offers) -> tuple[
             search.problem = sizes.resolve(before.problem, chosen=chosen)
             counts = _split_counts(built, offers=offers, before=before.problem, chosen=chosen, after=search.problem)
             failed = search.adopt(counts, numbers=search.numbers())
-            found = _state(search)
-            _set(search, state=before)
+            found = state_of(search)
+            restore(search, state=before)
             if not failed:
                 return found, bound
             if search.is_small(failed, numbers=search.numbers()):

@@ -13,10 +13,10 @@ from __future__ import annotations
 import random
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from stowplan_allocator import greedy, strategies, types
+from stowplan_allocator import greedy, sizes, strategies, types
 from stowplan_allocator.heuristics import ruler
 from stowplan_allocator.problem import Problem, Request
 
@@ -51,9 +51,10 @@ class Decoder:
         self.done = 0
         self.best: Candidate | None = None
         self._deadline = deadline
-        self._jobs: dict[int, list[str]] = defaultdict(list)
+        self._jobs: dict[int, list[types.Job]] = defaultdict(list)
         for job in problem.queue:
-            self._jobs[problem.shape_of[job.id].request.index].append(job.id)
+            self._jobs[problem.shape_of[job.id].request.index].append(job)
+        self._quotas = _quotas(problem)
         self.choices = [_choices(request, problem=problem) for request in problem.requests]
 
     def finished(self) -> bool:
@@ -70,20 +71,36 @@ class Decoder:
         return found
 
     def decode(self, genome: Genome) -> dict[str, greedy.Spot]:
-        """Serve the genes in turn; what finds no place is left out, and with it all equal jobs behind it."""
+        """Serve the genes in turn; what finds no place is left out, and with it all equal jobs behind it.
+
+        Elastic jobs grow before a lower priority is served, in the order in which they were served.
+        """
         stock = self.ruler.rooms.copy()
-        following = {request: iter(names) for request, names in self._jobs.items()}
-        refused: set[int] = set()
+        following = {request: iter(jobs) for request, jobs in self._jobs.items()}
         spots: dict[str, greedy.Spot] = {}
-        for gene in genome:
-            if gene.request in refused:
-                continue
-            request = self.problem.requests[gene.request]
-            spot = greedy.place(request, problem=self.problem, stock=stock, first=gene.choice)
-            if spot is None:
-                refused.add(gene.request)
-            else:
-                spots[next(following[gene.request])] = spot
+        refused: set[int] = set()
+        left: Sequence[Gene] = genome
+        for quota in self._quotas:
+            served = []
+            missing = dict(quota)
+            for gene in left:
+                if not missing.get(gene.request):
+                    continue
+                missing[gene.request] -= 1
+                job = next(following[gene.request])
+                if gene.request in refused:
+                    continue
+                request = self.problem.requests[gene.request]
+                spot = greedy.place(request, problem=self.problem, stock=stock, first=gene.choice)
+                if spot is None:
+                    refused.add(gene.request)
+                else:
+                    spots[job.id] = spot
+                    served.append(job)
+            if len(self._quotas) > 1:
+                left = _without(left, quota=quota)
+            sizes.grow(self.problem, stock=stock, spots=spots, jobs=served, beyond_preferred=False)
+        sizes.grow(self.problem, stock=stock, spots=spots, jobs=self.problem.queue, beyond_preferred=True)
         return spots
 
     def by_queue(self) -> Genome:
@@ -125,10 +142,33 @@ class Decoder:
         for job in self.problem.queue:
             if job.id not in candidate.spots:
                 request = self.problem.shape_of[job.id].request.index
-                before = sum(name in candidate.spots for name in self._jobs[request])
+                before = sum(job.id in candidate.spots for job in self._jobs[request])
                 places = [i for i, gene in enumerate(candidate.genome) if gene.request == request]
                 return places[before]
         return None
+
+
+def _quotas(problem: Problem) -> list[dict[int, int]]:
+    """How many genes of each request are served before anybody grows: all, or those of one priority after the other."""
+    by_priority: dict[int, dict[int, int]] = {}
+    is_elastic = any(request.sizes for request in problem.requests)
+    for job in problem.queue:
+        quota = by_priority.setdefault(job.priority if is_elastic else 0, {})
+        request = problem.shape_of[job.id].request.index
+        quota[request] = quota.get(request, 0) + 1
+    return list(by_priority.values())
+
+
+def _without(genes: Sequence[Gene], *, quota: Mapping[int, int]) -> list[Gene]:
+    """The genes behind those that the quota takes."""
+    missing = dict(quota)
+    left = []
+    for gene in genes:
+        if missing.get(gene.request):
+            missing[gene.request] -= 1
+        else:
+            left.append(gene)
+    return left
 
 
 def _choices(request: Request, *, problem: Problem) -> list[greedy.Choice | None]:

@@ -18,8 +18,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from stowplan_allocator import bounds, greedy, strategies, types
-from stowplan_allocator.heuristics import profiles, ruler, walking
+from stowplan_allocator import greedy, strategies, types
+from stowplan_allocator.heuristics import profiles, walking
 from stowplan_allocator.problem import Cell, Path, Problem, Request, Shape
 from stowplan_allocator.search import Search
 from stowplan_allocator.stock import Take
@@ -57,13 +57,8 @@ class Unit:
 def solve(problem: Problem, *, settings: types.Settings, deadline: float) -> strategies.Outcome:
     """Admit in queue order, making room by repacking; the rest is left as it then stands."""
     search = Search(problem, settings, deadline, Stopwatch())
-    limits = bounds.Bounds(problem)
-    for priority in ruler.priorities(problem):
-        jobs = [job for job in problem.queue if job.priority == priority]
-        walking.admit(search, jobs=jobs, limits=limits, make_room=_make_room)
-    return ruler.Ruler(problem, rooms=search.rooms).verdict(
-        search.spots, settings=settings, notes=search.notes, refused=search.refused - search.unsure
-    )
+    walking.admit_all(search, make_room=_make_room)
+    return walking.verdict(search, problem=problem)
 
 
 def _make_room(search: Search, chain: Sequence[Shape]) -> tuple[int, int | None]:

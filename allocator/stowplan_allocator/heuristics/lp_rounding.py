@@ -5,9 +5,10 @@ makes, without integrality:
 
     admit       the largest n for which the first n waiting jobs fit beside those admitted; by bisection
                 over linear programmes, because fitting is monotone in n
-    goodput     max Σ k_p·a_p·throughput_{p,g}·z_{p,g}
-    rounding    z_{p,g} down, then up by the largest remainders until Σ_g z_{p,g} = N_p
-    repair      all jobs packed anew, hard ones first, each trying its rounded product and domain first
+    goodput     max Σ k·a_p·throughput_{p,g}·z_{p,g,k}
+    rounding    z_{p,g,k} down, then jobs of the smallest size by the largest remainders until Σ z = N_p
+    repair      all jobs packed anew, hard ones first, each trying its rounded product and domain first; elastic
+                jobs then grow into what is left
 
 A linear programme takes milliseconds where the integer one may take seconds, and its value
 bounds the integer one's. What must stay true: a job is refused only where the relaxation,
@@ -21,8 +22,8 @@ from collections.abc import Sequence
 
 import pulp
 
-from stowplan_allocator import bounds, greedy, model, objectives, strategies, tiers, types
-from stowplan_allocator.heuristics import ruler, walking
+from stowplan_allocator import greedy, growing, model, objectives, sizes, strategies, tiers, types
+from stowplan_allocator.heuristics import walking
 from stowplan_allocator.problem import Problem, Shape
 from stowplan_allocator.search import Search, TooLarge
 from stowplan_allocator.stopwatch import Stopwatch
@@ -31,22 +32,10 @@ Choices = dict[int, list[greedy.Choice]]
 
 
 def solve(problem: Problem, *, settings: types.Settings, deadline: float) -> strategies.Outcome:
-    """Admit and choose products by the relaxation; the rest is left as packing leaves it."""
+    """Admit, choose sizes and products by the relaxation; the rest is left as packing leaves it."""
     search = Search(problem, settings, deadline, Stopwatch())
-    limits = bounds.Bounds(problem)
-    proven: dict[str, int] = {}
-    for priority in ruler.priorities(problem):
-        jobs = [job for job in problem.queue if job.priority == priority]
-        walking.admit(search, jobs=jobs, limits=limits, make_room=_place_chain)
-        tier = objectives.goodput(problem, priority=priority, spots=search.spots)
-        if tier is not None:
-            bound = _improve(search, tier=tier)
-            if bound is not None:
-                proven[tier.name] = bound
-            search.kept.append((tier, tier.measure(search.spots)))
-    return ruler.Ruler(problem, rooms=search.rooms).verdict(
-        search.spots, settings=settings, notes=search.notes, refused=search.refused - search.unsure, proven=proven
-    )
+    walking.admit_all(search, make_room=_place_chain, choose_sizes=_choose_sizes, choose_products=_improve)
+    return walking.verdict(search, problem=problem)
 
 
 def _place_chain(search: Search, chain: Sequence[Shape]) -> tuple[int, int | None]:
@@ -79,7 +68,7 @@ def _longest(search: Search, *, built: model.Model, chain: Sequence[Shape]) -> t
         if fits is None:
             proven = False
         if fits:
-            low, choices = middle, rounded(built)
+            low, choices = middle, _choices(built)
         else:
             high = middle - 1
     return low, choices, proven
@@ -100,28 +89,78 @@ def _worth(built: model.Model) -> list[model.Term]:
     found = []
     for index, groups in built.groups.items():
         request = built.problem.shapes[index].request
-        size = request.num_pods * max(request.vector[0], 1)
+        weight = max(request.vector[0], 1)
         speed = {choice.product: choice.relative_throughput_milli for choice in request.products}
-        found += [(g.z, float(size * speed.get(g.product, 1000))) for g in groups if g.z is not None]
+        found += [(z, float(k * weight * speed.get(g.product, 1000))) for g in groups for k, z in g.z.items()]
     return found
 
 
-def rounded(built: model.Model) -> Choices:
-    """For each shape the product and domain of each of its jobs: whole parts first, then the largest remainders."""
-    found: Choices = {}
+def rounded(built: model.Model) -> dict[int, list[tuple[greedy.Choice, int]]]:
+    """For each shape the product and domain, and the size, of each of its jobs.
+
+    Whole parts stand as they are; the jobs that fractions make up go by the largest remainders, at the smallest size.
+    """
+    found: dict[int, list[tuple[greedy.Choice, int]]] = {}
     for shape, groups in built.groups.items():
-        values = [0.0 if group.z is None else group.z.varValue or 0.0 for group in groups]
-        if any(group.z is None for group in groups):
+        if not groups or not all(group.z for group in groups):
             continue
-        number = round(sum(values))
-        whole = [int(value + model.INTEGRAL_TOLERANCE) for value in values]
-        ranked = sorted(range(len(groups)), key=lambda i: (whole[i] - values[i], i))
-        for i in ranked[: max(number - sum(whole), 0)]:
-            whole[i] += 1
-        found[shape] = [
-            (group.product, group.domain) for group, count in zip(groups, whole, strict=True) for _ in range(count)
+        options = [(group, k, z.varValue or 0.0) for group in groups for k, z in group.z.items()]
+        whole = [int(value + model.INTEGRAL_TOLERANCE) for _, _, value in options]
+        chosen = [
+            ((group.product, group.domain), k)
+            for (group, k, _), count in zip(options, whole, strict=True)
+            for _ in range(count)
         ]
+        missing = round(sum(value for _, _, value in options)) - len(chosen)
+        ranked = sorted(range(len(options)), key=lambda i: (whole[i] - options[i][2], i))
+        for i in (ranked * missing)[: max(missing, 0)]:
+            group = options[i][0]
+            chosen.append(((group.product, group.domain), min(group.z)))
+        found[shape] = chosen
     return found
+
+
+def _choices(built: model.Model) -> Choices:
+    return {shape: [choice for choice, _ in chosen] for shape, chosen in rounded(built).items()}
+
+
+def _choose_sizes(
+    search: Search, *, tier: objectives.Tier, offers: growing.Offers
+) -> tuple[growing.State | None, int | None]:
+    """Sizes and products from the relaxation, all packed anew, and then everybody grows into what is left."""
+    before = growing.state_of(search)
+    try:
+        built = search.build(numbers=search.numbers(), coarse=True, sizes=offers)
+        solved = search.relax(built, terms=tier.terms(built), maximise=True)
+    except (TooLarge, pulp.PulpError) as error:
+        search.notes.append(str(error))
+        return None, None
+    if solved.bound is None:
+        return None, None
+    first: Choices = {}
+    chosen: dict[str, int] = {}
+    choices: dict[str, greedy.Choice] = {}
+    for index, ranked in rounded(built).items():
+        ranked = sorted(ranked, key=lambda one: -one[1]) if index in offers else ranked
+        for job, (choice, size) in zip(before.problem.shapes[index].jobs, ranked, strict=False):
+            choices[job.id] = choice
+            if index in offers:
+                chosen[job.id] = size
+    search.problem = sizes.resolve(before.problem, chosen=chosen)
+    for job in before.problem.queue:
+        if job.id in choices:
+            first.setdefault(search.problem.shape_of[job.id].index, []).append(choices[job.id])
+    found = None
+    if search.repack(choices=first):
+        most = {job: max(offers[before.problem.shape_of[job].index]) for job in chosen}
+        beyond = any(most[job] > before.problem.shape_of[job].request.preferred for job in chosen)
+        jobs = [job for job in before.problem.queue if job.id in chosen]
+        sizes.grow(search.problem, stock=search.stock, spots=search.spots, jobs=jobs, beyond_preferred=beyond)
+        grown = {job: search.spots[job].num_pods for job in chosen}
+        search.problem = sizes.resolve(before.problem, chosen=grown)
+        found = growing.state_of(search)
+    growing.restore(search, state=before)
+    return found, solved.bound + tier.offset
 
 
 def _improve(search: Search, *, tier: objectives.Tier) -> int | None:
@@ -138,7 +177,7 @@ def _improve(search: Search, *, tier: objectives.Tier) -> int | None:
     if solved.bound is None:
         return None
     spots, stock = search.spots, search.stock
-    if search.repack(choices=rounded(built)):
+    if search.repack(choices=_choices(built)):
         after = tier.measure(search.spots)
         if not tiers.better([tier], after=[after], before=[before]):
             search.spots, search.stock = spots, stock

@@ -11,8 +11,9 @@ no placement of the job beside those admitted ahead of it exists.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 
-from stowplan_allocator import bounds, greedy, objectives, spans, strategies, tiers, types
+from stowplan_allocator import bounds, greedy, objectives, sizes, spans, strategies, tiers, types
 from stowplan_allocator.problem import Problem
 from stowplan_allocator.stock import Stock
 
@@ -26,6 +27,9 @@ class Ruler:
     def __init__(self, problem: Problem, *, rooms: Stock | None = None) -> None:
         self.problem = problem
         self.rooms = rooms or greedy.new_stock(problem)
+        self._elastic = {
+            job.id: shape.request.preferred for shape in problem.shapes if shape.request.sizes for job in shape.jobs
+        }
         everyone = {
             job.id: greedy.Spot("", [])
             for job in problem.queue
@@ -34,20 +38,22 @@ class Ruler:
         self._priorities = [
             (
                 [job.id for job in problem.queue if job.priority == priority],
-                objectives.goodput(problem, priority=priority, spots=everyone),
+                self._goodput(everyone, priority=priority, beyond_preferred=False),
             )
             for priority in priorities(problem)
         ]
+        self._growths = self._growth(everyone)
         self._shared = later_tiers(problem, rooms=self.rooms, spots=everyone)
 
     def score(self, spots: Spots) -> Score:
         """What the tiers make of the placement; greater is better, compared from left to right."""
         found: list[int] = []
+        capped = self._capped(spots)
         for names, goodput in self._priorities:
             found += [int(name in spots) for name in names]
             if goodput is not None:
-                found.append(goodput.measure(spots))
-        found += [tier.measure(spots) * (1 if tier.maximise else -1) for tier in self._shared]
+                found.append(goodput.measure(capped))
+        found += [tier.measure(spots) * (1 if tier.maximise else -1) for tier in [*self._growths, *self._shared]]
         return tuple(found)
 
     def verdict(
@@ -57,7 +63,7 @@ class Ruler:
         settings: types.Settings,
         notes: Sequence[str] = (),
         refused: Collection[int] = (),
-        proven: Mapping[str, int] | None = None,
+        proven: Mapping[str, float] | None = None,
     ) -> strategies.Outcome:
         """The placement with its certificate.
 
@@ -66,32 +72,64 @@ class Ruler:
         the tier's name; both in addition to what needs no solver.
         """
         results, undecided = self._admission(spots, refused=frozenset(refused))
-        for tier in [*self._goodputs(spots), *later_tiers(self.problem, rooms=self.rooms, spots=spots)]:
+        capped = self._capped(spots)
+        goodputs = [self._goodput(spots, priority=one, beyond_preferred=False) for one in priorities(self.problem)]
+        fixed = sizes.resolve(self.problem, chosen={job: spots[job].num_pods for job in self._elastic if job in spots})
+        for tier, measured in [
+            *((tier, capped) for tier in goodputs if tier is not None),
+            *((tier, spots) for tier in self._growth(spots)),
+            *((tier, spots) for tier in later_tiers(fixed, rooms=self.rooms, spots=spots)),
+        ]:
             closer = min if tier.maximise else max
-            bound = closer(tier.easy_bound, (proven or {}).get(tier.name, tier.easy_bound))
-            results.append(tiers.result(tier, value=tier.measure(spots), bound=bound, settings=settings))
-        return strategies.judge(
-            spots, results=in_order(results, problem=self.problem), notes=notes, undecided=undecided
-        )
+            bound = int(closer(tier.easy_bound, (proven or {}).get(tier.name, tier.easy_bound)))
+            results.append(tiers.result(tier, value=tier.measure(measured), bound=bound, settings=settings))
+        ranked = in_order(results, problem=self.problem)
+        return strategies.judge(spots, results=ranked, notes=notes, undecided=undecided)
 
-    def _goodputs(self, spots: Spots) -> list[objectives.Tier]:
-        found = [
-            objectives.goodput(self.problem, priority=priority, spots=spots) for priority in priorities(self.problem)
-        ]
-        return [tier for tier in found if tier is not None]
+    def _capped(self, spots: Spots) -> Spots:
+        """The placement with no elastic job larger than it prefers, for the goodput that comes before the growth."""
+        larger = {
+            job: greedy.Spot(spots[job].product, [(-1, preferred)])
+            for job, preferred in self._elastic.items()
+            if job in spots and spots[job].num_pods > preferred
+        }
+        return {**spots, **larger} if larger else spots
+
+    def _goodput(self, spots: Spots, *, priority: int, beyond_preferred: bool) -> objectives.Tier | None:
+        offers = {
+            shape.index: (shape.request.num_pods, *larger)
+            for shape in self.problem.shapes
+            if (larger := shape.request.larger_sizes(beyond_preferred=beyond_preferred))
+        }
+        return objectives.goodput(self.problem, priority=priority, spots=spots, sizes=offers)
+
+    def _growth(self, spots: Spots) -> list[objectives.Tier]:
+        """Sizes beyond the preferred ones, for the priorities that have jobs which may grow so far."""
+        found = []
+        for priority in priorities(self.problem):
+            tier = self._goodput(spots, priority=priority, beyond_preferred=True)
+            may_grow = any(
+                shape.request.sizes and shape.request.sizes[-1] > shape.request.preferred
+                for shape in objectives.placed_shapes(self.problem, spots=spots)
+                if shape.priority == priority
+            )
+            if tier is not None and may_grow:
+                found.append(replace(tier, name=f"growth at priority {priority}"))
+        return found
 
     def _admission(self, spots: Spots, *, refused: frozenset[int]) -> tuple[list[types.TierResult], frozenset[str]]:
         """One result per priority; and the jobs whose refusal is not proven."""
-        limits = bounds.Bounds(self.problem)
-        admitted: dict[int, int] = {}
+        problem = self.problem
+        limits = bounds.Bounds(problem)
         hopeless = set(refused)
         unsure: set[int] = set()
         undecided: list[str] = []
         results = []
         for priority in priorities(self.problem):
             placed = open_here = 0
-            for job in (job for job in self.problem.queue if job.priority == priority):
-                request = self.problem.shape_of[job.id].request
+            admitted = _by_request(problem, spots=spots, above=priority)
+            for job in (job for job in problem.queue if job.priority == priority):
+                request = problem.shape_of[job.id].request
                 if job.id in spots:
                     admitted[request.index] = admitted.get(request.index, 0) + 1
                     unsure.clear()  # of a request that was unsure, the next may be refused with proof
@@ -104,7 +142,26 @@ class Ruler:
                     undecided.append(job.id)
                     open_here += 1
             results.append(strategies.admission(priority, placed=placed, undecided=open_here))
+            grown = {
+                job.id: min(spots[job.id].num_pods, self._elastic[job.id])
+                for job in self.problem.queue
+                if job.priority >= priority and job.id in spots and job.id in self._elastic
+            }
+            if grown:
+                # Lower priorities find these jobs at the sizes that they have, up to those they prefer.
+                problem = sizes.resolve(self.problem, chosen=grown)
+                limits = bounds.Bounds(problem)
         return results, frozenset(undecided)
+
+
+def _by_request(problem: Problem, *, spots: Spots, above: int) -> dict[int, int]:
+    """Placed jobs of higher priorities, by request."""
+    found: dict[int, int] = {}
+    for job in problem.queue:
+        if job.priority > above and job.id in spots:
+            index = problem.shape_of[job.id].request.index
+            found[index] = found.get(index, 0) + 1
+    return found
 
 
 def priorities(problem: Problem) -> list[int]:

@@ -8,10 +8,12 @@ counts as proven only where a bound or the strategy itself has shown it.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
-from stowplan_allocator import greedy, types
+from stowplan_allocator import greedy, growing, objectives, strategies, tiers, types
 from stowplan_allocator.bounds import Bounds
-from stowplan_allocator.problem import Shape
+from stowplan_allocator.heuristics import ruler
+from stowplan_allocator.problem import Problem, Shape
 from stowplan_allocator.search import Search
 
 CHAIN_LENGTH = 200
@@ -19,6 +21,53 @@ CHAIN_LENGTH = 200
 # Place a prefix of these next jobs, moving what is placed: how many were placed, and the request of the one behind
 # them if it is proven that it cannot fit beside them.
 MakeRoom = Callable[[Search, Sequence[Shape]], tuple[int, int | None]]
+
+
+class ChooseProducts(Protocol):
+    """Improve the goodput of what is placed; the bound on it that was proven."""
+
+    def __call__(self, search: Search, *, tier: objectives.Tier) -> int | None:
+        """Improve or leave as it is."""
+
+
+def admit_all(
+    search: Search,
+    *,
+    make_room: MakeRoom,
+    choose_sizes: growing.Attempt | None = None,
+    choose_products: ChooseProducts | None = None,
+) -> None:
+    """Every priority in turn: admission, then sizes and products; at last sizes beyond the preferred ones."""
+    attempts = [] if choose_sizes is None else [choose_sizes]
+    ranks = ruler.priorities(search.problem)
+    limits = Bounds(search.problem)
+    for priority in ranks:
+        jobs = [job for job in search.problem.queue if job.priority == priority]
+        admit(search, jobs=jobs, limits=limits, make_room=make_room)
+        if growing.improve(search, priority=priority, attempts=attempts):
+            limits = Bounds(search.problem)
+        else:
+            tier = objectives.goodput(search.problem, priority=priority, spots=search.spots)
+            if tier is not None:
+                bound = None if choose_products is None else choose_products(search, tier=tier)
+                value = tier.measure(search.spots)
+                bound = tier.easy_bound if bound is None else bound
+                search.results.append(tiers.result(tier, value=value, bound=bound, settings=search.settings))
+                search.kept.append((tier, value))
+    for priority in ranks:
+        growing.improve(search, priority=priority, beyond_preferred=True, attempts=attempts)
+
+
+def verdict(search: Search, *, problem: Problem) -> strategies.Outcome:
+    """The outcome of a walk through the problem as it was before sizes were chosen."""
+    return ruler.Ruler(problem).verdict(
+        search.spots,
+        settings=search.settings,
+        notes=search.notes,
+        refused=search.refused - search.unsure,
+        # What bounds growth holds for jobs at the sizes chosen before, the ruler's measure is of all of them.
+        proven={result.name: result.bound for result in search.results if result.name.startswith("goodput")},
+    )
 
 
 def admit(search: Search, *, jobs: Sequence[types.Job], limits: Bounds, make_room: MakeRoom) -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import stowplan_allocator as sa
 from stowplan_allocator.heuristics import annealing, decoder, genetic
-from unit.allocator import brute, worlds
+from unit.allocator import brute, test_elastic, worlds
 from unit.allocator.worlds import node
 
 OTHERS = [one for one in sa.Strategy if one not in (sa.Strategy.EXACT, sa.Strategy.GREEDY)]
@@ -56,6 +56,31 @@ def test_no_strategy_beats_brute_force_and_what_it_calls_optimal_is(
             assert tier.value == sum(name in plan.placements for name in first)
             if tier.status is sa.SolveStatus.OPTIMAL:
                 assert got[: len(first)] == want[: len(first)]
+
+
+@pytest.mark.parametrize("strategy", OTHERS)
+@given(snapshot=test_elastic.elastic())
+@settings(max_examples=25, deadline=None)
+def test_sizes_of_elastic_jobs_are_never_better_than_the_best(strategy: sa.Strategy, snapshot: sa.Snapshot) -> None:
+    plan = sa.plan(snapshot, sa.Settings(strategy=strategy))
+    got, want = brute.rank(snapshot, dict(plan.placements))[:-2], brute.best_rank(snapshot)[:-2]
+    assert got <= want
+    if plan.certificate.status is sa.SolveStatus.OPTIMAL:
+        assert got == want
+
+
+SIZES = {
+    f"{name}, {strategy}": (case, strategy)
+    for name, case in test_elastic.CASES.items()
+    if sa.Strategy.GREEDY in case.strategies
+    for strategy in OTHERS
+}
+
+
+@pytest.mark.parametrize(("case", "strategy"), SIZES.values(), ids=SIZES)
+def test_elastic_jobs_grow_in_every_strategy(case: test_elastic.Case, strategy: sa.Strategy) -> None:
+    plan = sa.plan(worlds.snapshot(case.nodes, case.jobs), sa.Settings(strategy=strategy))
+    assert {name: placement.num_pods for name, placement in plan.placements.items()} == case.want
 
 
 @pytest.mark.parametrize("strategy", OTHERS)
