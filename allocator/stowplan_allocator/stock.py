@@ -10,7 +10,7 @@ equal nodes the first by name, so that the same questions get the same answers.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from stowplan_allocator import problem as problems
 from stowplan_allocator.ledger import Ledger
@@ -29,6 +29,7 @@ class Stock:
         self.buckets: list[dict[Vector, list[int]]] = []
         self._slots: dict[Vector, dict[Vector, int]] = {}
         self._costs: dict[Vector, dict[Vector, tuple[int, ...]]] = {}
+        self._costs_by_sizes = {self.sizes: self._costs}
         self._totals: dict[Vector, dict[int, tuple[int, int]]] = {}
         self._changes: list[int] = []
         self._ledgers: dict[tuple[Vector, int], tuple[Ledger, int]] = {}
@@ -47,10 +48,16 @@ class Stock:
         twin.buckets = [{room: list(nodes) for room, nodes in buckets.items()} for buckets in self.buckets]
         twin._slots = self._slots
         twin._costs = self._costs
+        twin._costs_by_sizes = self._costs_by_sizes
         twin._totals = {pod: dict(known) for pod, known in self._totals.items()}
         twin._changes = []
         twin._ledgers = {}
         return twin
+
+    def weigh(self, sizes: Iterable[int]) -> None:
+        """From now on count what a pod destroys in slots of these sizes."""
+        self.sizes = tuple(sorted(sizes, reverse=True))
+        self._costs = self._costs_by_sizes.setdefault(self.sizes, {})
 
     def slots_in(self, room: Vector, pod: Vector) -> int:
         """How many such pods fit into the room (remembered)."""

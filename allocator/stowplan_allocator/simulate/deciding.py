@@ -24,10 +24,18 @@ class Decision:
     waiting: Mapping[int, types.Waiting] = field(default_factory=dict)
 
 
+NOTHING = Decision()
+
+
 class Decider(Protocol):
-    """What the engine tells and asks. ``num_plans`` counts decisions that needed planning."""
+    """What the engine tells and asks.
+
+    ``num_plans`` counts decisions that needed planning; ``gives_reasons`` says whether
+    decisions tell why jobs wait.
+    """
 
     num_plans: int
+    gives_reasons: bool
 
     def submitted(self, life: Life) -> None:
         """A job waits (again)."""
@@ -44,6 +52,8 @@ class Decider(Protocol):
 
 class BySnapshot:
     """A new snapshot and a whole ``plan()`` for every decision that can differ from the last one."""
+
+    gives_reasons = True
 
     def __init__(self, nodes: Sequence[types.Node], *, levels: tuple[str, ...], settings: types.Settings) -> None:
         self.num_plans = 0
@@ -73,10 +83,10 @@ class BySnapshot:
         """See ``Decider``."""
         if self._nothing_can_start():
             self._new.clear()
-            return Decision()
+            return NOTHING
         by_id = {life.job.id: life for life in self._waiting.values()}
         lives = {**{life.job.id: life for life in running}, **by_id}
-        plan = self.ask(now, lives=lives.values(), settings=self._settings)
+        plan = ask(now, nodes=self._nodes.values(), lives=lives.values(), levels=self._levels, settings=self._settings)
         self.num_plans += 1
         self._new.clear()
         self._room_grew = False
@@ -94,11 +104,6 @@ class BySnapshot:
             {by_id[job_id].number: waiting for job_id, waiting in plan.waiting.items()},
         )
 
-    def ask(self, now: int, *, lives: Iterable[Life], settings: types.Settings) -> types.Plan:
-        """The plan for these jobs on the cluster as it is."""
-        jobs = tuple(life.seen(now) for life in lives)
-        return planner.plan(types.Snapshot(tuple(self._nodes.values()), jobs, self._levels, now), settings)
-
     def _nothing_can_start(self) -> bool:
         """Room only shrinks between releases: what was refused since the last one is refused still.
 
@@ -109,6 +114,18 @@ class BySnapshot:
         if self._room_grew or self._settings.preemption is not types.Preemption.NEVER:
             return False
         return all(_request_of(life.job) in self._refused for life in self._new)
+
+
+def ask(
+    now: int,
+    *,
+    nodes: Iterable[types.Node],
+    lives: Iterable[Life],
+    levels: tuple[str, ...],
+    settings: types.Settings,
+) -> types.Plan:
+    """The plan for these jobs on the cluster as it is."""
+    return planner.plan(types.Snapshot(tuple(nodes), tuple(life.seen(now) for life in lives), levels, now), settings)
 
 
 def _request_of(job: types.Job) -> types.Job:

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import heapq
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from stowplan_allocator import types
-from stowplan_allocator.simulate import deciding, records, sampling, workload
+from stowplan_allocator.simulate import deciding, live, records, sampling, workload
 from stowplan_allocator.simulate.failures import Failures, Faults, Restarts
 from stowplan_allocator.simulate.lives import Life
 
@@ -27,7 +27,8 @@ class Options:
     """How to simulate, where ``types.Settings`` say how to plan.
 
     Without ``ends_at_seconds`` the run goes on until every job has ended, or nothing can
-    happen any more. A sample is taken every ``sample_every_seconds``.
+    happen any more. A sample is taken every ``sample_every_seconds``. ``shortcut`` lets the
+    greedy strategy decide from a living stock, which gives the same history sooner (see ``live``).
     """
 
     levels: tuple[str, ...] = ()
@@ -36,6 +37,7 @@ class Options:
     ends_at_seconds: int | None = None
     failures: Failures = field(default_factory=Failures)
     restarts: Restarts = field(default_factory=Restarts)
+    shortcut: bool = True
 
 
 def simulate(
@@ -45,11 +47,16 @@ def simulate(
     settings: types.Settings | None = None,
     options: Options | None = None,
     on_progress: Progress | None = None,
+    decider: deciding.Decider | None = None,
 ) -> records.History:
-    """Run the submissions on the nodes. ``on_progress`` hears now and then how many jobs of all have ended."""
-    return Simulation(nodes, submissions, settings=settings or types.Settings(), options=options or Options()).run(
-        on_progress
-    )
+    """Run the submissions on the nodes.
+
+    ``on_progress`` hears now and then how many jobs of all have ended. A ``decider`` of one's own
+    decides in place of ``plan()``: benchmarks compare with other policies that way.
+    """
+    settings, options = settings or types.Settings(), options or Options()
+    simulation = Simulation(nodes, submissions, settings=settings, options=options, decider=decider)
+    return simulation.run(on_progress)
 
 
 class Simulation:
@@ -62,13 +69,16 @@ class Simulation:
         *,
         settings: types.Settings,
         options: Options,
+        decider: deciding.Decider | None = None,
     ) -> None:
         workload.check(tuple(submissions))
         ordered = sorted(submissions, key=lambda s: (s.submitted_seconds, s.job.id))
         self.nodes = tuple(nodes)
         self.lives = [Life(i, s, options.restarts, s.duration_seconds * 1000) for i, s in enumerate(ordered)]
         self._options = options
-        self._decider: deciding.Decider = deciding.BySnapshot(nodes, levels=options.levels, settings=settings)
+        self._settings = settings
+        self._decider = decider or self._choose_decider()
+        self._current = {node.name: node for node in nodes}
         self._books = sampling.Books(nodes, (submission.job for submission in ordered))
         self._running: dict[int, Life] = {}
         self._on_node: dict[str, set[int]] = {node.name: set() for node in nodes}
@@ -98,6 +108,13 @@ class Simulation:
             on_progress(self._ended, len(self.lives))
         return self._finish()
 
+    def _choose_decider(self) -> deciding.Decider:
+        levels, settings = self._options.levels, self._settings
+        jobs = [life.job for life in self.lives]
+        if self._options.shortcut and live.serves(jobs, settings=settings):
+            return live.ByLiveStock(self.nodes, jobs=jobs, levels=levels, settings=settings)
+        return deciding.BySnapshot(self.nodes, levels=levels, settings=settings)
+
     def _next_moment(self) -> int | None:
         while self._ends and not self._is_current(self._ends[0]):
             heapq.heappop(self._ends)
@@ -116,6 +133,17 @@ class Simulation:
     def _take_samples(self, until: int) -> None:
         """Samples of the time before ``until``, in which nothing changed since the last events."""
         every = self._options.sample_every_seconds
+        due = self._started_at + len(self._samples) * every
+        if due < until and self._settings.explain and not self._decider.gives_reasons and self._books.waiting:
+            lives = [*self._running.values(), *self._books.waiting.values()]
+            plan = deciding.ask(
+                self._now,
+                nodes=self._current.values(),
+                lives=lives,
+                levels=self._options.levels,
+                settings=replace(self._settings, strategy=types.Strategy.GREEDY),
+            )
+            self._note({life.number: plan.waiting[life.job.id] for life in lives if life.job.id in plan.waiting})
         while (due := self._started_at + len(self._samples) * every) < until:
             self._samples.append(self._books.sample(due))
 
@@ -135,6 +163,7 @@ class Simulation:
                 life = self._running[number]
                 self._stop(life, records.Outcome.NODE_LOST)
                 self._wait(life)
+            self._current[node.name] = node
             self._books.node(node.name, down=bool(node.blocked))
             self._decider.node_changed(node)
 
@@ -157,11 +186,14 @@ class Simulation:
             for number in decision.evictions:
                 self._stop(self.lives[number], records.Outcome.PREEMPTED)
                 self._wait(self.lives[number])
-            for number, waiting in decision.waiting.items():
-                life = self.lives[number]
-                life.first_reason = life.first_reason or waiting
-                life.last_reason = waiting
+            self._note(decision.waiting)
         self._plan_seconds += time.process_time() - began
+
+    def _note(self, waiting: Mapping[int, types.Waiting]) -> None:
+        for number, reason in waiting.items():
+            life = self.lives[number]
+            life.first_reason = life.first_reason or reason
+            life.last_reason = reason
 
     def _wait(self, life: Life) -> None:
         self._books.wait(life)

@@ -38,7 +38,8 @@ class JobRecord:
     """The life of one job. ``lost_seconds`` of its runs were restarts, or work done again after a lost node.
 
     The reasons are the first and the last that a plan gave for its waiting; None for a job
-    that never waited.
+    that never waited. Where decisions come from a living stock, plans are asked for reasons at
+    samples only, so a job that waited between two samples has none.
     """
 
     job: types.Job

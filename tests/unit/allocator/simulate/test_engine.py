@@ -23,7 +23,8 @@ def spans(history: simulate.History) -> dict[str, list[tuple[int, int, str]]]:
 
 
 def test_the_second_job_waits_for_the_first_and_says_why() -> None:
-    history = simulate.simulate([worlds.node("n1")], [submit("a", 0, 100), submit("b", 10, 50)], settings=GREEDY)
+    jobs, options = [submit("a", 0, 100), submit("b", 10, 50)], simulate.Options(sample_every_seconds=30)
+    history = simulate.simulate([worlds.node("n1")], jobs, settings=GREEDY, options=options)
     assert spans(history) == {"a": [(0, 100, "completed")], "b": [(100, 150, "completed")]}
     [first, second] = history.jobs
     assert (first.first_reason, second.queue_seconds, second.completion_seconds) == (None, 90, 140)
@@ -61,7 +62,9 @@ def test_the_end_of_the_simulation_cuts_what_runs() -> None:
 
 
 def test_what_never_fits_ends_the_simulation_unplaced() -> None:
-    history = simulate.simulate([worlds.node("n1")], [submit("a", 0, 10), submit("big", 0, 10, pods=2)])
+    history = simulate.simulate(
+        [worlds.node("n1")], [submit("a", 0, 10), submit("big", 0, 10, pods=2)], settings=GREEDY
+    )
     assert spans(history) == {"a": [(0, 10, "completed")], "big": []}
 
 
