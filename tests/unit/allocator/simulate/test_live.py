@@ -84,6 +84,19 @@ def test_between_events_plan_has_nothing_to_start(
         assert sum(count for _, count in sample.reasons) == sample.jobs_waiting
 
 
+def test_sizes_that_wait_count_as_slots() -> None:
+    # With a pod of 3 in the queue, 1 of 7 destroys no slot of 3, and 1 of 3 does; without it 3 is the better fit.
+    nodes = [worlds.node("n3", 3), worlds.node("n7", 7)]
+    one, three = worlds.job("one", gpus=1), worlds.job("three", gpus=3, created_at_seconds=1)
+    greedy = sa.Settings(strategy=sa.Strategy.GREEDY)
+    for jobs, want in (([one], "n3"), ([one, three], "n7")):
+        submissions = [simulate.Submission(job, 1, 9) for job in jobs]
+        for shortcut in (True, False):
+            options = simulate.Options(levels=worlds.LEVELS, shortcut=shortcut)
+            history = simulate.simulate(nodes, submissions, settings=greedy, options=options)
+            assert history.jobs[0].runs[0].placement.shares == (sa.NodeShare(want, 1),)
+
+
 def test_what_changes_cells_goes_through_plan() -> None:
     greedy = sa.Settings(strategy=sa.Strategy.GREEDY)
     jobs = [worlds.job("a"), worlds.job("b", gpus=3, level="rack")]
