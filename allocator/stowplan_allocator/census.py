@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,7 +22,8 @@ from stowplan_allocator import problem as problems
 from stowplan_allocator.problem import Path, Problem, Request, Vector
 
 SAMPLE = 5
-Amounts = Counter[Vector]
+# Free accelerators -> free amounts -> how many nodes: what holds too few accelerators is not looked at.
+Amounts = dict[int, Counter[Vector]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,23 +54,31 @@ class Pool:
     rows: list[Row] = field(default_factory=list)
     nodes: int = 0
     nodes_blocked: int = 0
-    now: Amounts = field(default_factory=Counter)
-    before: Amounts = field(default_factory=Counter)
-    restored: Amounts = field(default_factory=Counter)
-    empty: Amounts = field(default_factory=Counter)
+    now: Amounts = field(default_factory=dict)
+    before: Amounts = field(default_factory=dict)
+    restored: Amounts = field(default_factory=dict)
+    empty: Amounts = field(default_factory=dict)
+    _emptiest: list[tuple[str, Vector]] = field(default_factory=list)
 
     def add(self, row: Row) -> None:
         """One more row."""
         number = len(row.names)
         self.rows.append(row)
         self.nodes += number
-        self.restored[row.restored] += number
-        self.empty[row.empty] += number
+        _count(self.restored, row.restored, number)
+        _count(self.empty, row.empty, number)
         if row.blocked:
             self.nodes_blocked += number
         else:
-            self.now[row.now] += number
-            self.before[row.before] += number
+            _count(self.now, row.now, number)
+            _count(self.before, row.before, number)
+
+    def emptiest(self) -> list[tuple[str, Vector]]:
+        """Usable nodes and what they have free, the most accelerators first; of equal ones the first by name."""
+        if not self._emptiest:
+            usable = [(name, row.now) for row in self.rows if not row.blocked for name in row.names]
+            self._emptiest = sorted(usable, key=lambda one: (-one[1][0], problems.natural(one[0])))
+        return self._emptiest
 
 
 class Offer:
@@ -118,7 +128,12 @@ class Offer:
 
     def _pods(self, counted: Iterator[Amounts]) -> int:
         pod = self.request.vector
-        return sum(number * problems.slots(room, pod) for amounts in counted for room, number in amounts.items())
+        total = 0
+        for amounts in counted:
+            for accelerators, rooms in amounts.items():
+                if accelerators >= pod[0]:
+                    total += sum(number * problems.slots(room, pod) for room, number in rooms.items())
+        return total
 
     @property
     def nodes(self) -> int:
@@ -131,11 +146,12 @@ class Offer:
         return sum(pool.nodes_blocked for pool in self.pools)
 
     @functools.cached_property
-    def _usable(self) -> Amounts:
+    def _usable(self) -> Counter[Vector]:
         """How often each free amount occurs on nodes that the request may use now."""
-        usable: Amounts = Counter()
+        usable: Counter[Vector] = Counter()
         for pool in self.pools:
-            usable.update(pool.now)
+            for rooms in pool.now.values():
+                usable.update(rooms)
         for row, names in self._kept_off:
             if not row.blocked:
                 usable[row.now] -= len(names)
@@ -152,7 +168,7 @@ class Offer:
 
     def most_along(self, d: int) -> int:
         """What the largest node has of one resource when empty."""
-        return max(room[d] for pool in self.pools for room in pool.empty)
+        return max(room[d] for pool in self.pools for rooms in pool.empty.values() for room in rooms)
 
     def holes(self) -> list[tuple[int, int]]:
         """Free accelerators and on how many nodes so many are free, the most first."""
@@ -164,12 +180,9 @@ class Offer:
     def sample(self) -> list[tuple[str, Vector]]:
         """The nodes with the most accelerators free, and what they have free; of equal ones the first by name."""
         avoided = self.request.avoided
-        rows = sorted((row for pool in self.pools for row in pool.rows if not row.blocked), key=lambda row: -row.now[0])
         found: list[tuple[str, Vector]] = []
-        for row in rows:
-            if len(found) >= SAMPLE and row.now[0] < found[SAMPLE - 1][1][0]:
-                break
-            found += [(name, row.now) for name in row.names if name not in avoided]
+        for pool in self.pools:
+            found += itertools.islice((one for one in pool.emptiest() if one[0] not in avoided), SAMPLE)
         return sorted(found, key=lambda one: (-one[1][0], problems.natural(one[0])))[:SAMPLE]
 
     def lost(self) -> list[str]:
@@ -262,7 +275,7 @@ def _admits(one: Pool | Row, *, request: Request) -> bool:
 def _rows(snapshot: types.Snapshot, *, problem: Problem, spots: Mapping[str, greedy.Spot]) -> list[Row]:
     """The nodes, those that are alike together, in the order of their first names."""
     num_levels = len(problem.levels)
-    free = problems.free_vectors(snapshot, dims=problem.dims)
+    free = problem.balance
     taken: dict[str, Sequence[int]] = {}
     for job_id, spot in spots.items():
         pod = problem.shape_of[job_id].request.vector
@@ -309,6 +322,10 @@ def _pools(rows: list[Row], *, by_domain: bool) -> list[Pool]:
             pool = found[key] = Pool(row.product, path, row.profiles, row.has_accelerators)
         pool.add(row)
     return list(found.values())
+
+
+def _count(amounts: Amounts, room: Vector, number: int) -> None:
+    amounts.setdefault(room[0], Counter())[room] += number
 
 
 def _floor(vector: Sequence[int]) -> Vector:

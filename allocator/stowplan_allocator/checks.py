@@ -13,6 +13,9 @@ from collections.abc import Iterator, Mapping
 
 from stowplan_allocator import problem, types
 
+# Node -> resource -> how much of it is taken there.
+Tally = dict[str, dict[str, int]]
+
 
 class PlanViolationError(AssertionError):
     """A plan breaks a hard constraint: an error of the allocator, never of a user."""
@@ -39,20 +42,21 @@ def find_breaches(plan: types.Plan, *, snapshot: types.Snapshot) -> Iterator[str
     nodes = {node.name: node for node in snapshot.nodes}
     pending = {job.id: job for job in snapshot.jobs if job.placement is None}
     yield from _answers(plan, pending=pending)
-    added: dict[str, types.Resources] = {}
+    added: Tally = {}
     for job_id, placement in plan.placements.items():
         job = pending.get(job_id)
         if job is None:
             continue
         yield from _gang(job, placement=placement)
         placed_on = []
+        pod = job.pod.items()
         for share in placement.shares:
             node = nodes.get(share.node)
             if node is None:
                 yield f"{job.id}: node {share.node} is not in the snapshot"
                 continue
             placed_on.append(node)
-            added[node.name] = added.get(node.name, types.Resources()) + job.pod * share.num_pods
+            _add(added, share=share, pod=pod)
             yield from _node_rules(job, node=node)
         yield from _product(job, placement=placement, nodes=placed_on)
         yield from _topology(job, nodes=placed_on, levels=snapshot.levels)
@@ -197,18 +201,24 @@ def _topology(job: types.Job, *, nodes: list[types.Node], levels: tuple[str, ...
         yield f"{job.id}: spread over {len(domains)} domains of {job.topology.level} where one is required"
 
 
-def _capacity(
-    added: dict[str, types.Resources], *, nodes: dict[str, types.Node], snapshot: types.Snapshot
-) -> Iterator[str]:
-    used: dict[str, types.Resources] = {}
+def _add(tally: Tally, *, share: types.NodeShare, pod: tuple[tuple[str, int], ...]) -> None:
+    held = tally.setdefault(share.node, {})
+    for resource, amount in pod:
+        held[resource] = held.get(resource, 0) + amount * share.num_pods
+
+
+def _capacity(added: Tally, *, nodes: dict[str, types.Node], snapshot: types.Snapshot) -> Iterator[str]:
+    used: Tally = {}
     for job in snapshot.jobs:
         if job.placement is not None:
+            pod = job.pod.items()
             for share in job.placement.shares:
                 if share.node in added:
-                    used[share.node] = used.get(share.node, types.Resources()) + job.pod * share.num_pods
+                    _add(used, share=share, pod=pod)
     for name, amounts in sorted(added.items()):
-        free = nodes[name].available - used.get(name, types.Resources())
-        there = dict(free.items())
+        there = dict(nodes[name].available.items())
+        gone = used.get(name, {})
         for resource, amount in amounts.items():
-            if amount > max(there.get(resource, 0), 0):
-                yield f"{name}: {amount} {resource} given where {max(there.get(resource, 0), 0)} are free"
+            free = max(there.get(resource, 0) - gone.get(resource, 0), 0)
+            if amount > free:
+                yield f"{name}: {amount} {resource} given where {free} are free"

@@ -56,6 +56,7 @@ def compile_problem(
         nodes=nodes,
         paths=tuple(path_of(node, num_levels=len(snapshot.levels)) for node in nodes),
         free=free,
+        balance=amounts,
         requests=requests,
         profiles=profiles,
         shapes=shapes,

@@ -14,19 +14,14 @@ from stowplan_allocator import topology
 from stowplan_allocator.problem import Cell, Path
 
 
-class Ledger:
-    """Pods by cell and by domain of every level. The cells must not change; what they hold may."""
+class Layout:
+    """Which domain of every level each cell lies in; all ledgers of the same cells share one."""
 
-    def __init__(self, cells: Sequence[Cell], *, num_levels: int, count: Callable[[int], int]) -> None:
-        """``count`` tells how many pods a cell holds now."""
+    def __init__(self, cells: Sequence[Cell], *, num_levels: int) -> None:
         self.cells = cells
-        self._count = count
-        self._num_levels = num_levels
-        self.slots = {cell.index: count(cell.index) for cell in cells}
-        self.total = sum(self.slots.values())
-        self._homes: list[dict[int, int]] = []
-        self._sums: list[list[int]] = []
-        self._members: list[list[list[Cell]]] = []
+        self.num_levels = num_levels
+        self.homes: list[dict[int, int]] = []
+        self.members: list[list[list[Cell]]] = []
         for level in range(num_levels):
             members: dict[Path, list[Cell]] = {}
             for cell in cells:
@@ -34,9 +29,22 @@ class Ledger:
                     members.setdefault(cell.path[: level + 1], []).append(cell)
             # In the order of their names, so that of equal sums the first one found is the first by name.
             ordered = [members[path] for path in sorted(members, key=topology.path_key)]
-            self._members.append(ordered)
-            self._homes.append({cell.index: i for i, inside in enumerate(ordered) for cell in inside})
-            self._sums.append([sum(self.slots[cell.index] for cell in inside) for inside in ordered])
+            self.members.append(ordered)
+            self.homes.append({cell.index: i for i, inside in enumerate(ordered) for cell in inside})
+
+
+class Ledger:
+    """Pods by cell and by domain of every level. The cells must not change; what they hold may."""
+
+    def __init__(self, layout: Layout, *, count: Callable[[int], int]) -> None:
+        """``count`` tells how many pods a cell holds now."""
+        self._layout = layout
+        self._count = count
+        self.slots = {cell.index: count(cell.index) for cell in layout.cells}
+        self.total = sum(self.slots.values())
+        self._sums = [
+            [sum([self.slots[cell.index] for cell in inside]) for inside in members] for members in layout.members
+        ]
 
     def refresh(self, changed: set[int]) -> None:
         """Count these cells anew."""
@@ -45,7 +53,7 @@ class Ledger:
             if more:
                 self.slots[index] += more
                 self.total += more
-                for homes, sums in zip(self._homes, self._sums, strict=True):
+                for homes, sums in zip(self._layout.homes, self._sums, strict=True):
                     if index in homes:
                         sums[homes[index]] += more
 
@@ -53,12 +61,14 @@ class Ledger:
         """Split the pods over cells, inside the narrowest and fullest domain that holds all of them."""
         if self.total < num_pods:
             return None
-        for level in range(self._num_levels - 1, -1 if required is None else required - 1, -1):
+        for level in range(self._layout.num_levels - 1, -1 if required is None else required - 1, -1):
             sums = self._sums[level]
             best = min((held for held in sums if held >= num_pods), default=None)
             if best is not None:
-                return self._spread(num_pods, cells=self._members[level][sums.index(best)], level=level)
-        return None if required is not None else self._spread(num_pods, cells=self.cells, level=-1)
+                return self._spread(num_pods, cells=self._layout.members[level][sums.index(best)], level=level)
+        return None if required is not None else self._spread(num_pods, cells=self._layout.cells, level=-1)
 
     def _spread(self, num_pods: int, *, cells: Sequence[Cell], level: int) -> list[topology.Share]:
-        return topology.spread_over(num_pods, cells=cells, slots=self.slots, level=level, num_levels=self._num_levels)
+        return topology.spread_over(
+            num_pods, cells=cells, slots=self.slots, level=level, num_levels=self._layout.num_levels
+        )

@@ -114,7 +114,9 @@ def whole_slots(problem: Problem, *, spots: Spots) -> Tier:
                     for node, pods in spots[job.id].takes:
                         taken[node] = taken.get(node, 0) + pods * size
                         stray += pods if not size and node in with_some else 0
-        return sum(worth(problem.free[node][0] - taken.get(node, 0)) for node in nodes) - stray
+        # Only what is taken can change the worth of a node, and pods stand on touched nodes alone.
+        lost = sum(worth(problem.free[node][0]) - worth(problem.free[node][0] - gone) for node, gone in taken.items())
+        return untouched - lost - stray
 
     def terms(model: Model) -> list[Term]:
         found: list[Term] = [(e, float(size - 1)) for phantoms in model.e.values() for size, e in phantoms.items()]
@@ -123,9 +125,10 @@ def whole_slots(problem: Problem, *, spots: Spots) -> Tier:
                 found.append((x, -float(size)))
         return found
 
+    untouched = sum(worth(problem.free[node][0]) for node in nodes)
     taken = sum(num_placed(shape, spots=spots) * shape.request.num_pods * shape.request.vector[0] for shape in shapes)
     free = sum(problem.free[node][0] for node in nodes)
-    easy = min(sum(worth(problem.free[node][0]) for node in nodes), worth(free - taken))
+    easy = min(untouched, worth(free - taken))
     return Tier("whole slots", True, measure, easy, terms, uses_phantoms=True)
 
 

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import functools
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from stowplan_allocator import eligibility, types
@@ -104,6 +105,8 @@ class Problem:
     nodes: tuple[types.Node, ...]
     paths: tuple[Path, ...]
     free: tuple[Vector, ...]
+    # Of every node by name, blocked ones too; negative where more is used than is there.
+    balance: Mapping[str, Vector]
     requests: tuple[Request, ...]
     profiles: tuple[eligibility.Profile, ...]
     shapes: tuple[Shape, ...]

@@ -13,7 +13,7 @@ import heapq
 from collections.abc import Iterable, Sequence
 
 from stowplan_allocator import problem as problems
-from stowplan_allocator.ledger import Ledger
+from stowplan_allocator.ledger import Layout, Ledger
 from stowplan_allocator.problem import Cell, Vector
 
 Take = tuple[int, int]  # node index, pods
@@ -33,6 +33,7 @@ class Stock:
         self._totals: dict[Vector, dict[int, tuple[int, int]]] = {}
         self._changes: list[int] = []
         self._ledgers: dict[tuple[Vector, int], tuple[Ledger, int]] = {}
+        self._layouts: dict[int, Layout] = {}
         for members in cells:
             buckets: dict[Vector, list[int]] = {}
             for node in sorted(members):
@@ -52,6 +53,7 @@ class Stock:
         twin._totals = {pod: dict(known) for pod, known in self._totals.items()}
         twin._changes = []
         twin._ledgers = {}
+        twin._layouts = self._layouts
         return twin
 
     def weigh(self, sizes: Iterable[int]) -> None:
@@ -73,7 +75,11 @@ class Stock:
         version = self.version[cell]
         total = known.get(cell)
         if total is None or total[0] != version:
-            count = sum(len(nodes) * self.slots_in(room, pod) for room, nodes in self.buckets[cell].items())
+            count = 0
+            need = pod[0]
+            for room, nodes in self.buckets[cell].items():
+                if room[0] >= need:
+                    count += len(nodes) * self.slots_in(room, pod)
             total = known[cell] = (version, count)
         return total[1]
 
@@ -82,8 +88,11 @@ class Stock:
         key = (pod, id(cells))
         found, seen = self._ledgers.get(key, (None, 0))
         if found is None:
-            # The ledger holds on to the sequence, so that no other one can get its identity.
-            found = Ledger(cells, num_levels=num_levels, count=lambda cell: self.slots(cell, pod))
+            # The layout holds on to the sequence, so that no other one can get its identity.
+            layout = self._layouts.get(id(cells))
+            if layout is None:
+                layout = self._layouts[id(cells)] = Layout(cells, num_levels=num_levels)
+            found = Ledger(layout, count=lambda cell: self.slots(cell, pod))
         elif seen < len(self._changes):
             found.refresh(set(self._changes[seen:]))
         self._ledgers[key] = (found, len(self._changes))
@@ -96,7 +105,7 @@ class Stock:
         for _ in range(count):
             best: tuple[tuple[int, ...], int, Vector] | None = None
             for room, nodes in buckets.items():
-                if self.slots_in(room, pod):
+                if room[0] >= pod[0] and self.slots_in(room, pod):
                     offer = (self._cost(room, pod), nodes[0], room)
                     if best is None or offer < best:
                         best = offer
