@@ -49,7 +49,7 @@ from dataclasses import dataclass
 
 import pulp
 
-from stowplan_allocator import greedy, types
+from stowplan_allocator import greedy, solvers, types
 from stowplan_allocator import problem as problems
 from stowplan_allocator.packing import Key
 from stowplan_allocator.problem import Cell, Problem, Request, Shape, Vector
@@ -333,13 +333,5 @@ class Model:
 
 
 def make_solver(settings: types.Settings, *, limit_seconds: float, relaxed: bool = False) -> pulp.LpSolver:
-    """The solver of the settings, quiet, on one thread, with a fixed seed where it takes one."""
-    options: dict[str, object] = {"msg": False, "timeLimit": limit_seconds, "gapRel": settings.gap_tolerance}
-    if relaxed:
-        options["mip"] = False
-    if settings.solver == "HiGHS":
-        options |= {"threads": 1, "gapAbs": 0.99, "random_seed": 0, "parallel": "off", "warmStart": True}
-    available = pulp.listSolvers(onlyAvailable=True) if settings.solver != "HiGHS" else ["HiGHS"]
-    if settings.solver not in available:
-        raise ValueError(f'planner.solver "{settings.solver}" is not available here; use one of {", ".join(available)}')
-    return pulp.getSolver(settings.solver, **options)
+    """The solver of the settings, as ``solvers`` makes it."""
+    return solvers.make(settings, limit_seconds=limit_seconds, relaxed=relaxed)
