@@ -10,6 +10,7 @@ for all candidates.
 from __future__ import annotations
 
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -54,7 +55,15 @@ def cheapest(
     deadline: float,
 ) -> Solution | None:
     """Least lost work, then fewest victims, so that the gang fits into the rooms; None where no set will do."""
-    offers = [_Offer(gang, group=group, problem=problem, rooms=rooms, victims=victims) for group in gang.groups]
+    standing: dict[int, list[int]] = defaultdict(list)
+    for i, victim in enumerate(victims):
+        for node in victim.held:
+            standing[node].append(i)
+    offers = []
+    for group in gang.groups:
+        inside = sorted({i for node in group.nodes for i in standing.get(node, ())})
+        near = [victims[i] for i in inside]
+        offers.append(_Offer(gang, group=group, problem=problem, rooms=rooms, victims=near))
     offers = [offer for offer in offers if offer.could_fit()]
     sets = [(offer, offer.quick_set()) for offer in offers]
     if not sets:
@@ -94,8 +103,7 @@ class _Offer:
         self.group = group
         self._gang = gang
         self._problem = problem
-        nodes = set(group.nodes)
-        self.victims = [victim for victim in victims if not nodes.isdisjoint(victim.held)]
+        self.victims = victims
         self._rooms = {node: rooms[node] for node in group.nodes}
         self._known: dict[Vector, int] = {}
         self._slots = {node: self._slots_in(room) for node, room in self._rooms.items()}

@@ -21,6 +21,7 @@ what this plan gave it; with ``Preemption.NEVER`` nothing here runs.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
@@ -97,7 +98,9 @@ def decide(
         request = problem.shape_of[job.id].request.index
         if job.id in decision.outcome.spots or request in refused:
             continue
-        if len(decision.holds) == MAX_PREEMPTORS:
+        if len(decision.holds) == MAX_PREEMPTORS or (decision.holds and time.monotonic() > deadline):
+            # The first one is always decided, if only quickly: its place in the queue comes before all others.
+            decision.outcome = _with_note(decision.outcome, "not all preempting jobs were decided in this plan")
             break
         hold = scene.hold(job, position=position, decision=decision)
         planned = None if hold is None else scene.plan_beside(job, hold=hold, decision=decision)
@@ -113,18 +116,17 @@ def decide(
     return decision
 
 
+def _with_note(outcome: strategies.Outcome, note: str) -> strategies.Outcome:
+    return replace(outcome, note="; ".join(part for part in (outcome.note, note) if part))
+
+
 def _with_tier(outcome: strategies.Outcome, *, tier: types.TierResult) -> strategies.Outcome:
     proven = tier.status is types.SolveStatus.OPTIMAL
     note = "" if proven else f'tier "{TIER}" is not proven, gap {tier.gap:.2%}'
     status = outcome.status
     if status is types.SolveStatus.NOTHING_TO_DO or (status is types.SolveStatus.OPTIMAL and not proven):
         status = types.SolveStatus.OPTIMAL if proven else types.SolveStatus.FEASIBLE
-    return replace(
-        outcome,
-        status=status,
-        tiers=(*outcome.tiers, tier),
-        note="; ".join(part for part in (outcome.note, note) if part),
-    )
+    return _with_note(replace(outcome, status=status, tiers=(*outcome.tiers, tier)), note)
 
 
 def may_evict(victim: types.Job, *, job: types.Job, settings: types.Settings) -> bool:
@@ -158,10 +160,9 @@ class Scene:
         self._watch = watch
         self._jobs = {job.id: job for job in problem.queue}
         self._index = {node.name: i for i, node in enumerate(problem.nodes)}
-        amounts = problems.free_amounts(snapshot)
         # Below zero where a device was lost under a running pod; less where room is reserved.
         self._rooms = [
-            tuple(min(a, b) for a, b in zip(problem.vector(amounts[node.name]), problem.free[i], strict=True))
+            tuple(min(a, b) for a, b in zip(problem.balance[node.name], problem.free[i], strict=True))
             for i, node in enumerate(problem.nodes)
         ]
         running = sorted((job for job in snapshot.jobs if job.placement is not None), key=problems.queue_key)

@@ -224,14 +224,3 @@ def free_vectors(snapshot: types.Snapshot, *, dims: tuple[str, ...]) -> dict[str
     for name, left in changed.items():
         free[name] = tuple(left)
     return free
-
-
-def free_amounts(snapshot: types.Snapshot) -> dict[str, types.Resources]:
-    """What is free on each node once every running job has what it holds; may be negative."""
-    free = {node.name: node.available for node in snapshot.nodes}
-    for job in snapshot.jobs:
-        if job.placement is not None:
-            for share in job.placement.shares:
-                if share.node in free:
-                    free[share.node] = free[share.node] - job.pod * share.num_pods
-    return free

@@ -156,3 +156,21 @@ def cheapest_victims(snapshot: sa.Snapshot, job: sa.Job, may_leave: list[sa.Job]
             if ways(job, dataclasses.replace(snapshot, jobs=left)):
                 found.append((sum(victim.disruption_cost or 0 for victim in gone), number))
     return min(found, default=None)
+
+
+def all_fit(snapshot: sa.Snapshot) -> bool:
+    """Whether all waiting jobs can stand at once."""
+
+    def descend(jobs: list[sa.Job], free: dict[str, sa.Resources]) -> bool:
+        if not jobs:
+            return True
+        for placement in ways(jobs[0], snapshot):
+            if all((jobs[0].pod * share.num_pods).fits_in(free[share.node]) for share in placement.shares):
+                less = dict(free)
+                for share in placement.shares:
+                    less[share.node] = less[share.node] - jobs[0].pod * share.num_pods
+                if descend(jobs[1:], less):
+                    return True
+        return False
+
+    return descend(queue(snapshot), free_of(snapshot))

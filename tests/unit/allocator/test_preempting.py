@@ -12,17 +12,11 @@ from hypothesis import strategies as st
 
 import stowplan_allocator as sa
 from unit.allocator import brute, worlds
+from unit.allocator.worlds import running
 
 LOWER = sa.Settings(preemption=sa.Preemption.LOWER_PRIORITY)
 ORDER = sa.Settings(preemption=sa.Preemption.QUEUE_ORDER)
 BOTH = [sa.Strategy.EXACT, sa.Strategy.GREEDY]
-
-
-def running(name: str, on: dict[str, int], gpus: int, *, cost: int | None = 100, **fields: object) -> sa.Job:
-    """A running job with so many pods on each node."""
-    shares = tuple(sa.NodeShare(node, pods) for node, pods in on.items())
-    placed = sa.Placement(worlds.H100, shares)
-    return worlds.job(name, sum(on.values()), gpus, placement=placed, disruption_cost=cost, **fields)
 
 
 @dataclass(frozen=True)

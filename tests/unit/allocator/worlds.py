@@ -54,6 +54,13 @@ def job(name: str, pods: int = 1, gpus: int = 8, *, cpu: int = 0, **fields: Any)
     return sa.Job(name, name, pods, amounts(gpus, cpu), products=chosen, **fields)
 
 
+def running(name: str, on: dict[str, int], gpus: int, *, cost: int | None = 100, **fields: Any) -> sa.Job:
+    """A running job with so many pods on each node."""
+    shares = tuple(sa.NodeShare(node, pods) for node, pods in on.items())
+    placed = sa.Placement(H100, shares)
+    return job(name, sum(on.values()), gpus, placement=placed, disruption_cost=cost, **fields)
+
+
 def snapshot(nodes: list[sa.Node], jobs: list[sa.Job], levels: tuple[str, ...] = LEVELS) -> sa.Snapshot:
     return sa.Snapshot(tuple(nodes), tuple(jobs), levels)
 

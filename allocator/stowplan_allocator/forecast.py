@@ -1,0 +1,224 @@
+"""When will each waiting job start? ``plan()`` replayed over the expected ends of what runs.
+
+At each expected end the cluster is planned anew, with what has ended gone and what was placed
+running, until all have started or nothing more is known to end. Nothing new arrives, and every
+job takes as long as it is expected to. What must stay true: it is the same ``plan()`` that will
+decide then; a start is promised only from known ends, and otherwise the jobs whose unknown ends
+stand in the way are named; the number of steps is bounded; the same question has the same
+answer unless the budget cut it, which the answer then says.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+
+from stowplan_allocator import compiling, planner, types, words
+from stowplan_allocator import problem as problems
+
+MAX_STEPS = 300
+# A job whose victims have left is placed by the next plan; more rounds than this at one moment mean that nobody gains.
+MAX_ROUNDS = 20
+MAX_NAMES = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """When a job starts (Unix time), or None; why so, for people; and the jobs, by name, that must end before."""
+
+    starts_at_seconds: int | None
+    basis: str
+    waits_for: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """One planned moment: the snapshot as it was planned, and who then started where."""
+
+    snapshot: types.Snapshot
+    started: Mapping[str, types.Placement]
+
+
+def predict_starts(
+    snapshot: types.Snapshot, *, settings: types.Settings | None = None, budget_seconds: float | None = None
+) -> dict[str, Forecast]:
+    """A forecast for every waiting job, by id, if nothing new arrives and everything ends when it is expected to."""
+    settings = settings or types.Settings()
+    waiting = [job for job in snapshot.jobs if job.placement is None]
+    replay = Replay(snapshot, settings=settings, budget_seconds=budget_seconds)
+    found: dict[str, Forecast] = {}
+    for moment in replay.moments():
+        at = moment.snapshot.now_seconds
+        for job_id, placement in moment.started.items():
+            if job_id not in found:
+                found[job_id] = _start(at, placement=placement, replay=replay, now=snapshot.now_seconds)
+    for job in waiting:
+        if job.id not in found:
+            found[job.id] = _no_start(job, replay=replay)
+    waiting.sort(key=lambda job: problems.queue_key(job, order=settings.order))
+    return {job.id: found[job.id] for job in waiting}
+
+
+def reserve(
+    snapshot: types.Snapshot, job_id: str, *, settings: types.Settings | None = None
+) -> types.Reservation | None:
+    """The earliest room that the expected ends give to a job if nobody behind it in the queue takes any before it.
+
+    Put into ``Snapshot.reservations`` it ends the starving of a large job: others may stand
+    there only as long as they do not delay it. None where no known ends make room.
+    """
+    settings = settings or types.Settings()
+    moment = first_start(until(snapshot, job_id, settings=settings), job_id, settings=settings)
+    if moment is None:
+        return None
+    return types.Reservation(job_id, moment.started[job_id], moment.snapshot.now_seconds)
+
+
+def first_start(
+    snapshot: types.Snapshot, job_id: str, *, settings: types.Settings, budget_seconds: float | None = None
+) -> Moment | None:
+    """The moment at which the job starts."""
+    replay = Replay(snapshot, settings=settings, budget_seconds=budget_seconds)
+    return next((moment for moment in replay.moments() if job_id in moment.started), None)
+
+
+def until(snapshot: types.Snapshot, job_id: str, *, settings: types.Settings) -> types.Snapshot:
+    """The snapshot without the waiting jobs behind the given one: these never decide whether it starts."""
+    job = next((job for job in snapshot.jobs if job.id == job_id and job.placement is None), None)
+    if job is None:
+        raise ValueError(f'job "{job_id}" does not wait in the snapshot')
+    last = problems.queue_key(job, order=settings.order)
+    kept = [
+        one
+        for one in snapshot.jobs
+        if one.placement is not None or problems.queue_key(one, order=settings.order) <= last
+    ]
+    return replace(snapshot, jobs=tuple(kept))
+
+
+class Replay:
+    """The cluster as time goes on. ``ended`` has the names and nodes of jobs that have ended, in order."""
+
+    def __init__(
+        self, snapshot: types.Snapshot, *, settings: types.Settings, budget_seconds: float | None = None
+    ) -> None:
+        self.snapshot = snapshot
+        self.ended: list[tuple[str, frozenset[str]]] = []
+        self.cut = ""
+        self._settings = replace(settings, explain=False)
+        self._deadline = None if budget_seconds is None else time.monotonic() + budget_seconds
+        self._ends = {
+            job.id: snapshot.now_seconds + max(job.expected_seconds, 0)
+            for job in snapshot.jobs
+            if job.placement is not None and job.expected_seconds is not None
+        }
+
+    def moments(self) -> Iterator[Moment]:
+        """Plan now and at each expected end, as long as somebody waits."""
+        for _ in range(MAX_STEPS):
+            for _ in range(MAX_ROUNDS):
+                moment, evicted = self._plan()
+                yield moment
+                if not evicted:
+                    break
+            if not any(job.placement is None for job in self.snapshot.jobs) or not self._ends:
+                return
+            if self._deadline is not None and time.monotonic() > self._deadline:
+                self.cut = "the budget for the forecast ran out"
+                return
+            self._advance(min(self._ends.values()))
+        self.cut = f"it does not start within the next {MAX_STEPS} expected ends"
+
+    def _plan(self) -> tuple[Moment, bool]:
+        made = planner.plan(self.snapshot, self._settings)
+        moment = Moment(self.snapshot, dict(made.placements))
+        evicted = {eviction.job_id for eviction in made.evictions}
+        evicted |= {job.id for job in self.snapshot.jobs if job.leaving}
+        now = self.snapshot.now_seconds
+        jobs = []
+        for job in self.snapshot.jobs:
+            if job.id in made.placements:
+                started = _started(job, placement=made.placements[job.id])
+                if started.expected_seconds is not None:
+                    self._ends[job.id] = now + started.expected_seconds
+                jobs.append(started)
+            elif job.id in evicted:
+                self._ends.pop(job.id, None)
+                jobs.append(replace(job, placement=None, leaving=False))
+            else:
+                jobs.append(job)
+        self.snapshot = replace(
+            self.snapshot,
+            jobs=tuple(jobs),
+            reservations=tuple(one for one in self.snapshot.reservations if one.job_id not in made.placements),
+        )
+        return moment, bool(evicted)
+
+    def _advance(self, now: int) -> None:
+        """Go on to this time: what ends by then is gone, the others have run so much longer."""
+        passed = now - self.snapshot.now_seconds
+        jobs = []
+        for job in self.snapshot.jobs:
+            if job.placement is None:
+                jobs.append(job)
+            elif self._ends.get(job.id, now + 1) <= now:
+                del self._ends[job.id]
+                self.ended.append((job.name, frozenset(share.node for share in job.placement.shares)))
+            else:
+                jobs.append(_older(job, seconds=passed))
+        self.snapshot = replace(self.snapshot, jobs=tuple(jobs), now_seconds=now)
+
+
+def _started(job: types.Job, *, placement: types.Placement) -> types.Job:
+    """The job at work: what it is expected to need on its best product at its usual size, it needs longer elsewhere."""
+    if job.expected_seconds is None:
+        return replace(job, placement=placement)
+    throughput = {choice.product: choice.relative_throughput_milli for choice in job.products}
+    speed = max(throughput.get(placement.product, 1000) * placement.num_pods // job.num_pods, 1)
+    needed = -(-max(job.expected_seconds, 0) * 1000 // speed)
+    return replace(job, placement=placement, expected_seconds=needed)
+
+
+def _older(job: types.Job, *, seconds: int) -> types.Job:
+    assert job.placement is not None, "only running jobs get older"
+    return replace(
+        job,
+        expected_seconds=None if job.expected_seconds is None else job.expected_seconds - seconds,
+        attained_accelerator_seconds=job.attained_accelerator_seconds
+        + seconds * job.placement.num_pods * job.pod.accelerators,
+    )
+
+
+def _start(at: int, *, placement: types.Placement, replay: Replay, now: int) -> Forecast:
+    if at == now:
+        return Forecast(at, "starts now")
+    nodes = {share.node for share in placement.shares}
+    before = [name for name, held in replay.ended if not nodes.isdisjoint(held)] or [name for name, _ in replay.ended]
+    names = list(dict.fromkeys(reversed(before)))[:MAX_NAMES]
+    have = "has" if len(names) == 1 else "have"
+    return Forecast(at, f"starts once {words.names(names)} {have} ended, if that is when it is expected", tuple(names))
+
+
+def _no_start(job: types.Job, *, replay: Replay) -> Forecast:
+    """Why no time can be told: the replay was cut, an end is unknown, or all known ends do not help."""
+    if replay.cut:
+        return Forecast(None, replay.cut)
+    alone = compiling.compile_problem(
+        replace(replay.snapshot, jobs=(*(one for one in replay.snapshot.jobs if one.placement is not None), job))
+    )
+    if job.id in alone.misconfigured:
+        return Forecast(None, alone.misconfigured[job.id])
+    cells = alone.cells_of[alone.shape_of[job.id].request.index]
+    usable = {alone.nodes[node].name for cell in cells for node in alone.cells[cell].nodes}
+    unknown = [
+        one
+        for one in replay.snapshot.jobs
+        if one.placement is not None and any(share.node in usable for share in one.placement.shares)
+    ]
+    unknown.sort(key=lambda one: (-(one.placement.num_pods if one.placement else 0) * one.pod.accelerators, one.id))
+    names = [one.name for one in unknown][:MAX_NAMES]
+    if not names:
+        return Forecast(None, "does not fit even when everything with a known end has ended")
+    of = "whose end is" if len(names) == 1 else "whose ends are"
+    return Forecast(None, f"depends on {words.names(names)}, {of} unknown", tuple(names))

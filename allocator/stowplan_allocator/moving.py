@@ -1,0 +1,185 @@
+"""The cheapest running jobs to move elsewhere so that a waiting job fits: nobody loses his place for good.
+
+Three questions, cheap ones first. Which victims would do if they need not stand anywhere
+else? What they lose is a bound: moving never costs less than evicting. Do these find places
+beside the waiting job? Then they are the answer, proven. Otherwise the programme of
+``disruption`` chooses victims and all new places together. What must stay true: whatever is
+returned has been checked as a plan is, all moved gangs and the waiting one standing whole on
+the cluster at once; jobs that must not be disturbed stay; None does not mean that no moves
+exist unless ``settings`` gave time enough and the cluster is small.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from stowplan_allocator import checks, choosing, compiling, gangs, greedy, planner, types
+from stowplan_allocator import problem as problems
+from stowplan_allocator.choosing import Victim
+from stowplan_allocator.problem import Problem, Vector
+
+# Gangs times nodes in one programme. Beyond that only the cheapest candidates are looked at.
+MAX_PLACES = 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """A running job, where it goes, and what that loses in accelerator-seconds."""
+
+    job_id: str
+    placement: types.Placement
+    cost: int
+
+
+@dataclass(frozen=True, slots=True)
+class Moves:
+    """Where the waiting job stands once all moves are done. ``bound``: no set of moves is cheaper than that."""
+
+    job_id: str
+    placement: types.Placement
+    moves: tuple[Move, ...]
+    bound: int
+
+    @property
+    def cost(self) -> int:
+        """What is lost."""
+        return sum(move.cost for move in self.moves)
+
+
+def moves(
+    snapshot: types.Snapshot,
+    job_id: str,
+    *,
+    settings: types.Settings | None = None,
+    beside: Mapping[str, types.Placement] | None = None,
+) -> Moves | None:
+    """Moves after which the waiting job fits, beside all that runs and the given placements of other waiting jobs."""
+    settings = settings or types.Settings()
+    deadline = time.monotonic() + settings.time_limit_seconds
+    job = next((job for job in snapshot.jobs if job.id == job_id and job.placement is None), None)
+    if job is None:
+        raise ValueError(f'job "{job_id}" does not wait in the snapshot')
+    scene = _Scene(snapshot, job=job, beside=beside or {}, settings=settings)
+    if job_id not in scene.problem.shape_of:
+        return None
+    gang = gangs.gang_of(job, problem=scene.problem)
+    found = choosing.cheapest(
+        gang,
+        problem=scene.problem,
+        rooms=scene.rooms,
+        victims=scene.victims,
+        settings=settings,
+        deadline=deadline,
+    )
+    if found is None:
+        return None
+    placed = scene.replace_all(found.leaving)
+    if placed is None:
+        left = deadline - time.monotonic()
+        if settings.strategy is types.Strategy.GREEDY or left <= 0:
+            return None
+        answer = scene.choose(gang, likely=found.leaving, limit_seconds=left)
+        if answer is None:
+            return None
+        placed, proven = answer
+        return scene.answer(placed, bound=max(proven, found.bound))
+    return scene.answer(placed, bound=found.bound)
+
+
+class _Scene:
+    """The cluster with everybody who may be moved lifted off it, and what each holds."""
+
+    def __init__(
+        self,
+        snapshot: types.Snapshot,
+        *,
+        job: types.Job,
+        beside: Mapping[str, types.Placement],
+        settings: types.Settings,
+    ) -> None:
+        self._job = job
+        self._settings = settings
+        standing = [replace(one, placement=beside.get(one.id, one.placement)) for one in snapshot.jobs]
+        running = [one for one in standing if one.placement is not None]
+        self._fixed = [one for one in running if one.disruption_cost is None or one.leaving or one.id in beside]
+        fixed = {one.id for one in self._fixed}
+        movable = sorted((one for one in running if one.id not in fixed), key=problems.queue_key)
+        self._lifted = {one.id: _lift(one) for one in movable}
+        self._running = {one.id: one for one in movable}
+        self._base = replace(snapshot, reservations=())
+        self.problem = compiling.compile_problem(
+            replace(self._base, jobs=(*self._fixed, *self._lifted.values(), job)), seed=settings.seed
+        )
+        amounts = problems.free_vectors(replace(snapshot, jobs=tuple(running)), dims=self.problem.dims)
+        index = {node.name: i for i, node in enumerate(self.problem.nodes)}
+        self.rooms: list[Vector] = [amounts[node.name] for node in self.problem.nodes]
+        self.victims = [
+            _victim(one, problem=self.problem, index=index) for one in movable if one.id in self.problem.shape_of
+        ]
+
+    def replace_all(self, leaving: Sequence[Victim]) -> dict[str, types.Placement] | None:
+        """Places for the waiting job and all these together, found by planning; None where they do not all fit."""
+        names = {victim.job.id for victim in leaving}
+        first = max((one.priority for one in self._lifted.values()), default=0) + 1
+        waiting = [replace(self._job, priority=first), *(self._lifted[name] for name in sorted(names))]
+        staying = [one for name, one in self._running.items() if name not in names]
+        made = planner.plan(
+            replace(self._base, jobs=(*self._fixed, *staying, *waiting)),
+            replace(self._settings, preemption=types.Preemption.NEVER, explain=False),
+        )
+        return None if made.waiting else dict(made.placements)
+
+    def choose(
+        self, gang: gangs.Gang, *, likely: Sequence[Victim], limit_seconds: float
+    ) -> tuple[dict[str, types.Placement], int] | None:
+        """Victims and new places together by the programme, and a bound on the cost if all candidates are in it."""
+        # PuLP and HiGHS take a second and 50 MB: only a process that solves loads them.
+        from stowplan_allocator import disruption
+
+        most = max(MAX_PLACES // max(len(self.problem.nodes), 1), len(likely), 1)
+        wanted = {victim.job.id for victim in likely}
+        ranked = sorted(self.victims, key=lambda victim: (victim.job.id not in wanted, victim.cost, victim.job.id))
+        chosen = ranked[:most]
+        everywhere = range(len(self.problem.nodes))
+        programme = disruption.Programme(self.problem, rooms=self.rooms, victims=chosen, single=everywhere)
+        programme.add_gang(gang)
+        for i, victim in enumerate(chosen):
+            programme.add_gang(gangs.gang_of(self._lifted[victim.job.id], problem=self.problem), moves=i)
+        programme.start_from(())
+        solution = programme.solve(settings=self._settings, limit_seconds=limit_seconds)
+        if solution is None:
+            return None
+        placed = {
+            job_id: planner.to_placement(greedy.Spot(product, takes), problem=self.problem)
+            for job_id, (product, takes) in solution.stands.items()
+        }
+        return placed, solution.bound if len(chosen) == len(self.victims) else 0
+
+    def answer(self, placed: Mapping[str, types.Placement], *, bound: int) -> Moves:
+        """The moves, checked as a plan is."""
+        staying = [one for name, one in self._running.items() if name not in placed]
+        moving = [self._lifted[name] for name in self._running if name in placed]
+        final = replace(self._base, jobs=(*self._fixed, *staying, *moving, self._job))
+        certificate = types.Certificate(types.SolveStatus.FEASIBLE, self._settings.strategy.value)
+        checks.verify(types.Plan(placed, {}, certificate), snapshot=final)
+        done = tuple(
+            Move(name, placed[name], one.disruption_cost or 0) for name, one in self._running.items() if name in placed
+        )
+        return Moves(self._job.id, placed[self._job.id], done, min(bound, sum(move.cost for move in done)))
+
+
+def _lift(job: types.Job) -> types.Job:
+    """The running job as one that waits for a new place at its present size."""
+    assert job.placement is not None, "only running jobs are lifted"
+    return replace(job, placement=None, num_pods=job.placement.num_pods, allowed_num_pods=())
+
+
+def _victim(job: types.Job, *, problem: Problem, index: Mapping[str, int]) -> Victim:
+    pod = problem.vector(job.pod)
+    held: dict[int, Vector] = {}
+    for share in job.placement.shares if job.placement else ():
+        if share.node in index:
+            held[index[share.node]] = tuple(amount * share.num_pods for amount in pod)
+    return Victim(job, job.disruption_cost or 0, held)
