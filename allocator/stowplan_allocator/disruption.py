@@ -207,7 +207,10 @@ class Programme:
         """One solve; the bound is on this objective. All coefficients are integers, so less than 1 away is a proof."""
         unit = math.gcd(*(factor for _, factor in terms)) or 1
         self._lp.setObjective(pulp.LpAffineExpression.from_list([(v, float(f // unit)) for v, f in terms if f]))
-        stats = self._lp.solve(model.make_solver(settings, limit_seconds=max(limit_seconds, 0.01)))
+        try:
+            stats = model.run_solver(self._lp, settings=settings, limit_seconds=limit_seconds)
+        except pulp.PulpError:
+            return None
         if not stats.has_solution or stats.objective is None:
             return None
         bound = stats.best_bound

@@ -49,7 +49,7 @@ from dataclasses import dataclass
 
 import pulp
 
-from stowplan_allocator import greedy, solvers, types
+from stowplan_allocator import greedy, overrun, solvers, types
 from stowplan_allocator import problem as problems
 from stowplan_allocator.packing import Key
 from stowplan_allocator.problem import Cell, Problem, Request, Shape, Vector
@@ -57,6 +57,8 @@ from stowplan_allocator.stock import Stock
 
 Term = tuple[pulp.LpVariable, float]
 INTEGRAL_TOLERANCE = 1e-4
+# How much longer than its limit a solver may take; limits are a share of what is left, so that this is within it.
+PATIENCE = 1.6
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,7 +278,7 @@ class Model:
         unit = math.gcd(*(int(factor) for _, factor in terms)) or 1
         self.lp.sense = pulp.LpMaximize if maximise else pulp.LpMinimize
         self.lp.setObjective(pulp.LpAffineExpression.from_list([(v, factor / unit) for v, factor in terms]))
-        stats = self.lp.solve(make_solver(settings, limit_seconds=max(limit_seconds, 0.01), relaxed=relaxed))
+        stats = run_solver(self.lp, settings=settings, limit_seconds=limit_seconds, relaxed=relaxed)
         infeasible = stats.status == pulp.constants.LpSolveStatus.Infeasible
         if not stats.has_solution or stats.objective is None:
             return Solved(None, None, infeasible, stats.time)
@@ -330,6 +332,17 @@ class Model:
     def chain_length(self) -> int:
         """How many jobs of the chain the last solution places."""
         return sum(round(y.varValue or 0.0) for y in self.y)
+
+
+def run_solver(
+    lp: pulp.LpProblem, *, settings: types.Settings, limit_seconds: float, relaxed: bool = False
+) -> pulp.LpSolveStats:
+    """Solve within the limit. Raises PulpError for a solver that overran it; ``lp`` is its own from then on."""
+    solver = make_solver(settings, limit_seconds=max(limit_seconds, 0.01), relaxed=relaxed)
+    try:
+        return overrun.run(lambda: lp.solve(solver), seconds=limit_seconds * PATIENCE)
+    except overrun.Overrun as error:
+        raise pulp.PulpError(str(error)) from None
 
 
 def make_solver(settings: types.Settings, *, limit_seconds: float, relaxed: bool = False) -> pulp.LpSolver:

@@ -1,11 +1,12 @@
 """plan() in a process of its own, under a watchdog.
 
-A solver now and then overruns its time limit by minutes, and a thread cannot be killed. So
-one long-living worker process plans; when it overruns, it is killed and the greedy plan is
-used, which the certificate then says. A process that crashes is started anew. What must
-stay true: the caller's event loop never waits for a solver; every call ends within the time
-limit, a tenth of it and a small constant, and what the greedy plan takes; an answer is never
-taken for the answer to another question; and no worker outlives its parent.
+One long-living worker process plans. It keeps to the time limit by itself, even where a
+solver does not (``overrun``). Should it not answer all the same, it is killed: a worker that
+is still at work after half its time sends the greedy plan first, so that one is in hand then,
+and says so. A process that crashes is started anew. What must stay true: the caller's event
+loop never waits for a solver; every call ends within the time limit and a tenth of it, unless
+not even the greedy plan is there by then; an answer is never taken for the answer to another
+question; and no worker outlives its parent.
 
 The worker is a plain child, not multiprocessing's spawn: that would import the parent's main
 module, here the whole operator, once more. Parent and worker exchange pickles over pipes
@@ -26,13 +27,18 @@ import signal
 import struct
 import sys
 import threading
+from collections.abc import Awaitable
 from typing import BinaryIO
 
-from stowplan_allocator import types
+from stowplan_allocator import overrun, types
 from stowplan_allocator.planner import plan
 
 _HEADER = struct.Struct(">Q")
-_READY = b"ready"
+# The first byte of a message from the worker.
+_READY, _INTERIM, _ANSWER = b"r", b"i", b"a"
+# Of the time limit: when the worker sends a greedy plan first, and when it is stopped.
+INTERIM_SHARE = 0.5
+STOP_SHARE = 1.08
 _PACKAGE_ROOT = str(pathlib.Path(__file__).resolve().parent.parent)
 
 
@@ -40,7 +46,7 @@ class PlannerWorker:
     """Plans off the caller's process. One question at a time; further ones wait in line."""
 
     def __init__(self, *, grace_seconds: float = 1.0, start_seconds: float = 60.0) -> None:
-        """``grace_seconds`` is added to the limit and its tenth before the worker is killed."""
+        """``grace_seconds`` is what a worker gets beyond its time where no plan is in hand at all."""
         self._grace_seconds = grace_seconds
         self._start_seconds = start_seconds
         self._process: asyncio.subprocess.Process | None = None
@@ -56,13 +62,12 @@ class PlannerWorker:
     async def plan(self, snapshot: types.Snapshot, settings: types.Settings) -> types.Plan:
         """See ``stowplan_allocator.plan``. Raises ValueError for a snapshot or settings that contradict themselves."""
         question = await asyncio.to_thread(pickle.dumps, (snapshot, settings), pickle.HIGHEST_PROTOCOL)
-        limit_seconds = settings.time_limit_seconds * 1.1 + self._grace_seconds
         async with self._line:
             for _ in range(2):
                 try:
-                    answer = await self._ask(question, limit_seconds=limit_seconds)
-                except TimeoutError as error:
-                    return await self._without(snapshot, settings, why=str(error))
+                    answer = await self._ask(question, limit_seconds=settings.time_limit_seconds * STOP_SHARE)
+                except _Stopped as stopped:
+                    return await self._without(snapshot, settings, why=str(stopped), interim=stopped.interim)
                 except (asyncio.IncompleteReadError, ConnectionError, OSError):
                     await self._kill()
                     self.num_restarts += 1
@@ -71,7 +76,7 @@ class PlannerWorker:
                 if isinstance(result, types.Plan):
                     return result
                 raise result
-            return await self._without(snapshot, settings, why="the planner process crashed twice")
+            return await self._without(snapshot, settings, why="the planner process crashed twice", interim=None)
 
     def close(self) -> None:
         """End the worker now; the event loop reaps it. A later ``plan`` would start a new one."""
@@ -90,18 +95,27 @@ class PlannerWorker:
             try:
                 process = await asyncio.wait_for(self._started(), self._start_seconds)
             except TimeoutError:
-                raise TimeoutError(f"the planner process did not start in {self._start_seconds:g} s") from None
+                raise _Stopped(f"the planner process did not start in {self._start_seconds:g} s") from None
             assert process.stdin is not None
             assert process.stdout is not None
             process.stdin.write(_HEADER.pack(len(question)))
             process.stdin.write(question)
+            interim: bytes | None = None
+            loop = asyncio.get_running_loop()
+            stop_at = loop.time() + limit_seconds
             try:
-                async with asyncio.timeout(limit_seconds):
-                    await process.stdin.drain()
-                    return await _read(process.stdout)
+                await _until(stop_at, process.stdin.drain())
+                while True:
+                    # With a plan in hand the limit holds; without one, a little patience may still bring one.
+                    patience = self._grace_seconds if interim is None else 0.0
+                    kind, message = await _until(stop_at + patience, _read(process.stdout))
+                    if kind == _ANSWER:
+                        return message
+                    interim = message
             except TimeoutError:
-                overran = f"the solver overran its time limit and was stopped after {limit_seconds:.1f} s"
-                raise TimeoutError(overran) from None
+                after = loop.time() - stop_at + limit_seconds
+                overran = f"the planner overran its time limit and was stopped after {after:.1f} s"
+                raise _Stopped(overran, interim) from None
         except BaseException:
             await self._kill()
             raise
@@ -122,7 +136,7 @@ class PlannerWorker:
             process_group=0,
         )
         assert self._process.stdout is not None
-        if await _read(self._process.stdout) != _READY:
+        if await _read(self._process.stdout) != (_READY, b""):
             raise ConnectionError("the planner process spoke out of turn")
         return self._process
 
@@ -132,14 +146,35 @@ class PlannerWorker:
             await asyncio.shield(self._ended[-1].wait())
             self._ended.pop()
 
-    async def _without(self, snapshot: types.Snapshot, settings: types.Settings, *, why: str) -> types.Plan:
-        """The greedy plan, which says why it was used."""
-        greedy = dataclasses.replace(settings, strategy=types.Strategy.GREEDY)
-        made = await asyncio.to_thread(plan, snapshot, greedy)
+    async def _without(
+        self, snapshot: types.Snapshot, settings: types.Settings, *, why: str, interim: bytes | None
+    ) -> types.Plan:
+        """The greedy plan, which says why it was used: the worker's, or one that is made here."""
+        made = await asyncio.to_thread(_greedy_plan, snapshot, settings, interim)
         if made.certificate.status is types.SolveStatus.NOTHING_TO_DO:
             return made
         note = f"greedy plan: {why}"
         return dataclasses.replace(made, certificate=dataclasses.replace(made.certificate, note=note))
+
+
+class _Stopped(Exception):  # noqa: N818 - a decision, not an error
+    """The worker was given up; what it sent before, if anything."""
+
+    def __init__(self, why: str, interim: bytes | None = None) -> None:
+        super().__init__(why)
+        self.interim = interim
+
+
+def _greedy_plan(snapshot: types.Snapshot, settings: types.Settings, interim: bytes | None) -> types.Plan:
+    made = None if interim is None else pickle.loads(interim)  # noqa: S301 - from our child alone
+    if isinstance(made, types.Plan):
+        return made
+    return plan(snapshot, dataclasses.replace(settings, strategy=types.Strategy.GREEDY))
+
+
+async def _until[T](moment: float, awaited: Awaitable[T]) -> T:
+    async with asyncio.timeout_at(moment):
+        return await awaited
 
 
 def _end(process: asyncio.subprocess.Process) -> None:
@@ -151,9 +186,11 @@ def _end(process: asyncio.subprocess.Process) -> None:
     process._transport.close()  # type: ignore[attr-defined]
 
 
-async def _read(stream: asyncio.StreamReader) -> bytes:
+async def _read(stream: asyncio.StreamReader) -> tuple[bytes, bytes]:
+    """One message: its kind and the rest."""
     (size,) = _HEADER.unpack(await stream.readexactly(_HEADER.size))
-    return await stream.readexactly(size)
+    message = await stream.readexactly(size)
+    return message[:1], message[1:]
 
 
 def main() -> None:
@@ -168,12 +205,45 @@ def main() -> None:
     while True:
         snapshot, settings = pickle.loads(questions.get())  # noqa: S301 - from our parent alone
         result: object
+        interim = Interim(answers, snapshot=snapshot, settings=settings)
         try:
             result = plan(snapshot, settings)
         except Exception as error:
             error.add_note("raised in the planner process")
             result = error
-        _send(answers, pickle.dumps(result, pickle.HIGHEST_PROTOCOL))
+        interim.end()
+        _send(answers, _ANSWER + pickle.dumps(result, pickle.HIGHEST_PROTOCOL))
+        if overrun.is_still_at_work():
+            os._exit(0)  # the next plan deserves a processor of its own; the parent starts another worker
+
+
+class Interim:
+    """Sends the greedy plan of a question that is still worked on when half its time is over."""
+
+    def __init__(self, answers: BinaryIO, *, snapshot: types.Snapshot, settings: types.Settings) -> None:
+        self._answers = answers
+        self._snapshot = snapshot
+        self._settings = dataclasses.replace(settings, strategy=types.Strategy.GREEDY)
+        self._lock = threading.Lock()
+        self._ended = settings.strategy is types.Strategy.GREEDY
+        self._timer = threading.Timer(settings.time_limit_seconds * INTERIM_SHARE, self._run)
+        self._timer.daemon = True
+        if not self._ended:
+            self._timer.start()
+
+    def end(self) -> None:
+        """From here on nothing is sent."""
+        self._timer.cancel()
+        with self._lock:
+            self._ended = True
+
+    def _run(self) -> None:
+        # A snapshot that cannot be planned raises in the question itself, where it is told.
+        with contextlib.suppress(Exception):
+            message = _INTERIM + pickle.dumps(plan(self._snapshot, self._settings), pickle.HIGHEST_PROTOCOL)
+            with self._lock:
+                if not self._ended:
+                    _send(self._answers, message)
 
 
 def _listen(stream: BinaryIO, questions: queue.SimpleQueue[bytes]) -> None:

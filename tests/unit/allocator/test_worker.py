@@ -13,6 +13,8 @@ from collections.abc import AsyncIterator
 import pytest
 
 import stowplan_allocator as sa
+from stowplan_allocator import worker as worker_module
+from stowplan_allocator.bench import workloads
 from stowplan_allocator.worker import PlannerWorker
 from unit.allocator import worlds
 
@@ -77,6 +79,34 @@ async def test_an_overrunning_solver_is_killed_and_the_greedy_plan_says_why(work
     assert not is_alive(pid)
     again = await worker.plan(some_snapshot(), sa.Settings())
     assert again.certificate.status is sa.SolveStatus.OPTIMAL
+
+
+async def test_a_plan_that_takes_too_long_is_replaced_by_the_greedy_one_that_the_worker_sent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Every job a shape of its own: far more work than the limit allows, in Python and not in a solver.
+    snapshot = workloads.steady(
+        num_nodes=1_500,
+        num_jobs=1_500,
+        num_running=0,
+        num_shapes=60,
+        seed=1,
+        demand=1.5,
+        mix=workloads.Mix.DISTINCT,
+    )
+
+    def never(*args: object) -> sa.Plan:
+        raise AssertionError("the parent must not plan while it has a plan in hand")
+
+    monkeypatch.setattr(worker_module, "plan", never)
+    made = PlannerWorker(grace_seconds=60.0)
+    try:
+        plan = await made.plan(snapshot, sa.Settings(time_limit_seconds=0.3, explain=False))
+    finally:
+        await made.aclose()
+    assert plan.certificate.status is sa.SolveStatus.GREEDY
+    assert "overran its time limit" in plan.certificate.note
+    assert plan.placements
 
 
 async def test_a_crashed_worker_is_started_anew(worker: PlannerWorker) -> None:
