@@ -206,7 +206,9 @@ class Planner:
                 requests.append(dataclasses.replace(state.request, avoided_nodes=avoided))
                 wanting = True
         if not wanting:
-            nothing = types.Certificate(status=types.SolveStatus.NOTHING_TO_DO, strategy=settings.planner.strategy)
+            nothing = types.Certificate(
+                status=types.SolveStatus.NOTHING_TO_DO, strategy=settings.planner.strategy.value
+            )
             return types.Plan(placements=again, waiting={}, certificate=nothing)
         current = types.Snapshot(
             nodes=snapshot.build_nodes(
@@ -222,9 +224,12 @@ class Planner:
         plan = await self._solver.plan(
             current,
             types.Settings(
-                strategy=types.Strategy(settings.planner.strategy),
+                strategy=settings.planner.strategy,
                 solver=settings.planner.solver,
                 time_limit_seconds=settings.planner.time_limit_seconds,
+                late_tiers_seconds=settings.planner.late_tiers_seconds,
+                gap_tolerance=settings.planner.gap_tolerance,
+                seed=settings.planner.seed,
             ),
         )
         self._last_snapshot, self._last_plan = current, plan

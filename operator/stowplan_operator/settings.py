@@ -15,6 +15,8 @@ import pydantic
 import yaml
 from pydantic.alias_generators import to_camel
 
+from stowplan_allocator.types import Strategy
+
 DEFAULT_PATH = pathlib.Path("/etc/stowplan/settings.yaml")
 
 # Actions "exclude the node" of NVIDIA's XID catalogue: GPU reset, bare-metal restart, exclude until cleared.
@@ -51,8 +53,11 @@ class PlannerSettings(_Model):
     debounce_seconds: float = pydantic.Field(default=0.2, ge=0)
     resync_seconds: float = pydantic.Field(default=30, gt=0)
     time_limit_seconds: float = pydantic.Field(default=10, gt=0)
-    solver: str = "HiGHS"
-    strategy: Literal["exact", "greedy"] = "exact"
+    late_tiers_seconds: float = pydantic.Field(default=2, ge=0)
+    gap_tolerance: float = pydantic.Field(default=1e-4, ge=0, lt=1)
+    solver: str = pydantic.Field(default="HiGHS", min_length=1)
+    strategy: Strategy = Strategy.EXACT
+    seed: int = pydantic.Field(default=0, ge=0)
 
 
 class ProgressSettings(_Model):

@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 import apiserver
+from stowplan_allocator import types
 
 CHART = apiserver.ROOT / "charts" / "stowplan"
 Values = dict[str, Any]
@@ -37,6 +38,9 @@ REFUSED: dict[str, tuple[Values, str]] = {
     "a topology level without a label": ({"settings": {"topologyLevels": [{"name": "rack"}]}}, "label"),
     "the level node": ({"settings": {"topologyLevels": [{"name": "node", "label": "a"}]}}, "name"),
     "a Prometheus without http": ({"settings": {"prometheus": {"url": "prometheus:9090"}}}, "url"),
+    "a seed that is no whole number": ({"settings": {"planner": {"seed": 0.5}}}, "seed"),
+    "a gap that is no share": ({"settings": {"planner": {"gapTolerance": 1}}}, "gapTolerance"),
+    "a negative time": ({"settings": {"planner": {"lateTiersSeconds": -1}}}, "lateTiersSeconds"),
     "a strategy that does not exist": ({"settings": {"planner": {"strategy": "best"}}}, "strategy"),
     "a way to read progress that does not exist": ({"settings": {"progress": {"via": "log"}}}, "via"),
     "no time to solve": ({"settings": {"planner": {"timeLimitSeconds": 0}}}, "timeLimitSeconds"),
@@ -58,6 +62,15 @@ def test_every_value_is_in_the_schema_and_none_else() -> None:
     values = yaml.safe_load((CHART / "values.yaml").read_text())
     schema = json.loads((CHART / "values.schema.json").read_text())
     assert _paths(values) == _schema_paths(schema) - {"global"}
+
+
+def test_every_strategy_may_be_chosen_and_is_named_beside_the_value() -> None:
+    schema = json.loads((CHART / "values.schema.json").read_text())
+    listed = schema["properties"]["settings"]["properties"]["planner"]["properties"]["strategy"]["enum"]
+    assert sorted(listed) == sorted(types.Strategy)
+    values = (CHART / "values.yaml").read_text()
+    [comment] = [line for line in values.splitlines() if "docs/allocator.md says how they differ" in line]
+    assert not [strategy for strategy in types.Strategy if strategy.value not in comment]
 
 
 def test_every_object_of_the_schema_is_closed() -> None:

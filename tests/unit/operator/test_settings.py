@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import pathlib
 from typing import Any
 
 import pytest
 
+from stowplan_allocator import types
 from stowplan_operator import settings
 
 
@@ -47,11 +49,30 @@ def test_names_are_in_camel_case() -> None:
     )
 
 
+def test_the_defaults_of_planning_are_the_allocators() -> None:
+    ours, theirs = settings.Settings().planner, types.Settings()
+    shared = {field.name for field in dataclasses.fields(types.Settings)} & settings.PlannerSettings.model_fields.keys()
+    assert {"strategy", "solver", "seed", "gap_tolerance", "late_tiers_seconds", "time_limit_seconds"} <= shared
+    assert {name: getattr(ours, name) for name in shared} == {name: getattr(theirs, name) for name in shared}
+
+
+@pytest.mark.parametrize("strategy", types.Strategy)
+def test_every_strategy_can_be_chosen_by_its_name(strategy: types.Strategy) -> None:
+    assert settings.parse({"planner": {"strategy": strategy.value}}).planner.strategy is strategy
+
+
 WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "an unknown setting": ({"promtheus": {}}, r"^settings: promtheus: Extra inputs"),
     "an unknown setting inside": ({"planner": {"timelimit": 1}}, r"^settings: planner\.timelimit: "),
     "a number out of range": ({"planner": {"timeLimitSeconds": 0}}, r"^settings: planner\.timeLimitSeconds: "),
-    "a word that is none of the choices": ({"planner": {"strategy": "magic"}}, r"^settings: planner\.strategy: "),
+    "a word that is none of the choices": (
+        {"planner": {"strategy": "magic"}},
+        r"^settings: planner\.strategy: Input should be 'exact', 'greedy', ",
+    ),
+    "an empty solver": ({"planner": {"solver": ""}}, r"^settings: planner\.solver: "),
+    "a gap that is no share": ({"planner": {"gapTolerance": 1}}, r"^settings: planner\.gapTolerance: "),
+    "a negative seed": ({"planner": {"seed": -1}}, r"^settings: planner\.seed: "),
+    "a negative time": ({"planner": {"lateTiersSeconds": -1}}, r"^settings: planner\.lateTiersSeconds: "),
     "a lease that is too short": ({"lease": {"durationSeconds": 1}}, r"^settings: lease\.durationSeconds: "),
     "a level of the name of the implicit one": (
         {"topologyLevels": [{"name": "node", "label": "x"}]},
