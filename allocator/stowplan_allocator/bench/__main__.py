@@ -13,6 +13,7 @@ import click
 
 # The name on the command line -> the module in this package, and one line of help.
 COMMANDS: dict[str, tuple[str, str]] = {
+    "openb": ("openb", "Unallocated GPUs on the openb traces."),
     "plan": ("plan", "How long a plan takes."),
 }
 
