@@ -20,15 +20,16 @@ v comes from a linear programme over the sizes s of requests and the levels l of
     (3)  Σ_l f[s,l]/a[s] ≤ Σ_l f[s',l]/a[s']                     for s > s' next in size: nothing that fits is
                                                                  refused, so a smaller request has no worse odds
 
-v(l) is the price of (1); w makes it grow with l. (3) is why a whole device can be worth less than 1000: large shares
+v(l) is the price of (1), the least there is; w makes it grow with l. (3) is why a whole device can be worth less than 1000: large shares
 will come that nothing fits beside. What must stay true: v depends on the mix of requests alone, so it is found once
 and not per pod.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from stowplan_allocator import fragmentation
@@ -42,6 +43,8 @@ PRESSURE = 1.3
 # Weights of the two smaller terms, found by a search over seeds that no report uses.
 FRAGMENTS = 0.1
 PLAIN = 0.03
+# Prices are rounded, so that what is equal but for the solver is equal.
+DIGITS = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,9 +132,23 @@ def _levels(arrivals: dict[int, float]) -> tuple[float, ...]:
     placed = {size: [flow[size, level] for level in range(size, LEVELS + 1)] for size in sizes}
     for size in sizes:
         at_most(f"size_{size}", [(arc, 1.0) for arc in placed[size]], arrivals[size])  # (2)
-    for larger, smaller in zip(sizes, sizes[1:], strict=False):
+    for larger, smaller in itertools.pairwise(sizes):
         terms = [(arc, 1.0 / arrivals[larger]) for arc in placed[larger]]
         at_most(f"odds_{larger}", [*terms, *((arc, -1.0 / arrivals[smaller]) for arc in placed[smaller])], 0.0)  # (3)
     programme.solve(pulp.HiGHS(msg=False, threads=1, random_seed=0, parallel="off"))
     price = {row.name: row.pi or 0.0 for row in programme.constraints()}
-    return (0.0, *(STEP * round(max(0.0, price[f"level_{level}"]), 6) for level in range(1, LEVELS + 1)))
+    return _least(sizes, arrivals=arrivals, price=price)
+
+
+def _least(sizes: Sequence[int], *, arrivals: Mapping[int, float], price: Mapping[str, float]) -> tuple[float, ...]:
+    """The least prices of levels under which no request gains by being placed, given the prices of (2) and (3)."""
+    gain = {}
+    before = 0.0
+    for size in sizes:
+        odds = price.get(f"odds_{size}", 0.0)
+        gain[size] = size - price[f"size_{size}"] - (odds - before) / arrivals[size]
+        before = odds
+    values = [0.0]
+    for level in range(1, LEVELS + 1):
+        values.append(max(values[-1], *(gain[size] + values[level - size] for size in sizes if size <= level), 0.0))
+    return tuple(round(STEP * value, DIGITS) for value in values)

@@ -71,7 +71,4 @@ def _row(runs: Sequence[openb_run.Figures], *, trace: str, strategy: str, ties: 
         "unallocated_percent_mean": round(statistics.fmean(shares), 4),
         "unallocated_percent_std": round(statistics.pstdev(shares), 4),
         "dropped_cpu_pods": sum(run.dropped_cpu_pods for run in runs),
-        "dropped_gpu_pods": sum(run.dropped_gpu_pods for run in runs),
-        "placed_pods": sum(run.placed_pods for run in runs),
-        "moved_pods": sum(run.moved_pods for run in runs),
     }

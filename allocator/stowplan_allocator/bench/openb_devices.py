@@ -53,7 +53,7 @@ class DeviceStates:
 
     def after(self, class_: int, states: Ints) -> npt.NDArray[np.int32]:
         """For each state the states that a request of the class may leave, filled up with ``NONE``."""
-        rows = self._after[class_][states]
+        rows: npt.NDArray[np.int32] = self._after[class_][states]
         missing = rows[:, 0] == UNKNOWN
         if missing.any():
             for state in np.unique(states[missing]).tolist():

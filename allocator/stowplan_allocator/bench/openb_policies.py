@@ -83,7 +83,7 @@ class Fgd:
 
     def grade(self, before: Floats, after: Floats) -> Floats:
         """The growth of fragmentation, in GPUs, squeezed into 0 to 100."""
-        grade: Floats = np.floor(100.0 / (1.0 + np.exp((before - after) / WHOLE)))
+        grade: Floats = np.floor(100.0 / (1.0 + np.exp(np.round(before - after, DIGITS) / WHOLE)))
         return grade
 
 

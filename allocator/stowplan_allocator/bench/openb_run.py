@@ -30,9 +30,6 @@ class Figures:
 
     unallocated_percent: float
     dropped_cpu_pods: int
-    dropped_gpu_pods: int
-    placed_pods: int
-    moved_pods: int
 
 
 Run = Callable[[Cluster, Sequence[int]], Outcome]
@@ -66,7 +63,7 @@ def run(workload: Workload, *, rows: Rows, strategy: str, ties: str, seed: int) 
     """Sample, serve, verify."""
     policy, serve = STRATEGIES[strategy]
     arriving = openb_workload.sample(workload, seed=seed)
-    rng = random.Random(f"ties {seed}") if ties == "random" else None
+    rng = random.Random(f"ties {seed}") if ties == "random" else None  # noqa: S311 - no secret
     chosen = openb_policies.make(policy, rows=rows, workload=workload)
     cluster = Cluster(workload, rows=rows, policy=chosen, rng=rng)
     outcome = serve(cluster, arriving)
@@ -75,7 +72,4 @@ def run(workload: Workload, *, rows: Rows, strategy: str, ties: str, seed: int) 
     return Figures(
         unallocated_percent=100 * free / workload.capacity_milli,
         dropped_cpu_pods=sum(not want.num_gpus for want in dropped),
-        dropped_gpu_pods=sum(want.num_gpus > 0 for want in dropped),
-        placed_pods=len(outcome.stands),
-        moved_pods=outcome.moves,
     )
