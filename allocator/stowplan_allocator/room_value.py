@@ -20,9 +20,9 @@ v comes from a linear programme over the sizes s of requests and the levels l of
     (3)  Σ_l f[s,l]/a[s] ≤ Σ_l f[s',l]/a[s']                     for s > s' next in size: nothing that fits is
                                                                  refused, so a smaller request has no worse odds
 
-v(l) is the price of (1), the least there is; w makes it grow with l. (3) is why a whole device can be worth less than 1000: large shares
-will come that nothing fits beside. What must stay true: v depends on the mix of requests alone, so it is found once
-and not per pod.
+v(l) is the price of (1), the least there is; w makes it grow with l. (3) is why a whole device can be worth less
+than 1000: large shares will come that nothing fits beside. What must stay true: v depends on the mix of requests
+alone, so it is found once and not per pod.
 """
 
 from __future__ import annotations
