@@ -96,7 +96,7 @@ class Room:
     def place(self, kind: Hashable) -> types.Placement | None:
         """Take room for a job of this kind, or none."""
         spot = greedy.place(self.requests[kind], problem=self.problem, stock=self.stock)
-        return None if spot is None else planner.to_placement(spot, problem=self.problem)
+        return None if spot is None else planner.to_placement(spot, problem=self.problem, request=self.requests[kind])
 
     def give_back(self, job: types.Job, *, placement: types.Placement) -> None:
         """Free a place."""
