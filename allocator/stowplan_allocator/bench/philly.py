@@ -16,7 +16,7 @@ from collections.abc import Iterable, Sequence
 import click
 
 from stowplan_allocator import inputs, types
-from stowplan_allocator.bench import estimates, policies, report
+from stowplan_allocator.bench import philly_estimates, philly_policies, report
 from stowplan_allocator.simulate import engine, failures, records, workload
 from stowplan_allocator.simulate.traces import philly
 
@@ -27,7 +27,7 @@ DAY = 86_400
 @click.option("--csv", "csv_path", metavar="FILE", required=True, help="timestamp, duration, num_gpus, cluster.")
 @click.option("--gpus", default=560, show_default=True)
 @click.option("--gpus-per-node", default=8, show_default=True)
-@click.option("--policies", "names", metavar="A,B", default=",".join(policies.POLICIES), show_default=True)
+@click.option("--policies", "names", metavar="A,B", default=",".join(philly_policies.POLICIES), show_default=True)
 @click.option("--sigma", default=1.0, show_default=True, help="Of the logarithm of the error of users' estimates.")
 @click.option("--seed", default=1, show_default=True, help="Of the users' errors.")
 @click.option("--count-from-day", "first_day", default=14, show_default=True, help="0 counts the whole window.")
@@ -46,9 +46,11 @@ def command(
     """Replay jobs under several policies."""
     meter = report.Meter()
     chosen = [name.strip() for name in names.split(",") if name.strip()]
-    unknown = [name for name in chosen if name not in policies.POLICIES]
+    unknown = [name for name in chosen if name not in philly_policies.POLICIES]
     if unknown or not chosen:
-        raise click.BadParameter(f"{names!r}; use some of {', '.join(policies.POLICIES)}", param_hint="--policies")
+        raise click.BadParameter(
+            f"{names!r}; use some of {', '.join(philly_policies.POLICIES)}", param_hint="--policies"
+        )
     try:
         nodes = philly.nodes(gpus, per_node=gpus_per_node)
         submissions = philly.submissions(philly.read(pathlib.Path(csv_path)), per_node=gpus_per_node)
@@ -78,7 +80,7 @@ def compare(
     first_day: int,
 ) -> list[dict[str, report.Scalar]]:
     """One row for each policy."""
-    said = estimates.as_users_say(submissions, sigma=sigma, seed=seed)
+    said = philly_estimates.as_users_say(submissions, sigma=sigma, seed=seed)
     midnight = min((s.submitted_seconds for s in submissions), default=0) // DAY * DAY
     return [run(name, nodes, submissions, said=said, count_from=midnight + first_day * DAY) for name in names]
 
@@ -92,7 +94,7 @@ def run(
     count_from: int,
 ) -> dict[str, report.Scalar]:
     """Simulate one policy and measure the jobs submitted from ``count_from`` on."""
-    policy = policies.POLICIES[name]
+    policy = philly_policies.POLICIES[name]
     seen = said if policy.sees_estimates else submissions
     began = time.process_time()
     if name == "no-wait":
@@ -102,7 +104,7 @@ def run(
             sample_every_seconds=DAY, restarts=failures.Restarts(restart_seconds=policy.restart_seconds)
         )
         settings = types.Settings(strategy=types.Strategy.GREEDY, explain=False)
-        made = policies.decider(name, nodes, seen)
+        made = philly_policies.decider(name, nodes, seen)
         jobs = engine.simulate(nodes, seen, settings=settings, options=options, decider=made).jobs
     capacity = sum(node.available.accelerators for node in nodes)
     counted = [job for job in jobs if job.submitted_seconds >= count_from]

@@ -15,7 +15,8 @@ import stowplan_allocator as sa
 from stowplan_allocator import problem as problems
 from stowplan_allocator import simulate
 from stowplan_allocator.bench import __main__ as bench
-from stowplan_allocator.bench import estimates, policies
+from stowplan_allocator.bench import philly_estimates as estimates
+from stowplan_allocator.bench import philly_policies as policies
 from stowplan_allocator.simulate.lives import Life
 from stowplan_allocator.simulate.traces import philly
 

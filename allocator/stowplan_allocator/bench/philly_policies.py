@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from stowplan_allocator import problem as problems
 from stowplan_allocator import types
-from stowplan_allocator.bench import ranked
+from stowplan_allocator.bench import philly_ranked
 from stowplan_allocator.simulate import deciding, live, workload
 from stowplan_allocator.simulate.lives import FULL_SPEED, Life
 
@@ -47,22 +47,22 @@ def decider(policy: str, nodes: Sequence[types.Node], submissions: Sequence[work
     jobs = [submission.job for submission in submissions]
     greedy = types.Settings(strategy=types.Strategy.GREEDY, explain=False)
     if policy == "fifo":
-        return ranked.Strict(nodes, jobs=jobs, levels=(), settings=greedy)
+        return philly_ranked.Strict(nodes, jobs=jobs, levels=(), settings=greedy)
     if policy == "fifo-backfill":
         return live.ByLiveStock(nodes, jobs=jobs, levels=(), settings=greedy)
     if policy == "sjf":
         return live.ByLiveStock(nodes, jobs=jobs, levels=(), settings=greedy, rank=true_left)
     if policy == "srtf":
-        return ranked.Displacing(nodes, jobs=jobs, rank=true_left, standing=true_left)
+        return philly_ranked.Displacing(nodes, jobs=jobs, rank=true_left, standing=true_left)
     if policy == "las":
-        return ranked.Displacing(nodes, jobs=jobs, rank=served, standing=served)
+        return philly_ranked.Displacing(nodes, jobs=jobs, rank=served, standing=served)
     if policy == "stow":
         shortest = types.Settings(strategy=types.Strategy.GREEDY, order=types.QueueOrder.SHORTEST, explain=False)
         return live.ByLiveStock(nodes, jobs=jobs, levels=(), settings=shortest)
     if policy == "stow-preempt":
-        return ranked.Displacing(nodes, jobs=jobs, rank=shortest_turn, standing=shortest_standing)
+        return philly_ranked.Displacing(nodes, jobs=jobs, rank=shortest_turn, standing=shortest_standing)
     if policy == "stow-attained":
-        return ranked.Displacing(nodes, jobs=jobs, rank=attained_turn, standing=attained_turn)
+        return philly_ranked.Displacing(nodes, jobs=jobs, rank=attained_turn, standing=attained_turn)
     raise ValueError(f'policy "{policy}" is unknown; use one of {", ".join(POLICIES)}')
 
 
