@@ -46,11 +46,9 @@ def command(
     """Replay jobs under several policies."""
     meter = report.Meter()
     chosen = [name.strip() for name in names.split(",") if name.strip()]
-    unknown = [name for name in chosen if name not in philly_policies.POLICIES]
-    if unknown or not chosen:
-        raise click.BadParameter(
-            f"{names!r}; use some of {', '.join(philly_policies.POLICIES)}", param_hint="--policies"
-        )
+    if not chosen or any(name not in philly_policies.POLICIES for name in chosen):
+        known = ", ".join(philly_policies.POLICIES)
+        raise click.BadParameter(f"{names!r}; use some of {known}", param_hint="--policies")
     try:
         nodes = philly.nodes(gpus, per_node=gpus_per_node)
         submissions = philly.submissions(philly.read(pathlib.Path(csv_path)), per_node=gpus_per_node)
