@@ -16,6 +16,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "openb": ("openb", "Unallocated GPUs on the openb traces."),
     "philly": ("philly", "Completion times under several policies on a trace of jobs."),
     "plan": ("plan", "How long a plan takes."),
+    "strategies": ("compare", "All strategies on the same problems."),
 }
 
 
