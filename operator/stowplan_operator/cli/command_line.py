@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from stowplan_operator.cli.client import Target
 
 _FLAGS = "stowplan.flags"
+_SIMULATE = "simulate"
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?")
 _PREFIX = re.compile(r"(?:tj|trainingjobs?(?:\.stowplan\.dev)?)/")
 _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
@@ -26,10 +27,25 @@ type _Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
 class _Group(click.Group):
-    """Knows ``ls`` for ``list``."""
+    """Knows ``ls`` for ``list``, and ``simulate``, which is the allocator's and imported when it is asked for."""
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name == _SIMULATE:
+            if given := ctx.meta.get(_FLAGS):
+                raise click.UsageError(f"simulate asks no cluster: leave out --{', --'.join(sorted(given))}", ctx)
+            from stowplan_allocator.simulate import command_line
+
+            return command_line.command
         return super().get_command(ctx, {"ls": "list"}.get(cmd_name, cmd_name))
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted([*super().list_commands(ctx), _SIMULATE])
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        shown = {name: command.get_short_help_str(formatter.width) for name, command in self.commands.items()}
+        shown[_SIMULATE] = "Simulate a cluster: what the planner would do with these jobs on these nodes."
+        with formatter.section("Commands"):
+            formatter.write_dl(sorted(shown.items()))
 
 
 def _keep(context: click.Context, parameter: click.Parameter, value: str | None) -> None:

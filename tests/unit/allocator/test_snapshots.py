@@ -16,7 +16,7 @@ from unit.allocator import worlds
 
 
 @given(st.from_type(sa.Snapshot))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_any_snapshot_comes_back_as_it_was(snapshot: sa.Snapshot) -> None:
     text = snapshots.write(snapshot)
     assert snapshots.read(text) == snapshot

@@ -7,8 +7,10 @@ import sys
 
 import click
 import pytest
+from click.testing import CliRunner
 
 from stowplan_allocator import types
+from stowplan_allocator.simulate import command_line as simulating
 from stowplan_operator.api import Phase
 from stowplan_operator.cli import command_line, documents, reasons, waiting
 from stowplan_operator.cli.exits import Exit
@@ -23,6 +25,7 @@ WANT_FLAGS = {
     "resume": set(),
     "wait": {"--for", "--timeout"},
 }
+HEAVY = {"kopf", "pulp", "highspy", "kubernetes", "aiohttp", "pydantic", "rich"}
 CLUSTER_FLAGS = {"--kubeconfig", "--context", "--namespace"}
 
 
@@ -48,6 +51,17 @@ def test_the_documentation_names_every_command_flag_key_and_exit_code() -> None:
     assert all(f"| {name} | {meaning.text} |" in documentation for name, meaning in reasons.MEANINGS.items())
 
 
+def test_simulate_is_the_allocators_own_command_and_asks_no_cluster() -> None:
+    context = click.Context(command_line.cli)
+    assert command_line.cli.get_command(context, "simulate") is simulating.command
+    assert command_line.cli.list_commands(context) == sorted([*WANT_FLAGS, "simulate"])
+    shown = CliRunner().invoke(command_line.cli, ["--help"], terminal_width=120)
+    assert simulating.command.get_short_help_str(120) in shown.output
+    refused = CliRunner().invoke(command_line.cli, ["-n", "team", "simulate"])
+    assert refused.exit_code == Exit.USAGE
+    assert "simulate asks no cluster: leave out --namespace" in refused.output
+
+
 def test_wait_knows_every_phase() -> None:
     assert command_line._GOALS == ("Finished", *(phase.value for phase in Phase)) == waiting.GOALS
 
@@ -62,10 +76,21 @@ def test_every_reason_of_the_allocator_has_a_meaning_and_a_next_command() -> Non
 @pytest.mark.parametrize(
     ("words", "never"),
     [
-        (["--help"], {"kopf", "pulp", "highspy", "kubernetes", "aiohttp", "pydantic", "rich", "yaml"}),
+        (
+            ["--help"],
+            {*HEAVY, "yaml", "stowplan_allocator"},
+        ),
+        (
+            ["simulate", "--help"],
+            {*HEAVY, "matplotlib"},
+        ),
         (["list", "--kubeconfig", "missing"], {"kopf", "pulp", "highspy", "stowplan_allocator"}),
     ],
-    ids=["--help imports no client", "commands import no kopf and no solver"],
+    ids=[
+        "--help imports no client",
+        "the help of simulate imports no solver and no pictures",
+        "commands import no kopf and no solver",
+    ],
 )
 def test_what_is_imported(words: list[str], never: set[str]) -> None:
     program = (
