@@ -65,10 +65,11 @@ class Bounds:
         """One set of cells for each product, and within it for each domain of a required level, that could hold it."""
         sets: list[frozenset[int]] = []
         for _, cells in greedy.cells_by_option(request, problem=self._problem):
-            if request.required and request.level is not None and request.level < len(self._problem.levels):
+            level = request.gang_level
+            if level is not None and level < len(self._problem.levels):
                 domains: dict[object, list[int]] = {}
                 for cell in cells:
-                    domains.setdefault(cell.path[: request.level + 1], []).append(cell.index)
+                    domains.setdefault(cell.path[: level + 1], []).append(cell.index)
                 sets += [frozenset(indexes) for indexes in domains.values()]
             else:
                 sets.append(frozenset(cell.index for cell in cells))

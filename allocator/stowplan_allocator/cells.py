@@ -21,9 +21,8 @@ def usable(request: Request, *, product: str, path: Path, has_accelerators: bool
             return False
     elif request.vector[0] and not has_accelerators:
         return False
-    if request.required and request.level is not None and request.level < len(path):
-        return path[request.level] is not None
-    return True
+    levels = (request.level if request.required else None, request.spread[0] if request.spread is not None else None)
+    return all(level is None or level >= len(path) or path[level] is not None for level in levels)
 
 
 def build_cells(
@@ -79,7 +78,7 @@ def split_cells(problem: Problem, *, cells: dict[int, list[tuple[int, ...]]]) ->
 
 
 def coarsen(problem: Problem) -> Problem:
-    """The same problem with topology left aside where it is only a wish: large pools of cells, and few of them.
+    """The same problem with topology left aside where it is only a wish, and spread: large pools of cells, and few.
 
     Cells of equal eligibility form a pool. Jobs that require a level keep their cells, which
     take from their pool; all others see pools only. Whatever can be placed in the problem can
@@ -88,7 +87,10 @@ def coarsen(problem: Problem) -> Problem:
     node_level = len(problem.levels)
     keeps = {request.index for request in problem.requests if request.required and request.level != node_level}
     requests = tuple(
-        request if request.required else replace(request, level=None, required=False) for request in problem.requests
+        replace(request, spread=None)
+        if request.required
+        else replace(request, level=None, required=False, slice_size=0, spread=None)
+        for request in problem.requests
     )
     merged: dict[tuple[str, frozenset[int], bool, int], list[Cell]] = defaultdict(list)
     for cell in problem.cells:

@@ -14,10 +14,10 @@ import dataclasses
 import functools
 import itertools
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from stowplan_allocator import eligibility, greedy, types
+from stowplan_allocator import eligibility, greedy, patterns, types
 from stowplan_allocator import problem as problems
 from stowplan_allocator.problem import Path, Problem, Request, Vector
 
@@ -105,6 +105,8 @@ class Offer:
     @functools.cached_property
     def pods_now(self) -> int:
         """Pods that fit now."""
+        if self.request.patterned:
+            return self._in_patterns(lambda row: row.now, usable_only=True)
         slots = functools.partial(problems.slots, pod=self.request.vector)
         off = sum(len(names) * slots(row.now) for row, names in self._kept_off if not row.blocked)
         return self._pods(pool.now for pool in self.pools) - off
@@ -112,6 +114,8 @@ class Offer:
     @functools.cached_property
     def pods_before(self) -> int:
         """Pods that would fit but for this plan's placements."""
+        if self.request.patterned:
+            return self._in_patterns(lambda row: row.before, usable_only=True)
         slots = functools.partial(problems.slots, pod=self.request.vector)
         off = sum(len(names) * slots(row.before) for row, names in self._kept_off if not row.blocked)
         return self._pods(pool.before for pool in self.pools) - off
@@ -119,12 +123,29 @@ class Offer:
     @functools.cached_property
     def pods_restored(self) -> int:
         """Pods that would fit if all that is broken or avoided came back."""
+        if self.request.patterned:
+            return self._in_patterns(lambda row: row.restored)
         return self._pods(pool.restored for pool in self.pools)
 
     @functools.cached_property
     def pods_empty(self) -> int:
         """Pods that all nodes hold when empty and healthy."""
+        if self.request.patterned:
+            return self._in_patterns(lambda row: row.empty)
         return self._pods(pool.empty for pool in self.pools)
+
+    def _in_patterns(self, room: Callable[[Row], Vector], *, usable_only: bool = False) -> int:
+        """Pods of one gang with slices or spread; these look at the nodes of each domain apart."""
+        avoided = self.request.avoided if usable_only else frozenset()
+        return patterns.capacity(
+            self.request,
+            rooms=[
+                (row.path, room(row), sum(name not in avoided for name in row.names) if avoided else len(row.names))
+                for pool in self.pools
+                for row in pool.rows
+                if not (usable_only and row.blocked)
+            ],
+        )
 
     def _pods(self, counted: Iterator[Amounts]) -> int:
         pod = self.request.vector
@@ -227,7 +248,7 @@ class Census:
     def offers(self, request: Request, *, by_domain: bool = True) -> list[Offer]:
         """One offer for each product, and for each domain of a required level; nodes without its label are in none."""
         num_levels = len(self.problem.levels)
-        level = request.level if by_domain and request.required else None
+        level = request.gang_level if by_domain else None
         if level == num_levels:
             return self._nodes(request)
         found: dict[tuple[str, Path], Offer] = {}

@@ -59,6 +59,8 @@ def find_breaches(plan: types.Plan, *, snapshot: types.Snapshot) -> Iterator[str
             _add(added, share=share, pod=pod)
             yield from _node_rules(job, node=node)
         yield from _product(job, placement=placement, nodes=placed_on)
+        yield from _spread(job, placement=placement, nodes=nodes, levels=snapshot.levels)
+        yield from _slices(job, placement=placement, nodes=nodes, levels=snapshot.levels)
         yield from _topology(job, nodes=placed_on, levels=snapshot.levels)
     yield from _capacity(added, nodes=nodes, snapshot=snapshot)
 
@@ -185,6 +187,8 @@ def _product(job: types.Job, *, placement: types.Placement, nodes: list[types.No
 def _topology(job: types.Job, *, nodes: list[types.Node], levels: tuple[str, ...]) -> Iterator[str]:
     if job.topology is None or job.topology.mode is not types.TopologyMode.REQUIRED:
         return
+    if job.topology.slice_size is not None:
+        return
     if job.topology.level == "node":
         if len({node.name for node in nodes}) > 1:
             yield f"{job.id}: spread over {len(nodes)} nodes where one is required"
@@ -199,6 +203,45 @@ def _topology(job: types.Job, *, nodes: list[types.Node], levels: tuple[str, ...
     domains = {node.topology[: depth + 1] for node in nodes}
     if len(domains) > 1:
         yield f"{job.id}: spread over {len(domains)} domains of {job.topology.level} where one is required"
+
+
+def _domain(node: types.Node, *, level: str, levels: tuple[str, ...]) -> tuple[str | None, ...] | None:
+    """The node's domain of a level by its path; None where the node has no label of it."""
+    if level == "node":
+        return (node.name,)
+    depth = levels.index(level)
+    return node.topology[: depth + 1] if depth < len(node.topology) and node.topology[depth] is not None else None
+
+
+def _slices(
+    job: types.Job, *, placement: types.Placement, nodes: dict[str, types.Node], levels: tuple[str, ...]
+) -> Iterator[str]:
+    asked = job.topology
+    if asked is None or asked.slice_size is None or asked.mode is not types.TopologyMode.REQUIRED:
+        return
+    ranks = [nodes[share.node] for share in placement.shares for _ in range(share.num_pods) if share.node in nodes]
+    for first in range(0, len(ranks), asked.slice_size):
+        inside = {_domain(node, level=asked.level, levels=levels) for node in ranks[first : first + asked.slice_size]}
+        if None in inside or len(inside) > 1:
+            yield f"{job.id}: ranks {first} to {first + asked.slice_size - 1} are not in one {asked.level}"
+
+
+def _spread(
+    job: types.Job, *, placement: types.Placement, nodes: dict[str, types.Node], levels: tuple[str, ...]
+) -> Iterator[str]:
+    if job.spread is None:
+        return
+    pods: dict[tuple[str | None, ...], int] = {}
+    for share in placement.shares:
+        domain = _domain(nodes[share.node], level=job.spread.level, levels=levels) if share.node in nodes else None
+        if domain is None:
+            yield f"{job.id} on {share.node}: the node is in no {job.spread.level}"
+        else:
+            pods[domain] = pods.get(domain, 0) + share.num_pods
+    for domain, count in pods.items():
+        if count > job.spread.max_pods:
+            where = "/".join(name or "?" for name in domain)
+            yield f"{job.id}: {count} pods in {job.spread.level} {where}, where at most {job.spread.max_pods} may be"
 
 
 def _add(tally: Tally, *, share: types.NodeShare, pod: tuple[tuple[str, int], ...]) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections import defaultdict
 
-from stowplan_allocator import eligibility, types
+from stowplan_allocator import eligibility, patterns, types
 from stowplan_allocator.cells import build_cells, cells_of
 from stowplan_allocator.problem import Problem, Request, Shape, free_vectors, natural, path_of, queue_key, to_vector
 
@@ -30,6 +30,7 @@ def compile_problem(
     queue = []
     for job in waiting:
         message = eligibility.misconfiguration(job, levels=snapshot.levels)
+        message = message or patterns.misconfiguration(job, levels=snapshot.levels)
         if message:
             misconfigured[job.id] = message
         else:
@@ -94,33 +95,25 @@ def _group_jobs(
 ) -> tuple[tuple[Request, ...], tuple[eligibility.Profile, ...], tuple[Shape, ...]]:
     requests: dict[tuple[object, ...], Request] = {}
     profiles: dict[eligibility.Profile, int] = {}
-    members: dict[tuple[int, int], list[types.Job]] = defaultdict(list)
+    members: dict[tuple[int, int, str], list[types.Job]] = defaultdict(list)
     for job in queue:
         profile = profiles.setdefault(eligibility.Profile.of(job), len(profiles))
         level, required = _level_of(job, levels=levels)
         vector = to_vector(job.pod, dims=dims)
         num_pods, sizes, preferred = _sizes_of(job)
-        key = (num_pods, vector, job.products, level, required, profile, job.avoided_nodes, sizes, preferred)
+        slice_size = patterns.slice_size_of(job, level=level)
+        spread = patterns.spread_of(job, levels=levels)
+        asked = (num_pods, vector, job.products, level, required, profile, job.avoided_nodes)
+        key = (*asked, sizes, preferred, slice_size, spread)
         request = requests.get(key)
         if request is None:
-            request = Request(
-                len(requests),
-                num_pods,
-                vector,
-                job.products,
-                level,
-                required,
-                profile,
-                job.avoided_nodes,
-                sizes,
-                preferred,
-            )
+            request = Request(len(requests), *asked, sizes, preferred, slice_size, spread)
             requests[key] = request
-        members[request.index, job.priority].append(job)
+        members[request.index, job.priority, job.id if request.patterned else ""].append(job)
     ordered = tuple(requests.values())
     shapes = tuple(
         Shape(i, ordered[request], priority, tuple(jobs))
-        for i, ((request, priority), jobs) in enumerate(members.items())
+        for i, ((request, priority, _), jobs) in enumerate(members.items())
     )
     return ordered, tuple(profiles), shapes
 
@@ -141,6 +134,7 @@ def _level_of(job: types.Job, *, levels: tuple[str, ...]) -> tuple[int | None, b
         level = len(levels)
     else:
         level = levels.index(job.topology.level)
-    if max((job.num_pods, *job.allowed_num_pods)) == 1 and (not required or level == len(levels)):
+    together = job.topology.slice_size or max((job.num_pods, *job.allowed_num_pods))
+    if together == 1 and (not required or level == len(levels)):
         return None, False
     return level, required

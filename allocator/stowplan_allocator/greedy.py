@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from stowplan_allocator import topology
+from stowplan_allocator import patterns, topology
 from stowplan_allocator.problem import Cell, Path, Problem, Request, Vector
 from stowplan_allocator.stock import Stock, Take
 
@@ -39,14 +39,17 @@ def whole_gang(request: Request) -> Vector:
 
 
 def wants_one_node(request: Request, *, num_levels: int) -> bool:
-    """Whether the gang asks for level ``node``."""
-    return request.level == num_levels
+    """Whether the whole gang asks for level ``node``, and its spread allows that."""
+    if request.spread is not None and request.spread[1] < request.num_pods:
+        return False
+    return request.level == num_levels and not request.slice_size
 
 
 def block_of(request: Request, *, num_levels: int) -> tuple[int, Vector]:
-    """How many blocks the gang is and what one takes: the whole gang where one node is required."""
+    """How many blocks the gang is and what one takes: the whole gang, or a slice, where one node is required."""
     if request.required and request.level == num_levels:
-        return 1, whole_gang(request)
+        size = request.slice_size or request.num_pods
+        return request.num_pods // size, tuple(amount * size for amount in request.vector)
     return request.num_pods, request.vector
 
 
@@ -111,13 +114,12 @@ def place(request: Request, *, problem: Problem, stock: Stock, first: Choice | N
             if product == first[0]
         ]
     one_node = wants_one_node(request, num_levels=num_levels)
+    may_divide = request.gang_level != num_levels
     for product, cells in options:
-        if one_node:
-            takes = _on_one_node(request, cells=cells, stock=stock)
-            if takes is None and not request.required:
-                takes = _over_cells(request, cells=cells, stock=stock, num_levels=num_levels)
-        else:
-            takes = _over_cells(request, cells=cells, stock=stock, num_levels=num_levels)
+        takes = _on_one_node(request, cells=cells, stock=stock) if one_node else None
+        if takes is None and may_divide:
+            over = patterns.place if request.patterned else _over_cells
+            takes = over(request, cells=cells, stock=stock, num_levels=num_levels)
         if takes is not None:
             return Spot(product, takes)
     return None

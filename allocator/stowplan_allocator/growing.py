@@ -177,8 +177,12 @@ def _split_counts(
     for index in offers:
         shape = before.shapes[index]
         fixed = {chosen[job.id]: after.shape_of[job.id].index for job in shape.jobs if job.id in chosen}
-        if shape.request.required and shape.request.level == len(before.levels):
+        if shape.request.gang_level == len(before.levels):
             counts |= {(fixed[m], c, m): count for (p, c, m), count in solved.items() if p == index}
+            continue
+        if shape.request.patterned:
+            [only] = fixed.values()
+            counts |= {(only, c, m): count for (p, c, m), count in solved.items() if p == index}
             continue
         for group in built.groups[index]:
             left = {cell.index: solved.get((index, cell.index, 1), 0) for cell in group.cells}

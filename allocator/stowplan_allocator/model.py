@@ -5,20 +5,24 @@ Sets
     k ∈ K_p          sizes that the jobs of an elastic shape may choose from where goodput is decided; else {k_p}
     c ∈ C            cells; C_p those eligible for p
     m ∈ M_p          block sizes in pods: {1}; K_p where level ``node`` is required; {1, k_p} where it is preferred
-                     (and k_p is the only size)
+                     (and k_p is the only size); for slices of s_p pods, {s_p} or {1, s_p}
     g ∈ G_p          groups of C_p, of which one job may use only one: a product, or a product and a domain of
                      the required level
     d ∈ D_{p,l}      domains of level l among C_p, one product each
+    P_s, P_a ⊆ P     shapes with slices of a required level, and with spread; one job each
     s ∈ S_{c,r}      sizes worth counting in cell c along resource r
 Data
     a_{p,m,r}        what a block takes of resource r: m times a pod
     u_{c,r,s}        Σ over nodes of c of floor(free_r / s): whole slots of size s
+    s_p              pods of a slice of p, for shapes with slices
+    t_p              pods of one job of p that its spread lets into one domain
     N_p              jobs to place (fixed), or already placed where a chain decides on more
 Variables (integers ≥ 0)
     x_{p,c,m}        blocks of p in c
     z_{p,g,k}        jobs of p in group g with k pods
     y_j ∈ {0, 1}     the j-th job of the chain is placed: the next jobs in queue order
     w_{p,d}, h_{p,d} jobs wholly inside d; pieces of jobs inside d that reach beyond it
+    v_{p,d}          slices of p in domain d
     e_{c,s}          phantom pods of s accelerators: slots left whole
 Constraints
     (1) gang         Σ_{c∈g,m} m·x_{p,c,m} = Σ_k k·z_{p,g,k}                  for p, g; where level ``node`` is
@@ -27,7 +31,11 @@ Constraints
     (3) slots        Σ_{p,m} floor(a_{p,m,r}/s)·x_{p,c,m} + Σ_t floor(t/s)·e_{c,t} ≤ u_{c,r,s}   for c, r, s
     (4) order        y_{j+1} ≤ y_j for j; or Σ_j y_j ≤ 1 where the first that fits is asked for
     (5) spans        Σ_{c∈d,m} m·x_{p,c,m} − k_p·w_{p,d} ≤ b_{p,d}·h_{p,d}    for p, d;  b = min(k_p − 1, slots of d)
-    (6) earlier tiers keep their values
+                     where the level is one of slices, s_p in place of k_p
+    (6) slices       Σ_{c∈d} x_{p,c,1} = s_p·v_{p,d}                          for p ∈ P_s, d of its level
+    (7) spread       Σ_{c∈d,m} m·x_{p,c,m} ≤ t_p                              for p ∈ P_a, d of its spread's level;
+                     where that is ``node``, x_{p,c,m} ≤ Σ over nodes of c of min(slots, floor(t_p / m))
+    (8) earlier tiers keep their values
 Objectives, one tier at a time
     admit            max Σ_j y_j; or Σ_j (n − j)·y_j for the first that fits
     goodput          max Σ k·a_p·throughput_{p,g}·z_{p,g,k}
@@ -49,7 +57,7 @@ from dataclasses import dataclass
 
 import pulp
 
-from stowplan_allocator import greedy, overrun, solvers, types
+from stowplan_allocator import greedy, overrun, patterns, solvers, types
 from stowplan_allocator import problem as problems
 from stowplan_allocator.packing import Key
 from stowplan_allocator.problem import Cell, Problem, Request, Shape, Vector
@@ -83,11 +91,14 @@ class Group:
 
 def block_sizes(request: Request, *, num_levels: int, offered: Sequence[int] = ()) -> tuple[int, ...]:
     """M_p of the model; ``offered`` are the sizes that jobs may choose from, where there is a choice."""
-    if not greedy.wants_one_node(request, num_levels=num_levels):
+    if request.level != num_levels:
         return (1,)
+    whole = request.slice_size or request.num_pods
     if request.required:
-        return tuple(offered) or (request.num_pods,)
-    return (1,) if offered or request.num_pods == 1 else (1, request.num_pods)
+        return (whole,) if request.slice_size else tuple(offered) or (whole,)
+    if request.spread is not None or whole == 1 or (offered and not request.slice_size):
+        return (1,)
+    return (1, whole)
 
 
 class Model:
@@ -155,7 +166,8 @@ class Model:
         request = shape.request
         most = number + len(more)
         num_levels = len(self.problem.levels)
-        deep = request.level if request.required and request.level is not None and request.level < num_levels else None
+        deep = request.gang_level if request.gang_level is not None and request.gang_level < num_levels else None
+        most_on_a_node = patterns.most_on_a_node(request, num_levels=num_levels)
         offered = self._sizes.get(shape.index, ())
         ks = offered or (request.num_pods,)
         sizes = block_sizes(request, num_levels=num_levels, offered=offered)
@@ -173,7 +185,10 @@ class Model:
             for cell in cells:
                 for size in sizes:
                     vector = vectors[size]
-                    here = self.rooms.slots(cell.index, vector)
+                    if most_on_a_node is None:
+                        here = self.rooms.slots(cell.index, vector)
+                    else:
+                        here = self.rooms.slots_apart(cell.index, vector, most_on_a_node // size)  # (7)
                     if here:
                         x = self.add_integer("x", min(here, most * ks[-1] // size))
                         self.x[shape.index, cell.index, size] = x
@@ -194,6 +209,8 @@ class Model:
         for (choice, group_cells, room), pods in zip(groups, pods_of, strict=True):
             z = {k: self.add_integer("z", min(most, room // k)) for k in ks} if several else {}
             self.groups[shape.index].append(Group(*choice, group_cells, z))
+            if request.patterned:
+                self._add_patterns(shape, cells=group_cells, sizes=sizes)
             if offered and sizes == offered:
                 for k, jobs in z.items():
                     blocks = [(x, 1.0) for x, size in pods if size == k]
@@ -210,6 +227,28 @@ class Model:
             for y, _ in more:
                 y.upBound = 0
             assert not number, "a placed shape has no cell"
+
+    def _add_patterns(self, shape: Shape, *, cells: Sequence[Cell], sizes: Sequence[int]) -> None:
+        """(6) and (7) for one group of a shape, which has only one job."""
+        request = shape.request
+        num_levels = len(self.problem.levels)
+
+        def pods_by_domain(level: int) -> Iterable[list[Term]]:
+            inside: dict[problems.Path, list[Term]] = {}
+            for cell in cells:
+                blocks = [(self.x.get((shape.index, cell.index, size)), float(size)) for size in sizes]
+                terms = [(x, size) for x, size in blocks if x is not None]
+                inside.setdefault(cell.path[: level + 1], []).extend(terms)
+            return inside.values()
+
+        if request.required and request.slice_size and request.level is not None and request.level < num_levels:
+            for pods in pods_by_domain(request.level):
+                most = sum(int(x.upBound or 0) for x, _ in pods) // request.slice_size
+                v = self.add_integer("v", most)
+                self.require([*pods, (v, -float(request.slice_size))], "==", 0.0)  # (6)
+        if request.spread is not None and request.spread[0] < num_levels:
+            for pods in pods_by_domain(request.spread[0]):
+                self.require(pods, "<=", float(request.spread[1]))  # (7)
 
     def _request(self, shape: int) -> Request:
         return self.problem.shapes[shape].request

@@ -15,7 +15,7 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from stowplan_allocator import greedy, topology
+from stowplan_allocator import greedy, patterns, topology
 from stowplan_allocator.problem import Cell, Path, Problem, Request, Shape, Vector
 from stowplan_allocator.stock import Stock, Take
 
@@ -48,7 +48,7 @@ def pack(problem: Problem, *, counts: Mapping[Key, int]) -> Packed:
             by_cell[key[1]].append((tuple(amount * key[2] for amount in vector), key, count))
     packed = Packed(stock, defaultdict(list), {})
     for cell, items in by_cell.items():
-        takes = _fill(problem.cells[cell], items=items, stock=stock)
+        takes = _fill(problem.cells[cell], items=items, stock=stock, apart=_limits(problem, items=items))
         if not isinstance(takes, dict):
             packed.failed[cell] = takes
             continue
@@ -57,7 +57,19 @@ def pack(problem: Problem, *, counts: Mapping[Key, int]) -> Packed:
     return packed
 
 
-def _fill(cell: Cell, *, items: Sequence[tuple[Vector, Key, int]], stock: Stock) -> dict[Key, list[Take]] | Cut:
+def _limits(problem: Problem, *, items: Sequence[tuple[Vector, Key, int]]) -> dict[Key, int]:
+    """How many blocks of one key may stand on one node, for shapes whose spread limits that."""
+    limits = {}
+    for _, key, _ in items:
+        most = patterns.most_on_a_node(problem.shapes[key[0]].request, num_levels=len(problem.levels))
+        if most is not None:
+            limits[key] = most // key[2]
+    return limits
+
+
+def _fill(
+    cell: Cell, *, items: Sequence[tuple[Vector, Key, int]], stock: Stock, apart: Mapping[Key, int]
+) -> dict[Key, list[Take]] | Cut:
     total = [max(sum(stock.free[node][d] for node in cell.nodes), 1) for d in range(len(items[0][0]))]
 
     def share(pod: Vector) -> float:
@@ -79,19 +91,24 @@ def _fill(cell: Cell, *, items: Sequence[tuple[Vector, Key, int]], stock: Stock)
         tried.add(ranked)
         takes: dict[Key, list[Take]] = {}
         for pod, key, count in ranked:
-            takes[key] = stock.take(cell.index, pod, count)
+            if key in apart:
+                takes[key] = stock.take_apart(cell.index, pod, count, most=apart[key])
+            else:
+                takes[key] = stock.take(cell.index, pod, count)
         if all(sum(blocks for _, blocks in takes[key]) == count for _, key, count in ranked):
             return takes
         done = sum(pod[d] * blocks for pod, key, _ in ranked for _, blocks in takes.get(key, ()))
         reached = max(reached, done)
         for pod, key, _ in ranked:
             stock.give_back(cell.index, pod, takes.get(key, ()))
-    found = _search(cell, items=items, stock=stock)
+    found = _search(cell, items=items, stock=stock, apart=apart)
     asked = sum(pod[d] * count for pod, _, count in items)
     return found if found is not None else (d, min(reached, asked - 1))
 
 
-def _search(cell: Cell, *, items: Sequence[tuple[Vector, Key, int]], stock: Stock) -> dict[Key, list[Take]] | None:
+def _search(
+    cell: Cell, *, items: Sequence[tuple[Vector, Key, int]], stock: Stock, apart: Mapping[Key, int]
+) -> dict[Key, list[Take]] | None:
     """Depth-first over all ways, one block at a time, for so many steps; for small cells that fill badly."""
     blocks = [(pod, key) for pod, key, count in sorted(items, reverse=True) for _ in range(count)]
     if len(blocks) > 40:
@@ -110,6 +127,11 @@ def _search(cell: Cell, *, items: Sequence[tuple[Vector, Key, int]], stock: Stoc
         for node in cell.nodes:
             room = stock.free[node]
             if (node < floor) or (room in seen and node != floor) or not stock.slots_in(room, pod):
+                continue
+            if (
+                key in apart
+                and sum(n == node and k == key for n, (_, k) in zip(chosen, blocks, strict=False)) >= apart[key]
+            ):
                 continue
             seen.add(room)
             steps += 1
@@ -153,7 +175,7 @@ def _places(problem: Problem, *, shape: Shape, cells: Mapping[int, list[Take]]) 
         groups: dict[Path, list[int]] = defaultdict(list)
         for cell in members:
             if cell.index in cells:
-                deep = request.level + 1 if request.required and request.level is not None else 0
+                deep = request.gang_level + 1 if request.gang_level is not None else 0
                 groups[cell.path[:deep]].append(cell.index)
         for _, indexes in sorted(groups.items(), key=lambda group: topology.path_key(group[0])):
             for takes in _deal_tree(problem, request=request, cells={index: cells[index] for index in indexes}):

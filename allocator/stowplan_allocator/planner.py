@@ -34,7 +34,9 @@ def plan(snapshot: types.Snapshot, settings: types.Settings | None = None) -> ty
         )
     outcome = decision.outcome
     placements = {
-        job.id: to_placement(outcome.spots[job.id], problem=problem) for job in problem.queue if job.id in outcome.spots
+        job.id: to_placement(outcome.spots[job.id], problem=problem, request=problem.shape_of[job.id].request)
+        for job in problem.queue
+        if job.id in outcome.spots
     }
     with watch.phase("reasons"):
         counted = decision.with_holds()
@@ -49,7 +51,10 @@ def plan(snapshot: types.Snapshot, settings: types.Settings | None = None) -> ty
         tiers=outcome.tiers,
         note=outcome.note,
     )
-    held = {job_id: to_placement(hold.spot, problem=problem) for job_id, hold in decision.holds.items()}
+    held = {
+        job_id: to_placement(hold.spot, problem=problem, request=problem.shape_of[job_id].request)
+        for job_id, hold in decision.holds.items()
+    }
     finished = types.Plan(placements, waiting, certificate, evictions=decision.evictions(), held=held)
     with watch.phase("checks"):
         checks.verify(finished, snapshot=snapshot, settings=settings)
@@ -57,8 +62,10 @@ def plan(snapshot: types.Snapshot, settings: types.Settings | None = None) -> ty
     return dataclasses.replace(finished, certificate=timed)
 
 
-def to_placement(spot: greedy.Spot, *, problem: problems.Problem) -> types.Placement:
-    """A spot in the words of the outside, shares in rank order."""
+def to_placement(
+    spot: greedy.Spot, *, problem: problems.Problem, request: problems.Request | None = None
+) -> types.Placement:
+    """A spot in the words of the outside, shares in rank order; the request tells which slices should stay whole."""
     pods: dict[int, int] = {}
     for node, count in spot.takes:
         pods[node] = pods.get(node, 0) + count
@@ -66,6 +73,6 @@ def to_placement(spot: greedy.Spot, *, problem: problems.Problem) -> types.Place
         product=spot.product,
         shares=tuple(
             types.NodeShare(problem.nodes[node].name, count)
-            for node, count in topology.rank_order(pods, problem=problem)
+            for node, count in topology.rank_order(pods, problem=problem, request=request)
         ),
     )

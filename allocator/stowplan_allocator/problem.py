@@ -45,7 +45,9 @@ class Request:
     """What equal jobs ask for. ``level`` indexes ``Problem.levels``; ``len(levels)`` means the node itself.
 
     ``sizes`` are the allowed numbers of pods of an elastic job, ascending, and empty for all others; ``num_pods`` is
-    then the smallest, with which the job is admitted, and ``preferred`` the one that it would like to have.
+    then the smallest, with which the job is admitted, and ``preferred`` the one that it would like to have. With a
+    ``slice_size`` the level is one of slices and not of the whole job. ``spread`` is a level's index and how many pods
+    of the job may stand in one of its domains.
     """
 
     index: int
@@ -58,6 +60,18 @@ class Request:
     avoided: frozenset[str]
     sizes: tuple[int, ...] = ()
     preferred: int = 0
+    slice_size: int = 0
+    spread: tuple[int, int] | None = None
+
+    @property
+    def gang_level(self) -> int | None:
+        """The level of which the whole gang must stand in one domain."""
+        return self.level if self.required and not self.slice_size else None
+
+    @property
+    def patterned(self) -> bool:
+        """Whether slices or spread say more about a gang's domains than its level does."""
+        return bool(self.slice_size) or self.spread is not None
 
     def larger_sizes(self, *, beyond_preferred: bool) -> tuple[int, ...]:
         """The sizes that an elastic job may grow to: up to the preferred one, or to the largest allowed."""

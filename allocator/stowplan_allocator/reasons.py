@@ -19,7 +19,7 @@ from __future__ import annotations
 import bisect
 import itertools
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from stowplan_allocator import census, eligibility, types, words
 from stowplan_allocator import problem as problems
@@ -144,7 +144,8 @@ def find(request: Request, *, counted: Census, undecided: bool, settings: types.
     if not domains:
         message = f"needs {needs} in one {level}, but no matching node carries the label of that level"
         return Finding(types.Reason.TOPOLOGY_UNSATISFIED, message, numbers)
-    wholes = counted.offers(request, by_domain=False) if request.required else domains
+    plain = replace(request, slice_size=0, spread=None) if request.patterned else request
+    wholes = counted.offers(plain, by_domain=False) if request.required or request.patterned else domains
     whole = max(wholes, key=lambda offer: (offer.pods_now, offer.pods_empty))
     best = max(domains, key=lambda offer: (offer.pods_now, offer.pods_empty))
     numbers |= {
@@ -156,10 +157,15 @@ def find(request: Request, *, counted: Census, undecided: bool, settings: types.
     }
     if best.product:
         numbers["product"] = best.product
-    required = request.required and request.level is not None
+    required = request.gang_level is not None
+    arranged = words.arrangement(request, levels=counted.problem.levels)
     if required:
         numbers |= {"best_domain": words.domain(best.domain), "best_domain_pods": str(best.pods_now)}
     if all(offer.pods_empty < k for offer in domains):
+        if request.patterned and any(offer.pods_empty >= k for offer in wholes):
+            most = max(offer.pods_empty for offer in domains)
+            message = f"needs {needs}{arranged}; matching nodes hold {most} of {k} pods that way even when empty"
+            return Finding(types.Reason.TOPOLOGY_UNSATISFIED, message, numbers)
         if required and any(offer.pods_empty >= k for offer in wholes):
             top = max(domains, key=lambda offer: offer.pods_empty)
             numbers |= {"best_domain": words.domain(top.domain), "best_domain_pods": str(top.pods_empty)}
@@ -190,6 +196,9 @@ def find(request: Request, *, counted: Census, undecided: bool, settings: types.
             f"not usable: {words.names(lost)}"
         )
         return Finding(types.Reason.NODES_UNHEALTHY, message, numbers)
+    if request.patterned and whole.pods_now >= k:
+        message = f"needs {needs}{arranged}; {whole.pods_now} pods fit now in all, but {best.pods_now} of {k} that way"
+        return Finding(types.Reason.TOPOLOGY_UNSATISFIED, message, numbers)
     if required and whole.pods_now >= k:
         message = (
             f"needs {needs} in one {level}; {whole.pods_now} pods fit now in all, but the best {level}, "

@@ -115,6 +115,28 @@ class Stock:
             taken[node] = taken.get(node, 0) + 1
         return list(taken.items())
 
+    def slots_apart(self, cell: int, pod: Vector, most: int) -> int:
+        """How many such pods the cell holds, at most so many of them on one node."""
+        return sum(len(nodes) * min(self.slots_in(room, pod), most) for room, nodes in self.buckets[cell].items())
+
+    def take_apart(self, cell: int, pod: Vector, count: int, *, most: int) -> list[Take]:
+        """Like ``take``, with at most so many pods on one node."""
+        taken: dict[int, int] = {}
+        for _ in range(count):
+            offers = [
+                (self._cost(room, pod), node)
+                for room, nodes in self.buckets[cell].items()
+                if self.slots_in(room, pod)
+                for node in nodes
+                if taken.get(node, 0) < most
+            ]
+            if not offers:
+                break
+            _, node = min(offers)
+            self.take_on(cell, node, pod, 1)
+            taken[node] = taken.get(node, 0) + 1
+        return list(taken.items())
+
     def take_on(self, cell: int, node: int, pod: Vector, count: int) -> None:
         """Take ``count`` such pods from one node; whether they fit is the caller's promise."""
         room = self.free[node]

@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 from stowplan_allocator import problem as problems
-from stowplan_allocator.problem import Cell, Path, Problem
+from stowplan_allocator.problem import Cell, Path, Problem, Request
 
 Share = tuple[int, int]  # cell index, pods
 
@@ -80,9 +80,25 @@ def spread_over(
     return shares
 
 
-def rank_order(shares: Mapping[int, int], *, problem: Problem) -> list[tuple[int, int]]:
-    """The shares (node to pods) in the order of their ranks: by domain, widest first, then by node name."""
+def rank_order(shares: Mapping[int, int], *, problem: Problem, request: Request | None = None) -> list[tuple[int, int]]:
+    """The shares (node to pods) in the order of their ranks: by domain, widest first, then by node name.
+
+    Where the request has slices, domains of their level that hold whole slices only come first,
+    so that a slice is cut no more often than it must be.
+    """
+    domains: dict[object, int] = {}
+    of_node: dict[int, object] = {}
+    size = request.slice_size if request is not None else 0
+    if size and request is not None and request.level is not None:
+        for node, count in shares.items():
+            path = problem.paths[node]
+            domain = of_node[node] = path[: request.level + 1] if request.level < len(path) else node
+            domains[domain] = domains.get(domain, 0) + count
     return sorted(
         ((node, count) for node, count in shares.items() if count),
-        key=lambda share: (path_key(problem.paths[share[0]]), problems.natural(problem.nodes[share[0]].name)),
+        key=lambda share: (
+            size and domains[of_node[share[0]]] % size > 0,
+            path_key(problem.paths[share[0]]),
+            problems.natural(problem.nodes[share[0]].name),
+        ),
     )

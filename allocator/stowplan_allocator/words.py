@@ -61,6 +61,20 @@ def level(request: Request, *, levels: Sequence[str]) -> str:
     return levels[request.level] if request.level < len(levels) else "node"
 
 
+def arrangement(request: Request, *, levels: Sequence[str]) -> str:
+    """How pods must stand to each other: ``in slices of 4 pods, each in one rack, with at most 2 pods in a zone``."""
+    parts = []
+    if request.required and request.slice_size:
+        parts.append(f" in slices of {request.slice_size} pods, each in one {level(request, levels=levels)}")
+    elif request.required:
+        parts.append(f" in one {level(request, levels=levels)}")
+    if request.spread is not None:
+        where, most = request.spread
+        pods = "1 pod" if most == 1 else f"{most} pods"
+        parts.append(f" with at most {pods} in a {levels[where] if where < len(levels) else 'node'}")
+    return ",".join(parts)
+
+
 def domain(path: Path) -> str:
     """A domain as ``z1/r2``."""
     return "/".join(name or "?" for name in path)

@@ -14,7 +14,9 @@ import click
 # The name on the command line -> the module in this package, and one line of help.
 COMMANDS: dict[str, tuple[str, str]] = {
     "openb": ("openb", "Unallocated GPUs on the openb traces."),
+    "philly": ("philly", "Completion times under several policies on a trace of jobs."),
     "plan": ("plan", "How long a plan takes."),
+    "strategies": ("compare", "All strategies on the same problems."),
 }
 
 

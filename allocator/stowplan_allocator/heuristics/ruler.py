@@ -56,6 +56,10 @@ class Ruler:
         found += [tier.measure(spots) * (1 if tier.maximise else -1) for tier in [*self._growths, *self._shared]]
         return tuple(found)
 
+    def shared(self, spots: Spots) -> dict[str, int]:
+        """The values of the tiers that all jobs share, by name."""
+        return {tier.name: tier.measure(spots) for tier in self._shared}
+
     def verdict(
         self,
         spots: dict[str, greedy.Spot],

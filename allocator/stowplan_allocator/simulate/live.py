@@ -15,15 +15,18 @@ with the greedy strategy on the same snapshot, node for node, which holds becaus
 from __future__ import annotations
 
 import dataclasses
+import functools
 import heapq
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 
 from stowplan_allocator import compiling, eligibility, greedy, planner, types
 from stowplan_allocator import problem as problems
 from stowplan_allocator.simulate import deciding
 from stowplan_allocator.simulate.lives import Life
 
-type Key = tuple[int, int, int, str]
+# Who is served first: the smaller one.
+type Key = tuple[int | str, ...]
+type Rank = Callable[[Life, int], Key]
 
 
 def serves(jobs: Sequence[types.Job], *, settings: types.Settings) -> bool:
@@ -96,7 +99,12 @@ class Room:
     def place(self, kind: Hashable) -> types.Placement | None:
         """Take room for a job of this kind, or none."""
         spot = greedy.place(self.requests[kind], problem=self.problem, stock=self.stock)
-        return None if spot is None else planner.to_placement(spot, problem=self.problem)
+        return None if spot is None else planner.to_placement(spot, problem=self.problem, request=self.requests[kind])
+
+    def free(self) -> Iterator[tuple[str, int]]:
+        """Free accelerators by node, in the order of nodes."""
+        for node, room in zip(self.problem.nodes, self.stock.free, strict=True):
+            yield node.name, room[0]
 
     def give_back(self, job: types.Job, *, placement: types.Placement) -> None:
         """Free a place."""
@@ -110,8 +118,8 @@ class Room:
 class Queues:
     """Who waits, by kind; of each kind only the first in the order of the queue is of interest."""
 
-    def __init__(self, *, order: types.QueueOrder) -> None:
-        self._order = order
+    def __init__(self, *, rank: Rank) -> None:
+        self._rank = rank
         self._heaps: dict[Hashable, list[tuple[Key, int, Life]]] = {}
 
     def __bool__(self) -> bool:
@@ -128,7 +136,7 @@ class Queues:
 
     def add(self, life: Life, *, now: int) -> None:
         """A job waits; its turn does not change while it does."""
-        key = problems.queue_key(life.seen(now), order=self._order)
+        key = self._rank(life, now)
         heapq.heappush(self._heaps.setdefault(kind_of(life.job), []), (key, life.number, life))
 
     def key(self, kind: Hashable) -> Key:
@@ -147,8 +155,13 @@ class Queues:
         return life
 
 
+def turn(life: Life, now: int, *, order: types.QueueOrder) -> Key:
+    """The rank that ``plan()`` goes by."""
+    return problems.queue_key(life.seen(now), order=order)
+
+
 class ByLiveStock:
-    """The starts of ``plan()`` with the greedy strategy, from a living stock."""
+    """The starts of ``plan()`` with the greedy strategy, from a living stock; or of another ``rank`` of the queue."""
 
     gives_reasons = False
 
@@ -159,10 +172,11 @@ class ByLiveStock:
         jobs: Iterable[types.Job],
         levels: tuple[str, ...],
         settings: types.Settings,
+        rank: Rank | None = None,
     ) -> None:
         self.num_plans = 0
         self._room = Room(nodes, jobs=jobs, levels=levels, settings=settings)
-        self._queues = Queues(order=settings.order)
+        self._queues = Queues(rank=rank or functools.partial(turn, order=settings.order))
         self._new: list[Life] = []
         self._changed_nodes: list[types.Node] = []
         # Kinds that wait and were not refused since room last grew, in the order in which they came.

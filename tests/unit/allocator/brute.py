@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import itertools
 from collections.abc import Iterator, Mapping
@@ -39,8 +40,30 @@ def eligible(job: sa.Job, node: sa.Node, snapshot: sa.Snapshot) -> bool:
         return False
     if job.products and node.product not in {choice.product for choice in job.products}:
         return False
+    if job.spread and domain_of(node, job.spread.level, snapshot) is None:
+        return False
     if job.topology and job.topology.mode is sa.TopologyMode.REQUIRED and job.topology.level != "node":
         return node.topology[snapshot.levels.index(job.topology.level)] is not None
+    return True
+
+
+def domain_of(node: sa.Node, level: str, snapshot: sa.Snapshot) -> tuple[str | None, ...] | None:
+    if level == "node":
+        return (node.name,)
+    depth = snapshot.levels.index(level)
+    return None if node.topology[depth] is None else node.topology[: depth + 1]
+
+
+def _is_arranged(job: sa.Job, used: list[sa.Node], snapshot: sa.Snapshot) -> bool:
+    """Whether the pods' nodes keep a required level, slices and spread: counted by domain, ranks in any order."""
+    if job.spread:
+        counts = collections.Counter(domain_of(node, job.spread.level, snapshot) for node in used)
+        if max(counts.values()) > job.spread.max_pods:
+            return False
+    if job.topology and job.topology.mode is sa.TopologyMode.REQUIRED:
+        counts = collections.Counter(domain_of(node, job.topology.level, snapshot) for node in used)
+        size = job.topology.slice_size or len(used)
+        return all(count % size == 0 for count in counts.values())
     return True
 
 
@@ -69,14 +92,8 @@ def ways(job: sa.Job, snapshot: sa.Snapshot) -> list[sa.Placement]:
         used = [nodes[i] for i in combination]
         if (job.products or job.pod.accelerators) and len({node.product for node in used}) > 1:
             continue
-        if job.topology and job.topology.mode is sa.TopologyMode.REQUIRED:
-            if job.topology.level == "node":
-                domains = {(node.name,) for node in used}
-            else:
-                depth = snapshot.levels.index(job.topology.level) + 1
-                domains = {node.topology[:depth] for node in used}
-            if len(domains) > 1:
-                continue
+        if not _is_arranged(job, used, snapshot):
+            continue
         counts = {node.name: sum(n.name == node.name for n in used) for node in used}
         if all((job.pod * count).fits_in(free[name]) for name, count in counts.items()):
             product = used[0].product if job.products or job.pod.accelerators else ""

@@ -42,6 +42,8 @@ SNAPSHOT = worlds.snapshot(
         ),
         job("one", 2, 1, level="node"),
         job("huge", 1, 16),
+        job("sliced", 4, 0, topology=sa.TopologyRequest("rack", worlds.REQUIRED, 2)),
+        job("apart", 2, 0, spread=sa.Spread("rack", 1)),
         job("elastic", 3, 0, allowed_num_pods=(1, 3)),
         job("picky", node_affinity=((sa.LabelExpression("k", worlds.GT, ("3",)),),), capacity_type=ON_DEMAND),
     ],
@@ -56,6 +58,8 @@ GOOD = sa.Plan(
     {
         "x": sa.Placement(H100, shares(a=1, b=1)),
         "one": sa.Placement(H100, shares(a=2)),
+        "sliced": sa.Placement(H100, shares(a=2, far=2)),
+        "apart": sa.Placement(H100, shares(far=1, b=1)),
         "picky": sa.Placement(H100, shares(good=1)),
     },
     {
@@ -100,6 +104,22 @@ BREACHES: dict[str, tuple[sa.Plan, str]] = {
     "a spot node for a job that asks for on-demand": (
         moved("picky", sa.Placement(H100, shares(spot=1))),
         "picky on spot: the job asks for OnDemand and the node is spot",
+    ),
+    "a slice over two racks": (
+        moved("sliced", sa.Placement(H100, shares(a=1, far=2, b=1))),
+        "sliced: ranks 0 to 1 are not in one rack",
+    ),
+    "a slice on a node in no rack": (
+        moved("sliced", sa.Placement(H100, shares(unlabelled=2, b=2))),
+        "sliced: ranks 0 to 1 are not in one rack",
+    ),
+    "more pods in a rack than its spread lets in": (
+        moved("apart", sa.Placement(H100, shares(a=1, b=1))),
+        "apart: 2 pods in rack z1/r1, where at most 1 may be",
+    ),
+    "a node in no rack where pods are spread over racks": (
+        moved("apart", sa.Placement(H100, shares(a=1, unlabelled=1))),
+        "apart on unlabelled: the node is in no rack",
     ),
     "two racks where one is required": (x_on(a=1, far=1), "spread over 2 domains of rack"),
     "a node without the required level's label": (x_on(unlabelled=2), "the node is in no rack"),

@@ -99,6 +99,8 @@ def elastic(draw: st.DrawFn, most: int = 4) -> sa.Snapshot:
             allowed = draw(st.sampled_from([(), (1, 2), (1, 3), (2, 3), (1, 2, 3), (2, 4)]))
             last = max(allowed, default=draw(st.integers(1, 2)))
             one = dataclasses.replace(one, num_pods=last, allowed_num_pods=allowed, priority=0)
+            if one.topology and any(k % (one.topology.slice_size or 1) for k in allowed or (last,)):
+                one = dataclasses.replace(one, topology=None)
         changed.append(one)
     return dataclasses.replace(snapshot, jobs=tuple(changed[:most]))
 
@@ -135,9 +137,10 @@ def test_being_elastic_costs_nobody_a_place(snapshot: sa.Snapshot, data: st.Data
     for one in snapshot.jobs:
         if one.placement is None:
             allowed = data.draw(sets)
-            one = dataclasses.replace(
-                one, num_pods=data.draw(st.sampled_from(allowed)), allowed_num_pods=allowed, priority=0
-            )
+            preferred = data.draw(st.sampled_from(allowed))
+            one = dataclasses.replace(one, num_pods=preferred, allowed_num_pods=allowed, priority=0)
+            if one.topology and any(k % (one.topology.slice_size or 1) for k in allowed):
+                one = dataclasses.replace(one, topology=None)
         elastic.append(one)
         size = min(one.allowed_num_pods, default=one.num_pods)
         smallest.append(dataclasses.replace(one, num_pods=size, allowed_num_pods=()))

@@ -183,4 +183,4 @@ def test_no_placement_of_a_job_spans_fewer_domains_than_its_bound(snapshot: sa.S
             spot = greedy.Spot(way.product, [(index_of[share.node], share.num_pods) for share in way.shares])
             for level in range(len(problem.levels)):
                 least = spans.least_span(problem, rooms=rooms, request=request, level=level)
-                assert least <= spans.span(problem, spot=spot, level=level)
+                assert least <= spans.span(problem, takes=spot.takes, level=level)

@@ -91,15 +91,25 @@ def nodes(draw: st.DrawFn, index: int, sizes: tuple[int, ...] = (4, 8)) -> sa.No
 def jobs(draw: st.DrawFn, index: int, max_pods: int = 3, gpus: tuple[int, ...] = (0, 1, 2, 3, 4, 8)) -> sa.Job:
     products = draw(st.sampled_from([(), (), (H100,), (A100,), (H100, A100), (A100, H100)]))
     level = draw(st.sampled_from([None, None, "zone", "rack", "node"]))
+    num_pods = draw(st.integers(1, max_pods))
+    mode = draw(st.sampled_from([REQUIRED, PREFERRED]))
+    topology = None if level is None else sa.TopologyRequest(level, mode)
+    if topology is not None and mode is REQUIRED and draw(st.booleans()):
+        size = draw(st.sampled_from([size for size in range(1, num_pods + 1) if num_pods % size == 0]))
+        topology = sa.TopologyRequest(topology.level, mode, size)
+    spread = None
+    if draw(st.sampled_from([False] * 4 + [True])):
+        spread = sa.Spread(draw(st.sampled_from(["zone", "rack", "node"])), draw(st.integers(1, 2)))
     return sa.Job(
         id=f"j{index}",
         name=f"j{index}",
-        num_pods=draw(st.integers(1, max_pods)),
+        num_pods=num_pods,
         pod=amounts(draw(st.sampled_from(gpus)), draw(st.sampled_from([0, 1, 4, 7]))),
         priority=draw(st.sampled_from([0, 0, 0, 5])),
         created_at_seconds=draw(st.integers(0, 2)),
         products=tuple(sa.ProductChoice(p, 1000 if i == 0 else 450) for i, p in enumerate(products)),
-        topology=None if level is None else sa.TopologyRequest(level, draw(st.sampled_from([REQUIRED, PREFERRED]))),
+        topology=topology,
+        spread=spread,
         node_selector=draw(st.sampled_from([(), (), (), (("pool", "a"),)])),
         tolerations=draw(st.sampled_from([(), (), (sa.Toleration("team", "Exists"),)])),
         node_affinity=draw(st.sampled_from([(), (), (), *AFFINITIES])),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -14,7 +15,9 @@ from unit.allocator import worlds
 GREEDY = sa.Settings(strategy=sa.Strategy.GREEDY)
 
 
-def submit(name: str, at: int, seconds: int, *, pods: int = 1, gpus: int = 8, **fields: int) -> simulate.Submission:
+def submit(
+    name: str, at: int, seconds: int, *, pods: int = 1, gpus: int = 8, **fields: int | None
+) -> simulate.Submission:
     return simulate.Submission(worlds.job(name, pods, gpus, created_at_seconds=at, **fields), at, seconds)
 
 
@@ -68,6 +71,16 @@ def test_what_never_fits_ends_the_simulation_unplaced() -> None:
     assert spans(history) == {"a": [(0, 10, "completed")], "big": []}
 
 
+def test_a_more_urgent_job_takes_the_place_of_one_that_saves_and_comes_back() -> None:
+    jobs = [submit("low", 0, 100), submit("high", 40, 50, priority=1)]
+    chosen = replace(GREEDY, preemption=sa.Preemption.LOWER_PRIORITY)
+    options = simulate.Options(restarts=simulate.Restarts(restart_seconds=7))
+    history = simulate.simulate([worlds.node("n1")], jobs, settings=chosen, options=options)
+    # 40 s of work are kept; then 7 s to start again and the other 60.
+    assert spans(history) == {"low": [(0, 40, "preempted"), (90, 157, "completed")], "high": [(40, 90, "completed")]}
+    assert history.jobs[0].lost_seconds == 7
+
+
 @st.composite
 def workloads(draw: st.DrawFn) -> list[simulate.Submission]:
     return [
@@ -78,16 +91,21 @@ def workloads(draw: st.DrawFn) -> list[simulate.Submission]:
             pods=draw(st.sampled_from([1, 1, 1, 2])),
             gpus=draw(st.sampled_from([0, 1, 2, 3, 4, 8])),
             priority=draw(st.sampled_from([0, 0, 3])),
+            expected_seconds=draw(st.sampled_from([None, 10, 60])),
         )
         for i in range(draw(st.integers(1, 12)))
     ]
 
 
-@given(workloads(), st.integers(0, 5))
+PREEMPTION = st.sampled_from(list(sa.Preemption))
+
+
+@given(workloads(), st.integers(0, 5), PREEMPTION, st.sampled_from(list(sa.QueueOrder)))
 @settings(max_examples=60, deadline=None)
 def test_every_job_ends_once_and_no_accelerator_is_held_twice(
-    submissions: list[simulate.Submission], seed: int
+    submissions: list[simulate.Submission], seed: int, preemption: sa.Preemption, order: sa.QueueOrder
 ) -> None:
+    chosen = replace(GREEDY, preemption=preemption, order=order, explain=False)
     options = simulate.Options(
         seed=seed,
         sample_every_seconds=10,
@@ -95,8 +113,8 @@ def test_every_job_ends_once_and_no_accelerator_is_held_twice(
         restarts=simulate.Restarts(checkpoint_seconds=10, restart_seconds=5),
     )
     nodes = [worlds.node(f"n{i}", of=8) for i in range(3)]
-    history = simulate.simulate(nodes, submissions, settings=GREEDY, options=options)
-    again = simulate.simulate(nodes[::-1], submissions[::-1], settings=GREEDY, options=options)
+    history = simulate.simulate(nodes, submissions, settings=chosen, options=options)
+    again = simulate.simulate(nodes[::-1], submissions[::-1], settings=chosen, options=options)
     assert spans(again) == spans(history)
     by_id = {submission.job.id: submission for submission in submissions}
     for job in history.jobs:
