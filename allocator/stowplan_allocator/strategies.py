@@ -43,6 +43,7 @@ MODULES: dict[types.Strategy, str] = {
     types.Strategy.GENETIC: "genetic",
     types.Strategy.ANNEALING: "annealing",
     types.Strategy.LP_ROUNDING: "lp_rounding",
+    types.Strategy.FGD: "fgd",
 }
 
 

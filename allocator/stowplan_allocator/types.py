@@ -307,6 +307,7 @@ class Strategy(enum.StrEnum):
     GENETIC = "genetic"
     ANNEALING = "annealing"
     LP_ROUNDING = "lp-rounding"
+    FGD = "fgd"
 
     @classmethod
     def _missing_(cls, value: object) -> Strategy:
