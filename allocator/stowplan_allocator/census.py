@@ -231,6 +231,7 @@ class Census:
     def __init__(self, snapshot: types.Snapshot, *, problem: Problem, spots: Mapping[str, greedy.Spot]) -> None:
         self.problem = problem
         self.nodes = snapshot.nodes
+        self.snapshot = snapshot
         self._rows = _rows(snapshot, problem=problem, spots=spots)
         self.pools = _pools(self._rows, by_domain=False)
         self.products = sorted({pool.product for pool in self.pools if pool.has_accelerators and pool.product})

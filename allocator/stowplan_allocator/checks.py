@@ -63,6 +63,7 @@ def find_breaches(plan: types.Plan, *, snapshot: types.Snapshot) -> Iterator[str
         yield from _slices(job, placement=placement, nodes=nodes, levels=snapshot.levels)
         yield from _topology(job, nodes=placed_on, levels=snapshot.levels)
     yield from _capacity(added, nodes=nodes, snapshot=snapshot)
+    yield from _reservations(plan, nodes=nodes, snapshot=snapshot)
 
 
 def find_eviction_breaches(plan: types.Plan, *, snapshot: types.Snapshot, settings: types.Settings) -> Iterator[str]:
@@ -265,3 +266,43 @@ def _capacity(added: Tally, *, nodes: dict[str, types.Node], snapshot: types.Sna
             free = max(there.get(resource, 0) - gone.get(resource, 0), 0)
             if amount > free:
                 yield f"{name}: {amount} {resource} given where {free} are free"
+
+
+def _reservations(plan: types.Plan, *, nodes: dict[str, types.Node], snapshot: types.Snapshot) -> Iterator[str]:
+    """Each reservation of a waiting job against all others, and all that hold at one moment against those without."""
+    jobs = {job.id: job for job in snapshot.jobs}
+    kept = [one for one in snapshot.reservations if one.job_id in jobs and jobs[one.job_id].placement is None]
+
+    def stands(job: types.Job, *, moment: int, since: int) -> bool:
+        return job.expected_seconds is None or since + job.expected_seconds > moment
+
+    groups = [(one.starts_at_seconds, [one]) for one in kept]
+    for start in {one.starts_at_seconds for one in kept}:
+        early = [one for one in kept if one.starts_at_seconds <= start]
+        late = [one for one in early if stands(jobs[one.job_id], moment=start, since=one.starts_at_seconds)]
+        groups.append((start, late))
+    for moment, group in groups:
+        owners = {one.job_id for one in group}
+        room: Tally = {}
+        taken: Tally = {}
+        for one in group:
+            for share in one.placement.shares:
+                _add(room, share=share, pod=jobs[one.job_id].pod.items())
+        for job in snapshot.jobs:
+            if job.placement is not None and stands(job, moment=moment, since=snapshot.now_seconds):
+                for share in job.placement.shares:
+                    _add(room, share=share, pod=job.pod.items())
+        for job_id, placement in plan.placements.items():
+            if job_id not in jobs or job_id in owners:
+                continue
+            if stands(jobs[job_id], moment=moment, since=snapshot.now_seconds):
+                for share in placement.shares:
+                    _add(taken, share=share, pod=jobs[job_id].pod.items())
+        reserved = {share.node: one for one in group for share in one.placement.shares}
+        for name in sorted(reserved.keys() & taken.keys() & nodes.keys()):
+            there = dict(nodes[name].available.items())
+            asked = {resource for resource, _ in jobs[reserved[name].job_id].pod.items()}
+            for resource, amount in taken[name].items():
+                left = max(there.get(resource, 0) - room.get(name, {}).get(resource, 0), 0)
+                if resource in asked and amount > left:
+                    yield f"{name}: {amount} {resource} taken where {left} are not kept for {', '.join(sorted(owners))}"

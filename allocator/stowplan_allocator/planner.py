@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import time
 
-from stowplan_allocator import checks, compiling, greedy, preempting, reasons, strategies, topology, types
+from stowplan_allocator import checks, compiling, greedy, preempting, reasons, reserving, strategies, topology, types
 from stowplan_allocator import problem as problems
 from stowplan_allocator.stopwatch import Stopwatch
 
@@ -24,7 +24,9 @@ def plan(snapshot: types.Snapshot, settings: types.Settings | None = None) -> ty
     started = time.monotonic()
     deadline = started + settings.time_limit_seconds * SOLVE_SHARE
     watch = Stopwatch()
+    original = snapshot
     with watch.phase("compile"):
+        snapshot = reserving.with_reservations(original)
         problem = compiling.compile_problem(snapshot, seed=settings.seed, order=settings.order)
     with watch.phase("strategy"):
         outcome = strategies.solve(problem, settings=settings, deadline=deadline, watch=watch)
@@ -57,7 +59,7 @@ def plan(snapshot: types.Snapshot, settings: types.Settings | None = None) -> ty
     }
     finished = types.Plan(placements, waiting, certificate, evictions=decision.evictions(), held=held)
     with watch.phase("checks"):
-        checks.verify(finished, snapshot=snapshot, settings=settings)
+        checks.verify(finished, snapshot=original, settings=settings)
     timed = dataclasses.replace(certificate, seconds=time.monotonic() - started, phases=watch.phases())
     return dataclasses.replace(finished, certificate=timed)
 

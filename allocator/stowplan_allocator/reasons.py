@@ -18,10 +18,10 @@ from __future__ import annotations
 
 import bisect
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from stowplan_allocator import census, eligibility, types, words
+from stowplan_allocator import census, eligibility, reserving, types, words
 from stowplan_allocator import problem as problems
 from stowplan_allocator.census import Census, Offer
 from stowplan_allocator.problem import Problem, Request
@@ -46,6 +46,7 @@ class Finding:
     numbers: Numbers
     names_running: bool = False
     names_ahead: bool = False
+    blockers: tuple[str, ...] = ()
 
 
 def explain(
@@ -77,7 +78,7 @@ def explain(
 
 def _answer(finding: Finding, *, request: Request, position: int, holders: Holders) -> types.Waiting:
     message, numbers = finding.message, dict(finding.numbers)
-    blockers: tuple[str, ...] = ()
+    blockers = finding.blockers
     if finding.names_ahead:
         number, blockers = holders.ahead(request, position=position)
         numbers["jobs_ahead"] = str(number)
@@ -135,7 +136,9 @@ class Holders:
 def find(request: Request, *, counted: Census, undecided: bool, settings: types.Settings) -> Finding:
     """The reason for one request. Each question is asked only if all before it were answered with no."""
     k = request.num_pods
-    needs = words.needs(request, dims=counted.problem.dims)
+    dims = counted.problem.dims
+    asked = tuple(name for name, need in zip(dims, request.vector, strict=True) if need)
+    needs = words.needs(request, dims=dims)
     numbers: Numbers = {"pods_needed": str(k), "accelerators_needed": str(k * request.vector[0])}
     if not any(True for _ in counted.matching(request)):
         return _no_match(request, counted=counted, needs=needs, numbers=numbers)
@@ -185,6 +188,21 @@ def find(request: Request, *, counted: Census, undecided: bool, settings: types.
             return Finding(types.Reason.SOLVER_TIME_LIMIT, message, numbers)
         message = f"needs {needs}; it would fit now but for {AHEAD}"
         return Finding(types.Reason.QUEUED_BEHIND, message, numbers, names_ahead=True)
+    if reserving.binding(asked):
+        # From here on room is counted as if nothing were kept for others: what still binds is not the reservations.
+        unkept = tuple(0 if reserving.MARK in name else need for name, need in zip(dims, request.vector, strict=True))
+        request = replace(request, vector=unkept)
+        plain = replace(plain, vector=unkept)
+        domains = counted.offers(request)
+        wholes = counted.offers(plain, by_domain=False) if request.required or request.patterned else domains
+        whole = max(wholes, key=lambda offer: (offer.pods_now, offer.pods_empty))
+        free = max(domains, key=lambda offer: (offer.pods_now, offer.pods_empty))
+        if free.pods_now >= k:
+            return _reserved(counted, asked=asked, pods=free.pods_now, needs=needs, numbers=numbers)
+        best = free
+        numbers["pods_fitting"] = str(best.pods_now)
+        if required:
+            numbers |= {"best_domain": words.domain(best.domain), "best_domain_pods": str(best.pods_now)}
     if any(offer.pods_restored >= k for offer in domains):
         back = max(domains, key=lambda offer: (offer.pods_restored >= k, offer.pods_now))
         lost = back.lost()
@@ -206,6 +224,28 @@ def find(request: Request, *, counted: Census, undecided: bool, settings: types.
         )
         return Finding(types.Reason.TOPOLOGY_UNSATISFIED, message, numbers)
     return _short(request, counted=counted, offer=best if required else whole, needs=needs, numbers=numbers)
+
+
+def _reserved(counted: Census, *, asked: Sequence[str], pods: int, needs: str, numbers: Numbers) -> Finding:
+    """It would fit now but for room that is kept for others."""
+    limits = reserving.limits(counted.snapshot)
+    kept = {one.job_id: one for i in sorted(reserving.binding(asked)) for one in limits[i].reservations}
+    owners = {job.id: job for job in counted.snapshot.jobs if job.id in kept}
+    names = tuple(owners[job_id].name for job_id in kept)
+    room = sum(one.placement.num_pods * owners[one.job_id].pod.accelerators for one in kept.values())
+    first = min(one.starts_at_seconds for one in kept.values())
+    numbers = {
+        **numbers,
+        "pods_unreserved": str(pods),
+        "accelerators_reserved": str(room),
+        "reserved_from_seconds": str(first),
+    }
+    what = words.amount(room, "accelerators") if room else "the room"
+    message = (
+        f"needs {needs}; it would fit now but for {what} kept for {words.names(names)}, "
+        "and this job is not known to end in time"
+    )
+    return Finding(types.Reason.RESERVED_FOR_LARGER_JOB, message, numbers, blockers=names[:MAX_BLOCKERS])
 
 
 def _no_match(request: Request, *, counted: Census, needs: str, numbers: Numbers) -> Finding:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from stowplan_allocator import types
+from stowplan_allocator import reserving, types
 from stowplan_allocator.census import Offer
 from stowplan_allocator.eligibility import Profile
 from stowplan_allocator.problem import Path, Request
@@ -49,7 +49,8 @@ def needs(request: Request, *, dims: Sequence[str]) -> str:
         products = " or ".join(choice.product for choice in request.products)
         what = f"{size} {products}" if products else amount(size, "accelerators")
     else:
-        asked = [amount(value, dim) for value, dim in zip(request.vector, dims, strict=True) if value]
+        amounts = zip(request.vector, dims, strict=True)
+        asked = [amount(value, dim) for value, dim in amounts if value and reserving.MARK not in dim]
         what = " and ".join(asked) or "no resources"
     return f"{'at least ' if request.sizes else ''}{pods} × {what}"
 

@@ -109,7 +109,8 @@ def assignments(snapshot: sa.Snapshot) -> Iterator[Assignment]:
 
     def descend(index: int, free: dict[str, sa.Resources], chosen: Assignment) -> Iterator[Assignment]:
         if index == len(jobs):
-            yield dict(chosen)
+            if keeps_reservations(snapshot, chosen):
+                yield dict(chosen)
             return
         job = jobs[index]
         for placement in options[job.id]:
@@ -121,6 +122,47 @@ def assignments(snapshot: sa.Snapshot) -> Iterator[Assignment]:
         yield from descend(index + 1, free, chosen)
 
     yield from descend(0, free_of(snapshot), {})
+
+
+def keeps_reservations(snapshot: sa.Snapshot, placed: Assignment) -> bool:
+    """Whether everything kept for waiting jobs is still there when they start: each alone, then all of a moment."""
+    jobs = {job.id: job for job in snapshot.jobs}
+    stay = {job.id: job.placement for job in snapshot.jobs if job.placement} | placed
+
+    def gone_by(job: sa.Job, since: int, moment: int) -> bool:
+        return job.expected_seconds is not None and since + job.expected_seconds <= moment
+
+    kept = [one for one in snapshot.reservations if jobs[one.job_id].placement is None]
+    cases = [(one.starts_at_seconds, [one]) for one in kept]
+    for start in {one.starts_at_seconds for one in kept}:
+        held = [one for one in kept if one.starts_at_seconds <= start]
+        held = [one for one in held if not gone_by(jobs[one.job_id], one.starts_at_seconds, start)]
+        cases.append((start, held))
+    for moment, held in cases:
+        owners = {one.job_id for one in held}
+        for node in snapshot.nodes:
+            room = node.available
+            for one in held:
+                room = room - jobs[one.job_id].pod * _pods_on(one.placement, node)
+            for job in snapshot.jobs:
+                if job.placement and not gone_by(job, snapshot.now_seconds, moment):
+                    room = room - job.pod * _pods_on(job.placement, node)
+            names = {name for one in held if _pods_on(one.placement, node) for name, _ in jobs[one.job_id].pod.items()}
+            for name in names:
+                left = max(dict(room.items()).get(name, 0), 0)
+                used = sum(
+                    dict(jobs[job_id].pod.items()).get(name, 0) * _pods_on(placement, node)
+                    for job_id, placement in stay.items()
+                    if job_id in placed and job_id not in owners
+                    if not gone_by(jobs[job_id], snapshot.now_seconds, moment)
+                )
+                if used > left:
+                    return False
+    return True
+
+
+def _pods_on(placement: sa.Placement, node: sa.Node) -> int:
+    return sum(share.num_pods for share in placement.shares if share.node == node.name)
 
 
 def _goodput(job: sa.Job, placement: sa.Placement) -> int:
