@@ -17,6 +17,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "philly": ("philly", "Completion times under several policies on a trace of jobs."),
     "plan": ("plan", "How long a plan takes."),
     "strategies": ("compare", "All strategies on the same problems."),
+    "race": ("race", "How many accelerators end up in whole gangs."),
 }
 
 

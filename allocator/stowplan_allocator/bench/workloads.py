@@ -155,3 +155,56 @@ def _settle(
     started = [dataclasses.replace(job, placement=made.placements[job.id]) for job in jobs if job.id in made.placements]
     rng.shuffle(started)
     return sorted(started[:num_running], key=lambda job: job.created_at_seconds)
+
+
+def race(*, num_nodes: int, demand: float, seed: int) -> types.Snapshot:
+    """An empty cluster of two products, and gangs of one age that ask for ``demand`` times its accelerators.
+
+    A fifth of the gangs each have pods of 3, 5 and 6 accelerators, must stand in one rack, need
+    more CPUs, or more memory, than accelerators' worth; some take one product alone.
+    """
+    rng = random.Random(f"race {num_nodes} {demand:g} {seed}")  # noqa: S311 - a workload is no secret
+    nodes = cluster(num_nodes, products=(PRODUCT, SLOWER))
+    left = round(num_nodes * ACCELERATORS * demand)
+    jobs: list[types.Job] = []
+    while left > 0:
+        wish = _gang(rng)
+        if wish.num_pods * wish.pod.accelerators > left:
+            wish = Wish(left, types.Resources(1, 4_000, 20_000))
+        left -= wish.num_pods * wish.pod.accelerators
+        name = f"gang-{len(jobs):05}"
+        jobs.append(
+            types.Job(name, f"race/{name}", wish.num_pods, wish.pod, products=wish.products, topology=wish.topology)
+        )
+    return types.Snapshot(nodes, tuple(jobs), LEVELS)
+
+
+def _gang(rng: random.Random) -> Wish:
+    size = rng.choice([1, 2, 4, 8])
+    num_pods = rng.choice([1, 2, 4, 8, 16])
+    cpu_milli, memory_mib = 8_000 * size, 60_000 * size
+    topology = None
+    match rng.choice(["plain", "odd", "rack", "cpu", "memory"]):
+        case "odd":
+            size = rng.choice([3, 5, 6])
+            cpu_milli, memory_mib = 8_000 * size, 60_000 * size
+        case "rack":
+            topology = types.TopologyRequest("rack", types.TopologyMode.REQUIRED)
+        case "cpu":
+            size = rng.choice([1, 2])
+            cpu_milli, memory_mib = 16_000 * size, 30_000 * size
+        case "memory":
+            size = rng.choice([1, 2])
+            cpu_milli, memory_mib = 6_000 * size, 180_000 * size
+        case _:
+            pass
+    products = rng.choice(
+        [
+            (),
+            (),
+            (types.ProductChoice(PRODUCT),),
+            (types.ProductChoice(SLOWER),),
+            (types.ProductChoice(PRODUCT), types.ProductChoice(SLOWER, 450)),
+        ]
+    )
+    return Wish(num_pods, types.Resources(size, cpu_milli, memory_mib), topology, products)
