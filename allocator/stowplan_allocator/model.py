@@ -44,20 +44,24 @@ Objectives, one tier at a time
                      nodes that have some
     price            min Σ price of what is taken
 
-With s = 1 (3) is the plain sum. For sizes that divide each other and accelerators alone, (3)
+With s = 1 (3) is the plain sum. Where sizes do not divide each other, or another resource can
+run out, (3) is also written with other weights than slots, and every right-hand side is what
+the nodes hold of pods that fit together (``holding``). For sizes that divide each other and accelerators alone, (3)
 is exact: largest-first filling of a cell never fails. Otherwise it is a relaxation, so a
 bound or an infeasibility proven here holds for the real problem as well.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import pulp
 
-from stowplan_allocator import greedy, overrun, patterns, solvers, types
+from stowplan_allocator import greedy, holding, overrun, patterns, solvers, types
 from stowplan_allocator import problem as problems
 from stowplan_allocator.packing import Key
 from stowplan_allocator.problem import Cell, Problem, Request, Shape, Vector
@@ -124,6 +128,7 @@ class Model:
         self.groups: dict[int, list[Group]] = {}
         self._sizes = sizes or {}
         self._names = 0
+        self._holding = holding.Holding()
         self._in_cell: list[list[tuple[Vector, pulp.LpVariable, int]]] = [[] for _ in problem.cells]
         self.y = [self.add_integer("y", 1) for _ in chain]
         if only_one:
@@ -269,20 +274,47 @@ class Model:
         phantoms = self.e.get(cell.index, {})
         if not blocks and not phantoms:
             return
-        rooms = [self.problem.free[node] for node in cell.nodes]
+        rooms = Counter(self.problem.free[node] for node in cell.nodes)
+        vectors = {vector for vector, _, _ in blocks}
+        loose = not _slots_tell_all(vectors, rooms=rooms)
         for r in range(len(self.problem.dims)):
-            amounts = {vector[r] for vector, _, _ in blocks if vector[r]}
+            amounts = {vector[r] for vector in vectors if vector[r]}
             largest = max(room[r] for room in rooms)
             sizes = {1} | (amounts | phantoms.keys() if r == 0 else {a for a in amounts if a * 4 > largest})
             for s in sorted(sizes):
-                right = sum(room[r] // s for room in rooms)
-                terms = [(x, vector[r] // s) for vector, x, _ in blocks if vector[r] >= s]
-                if r == 0:
-                    terms += [(e, size // s) for size, e in phantoms.items() if size >= s]
-                if sum(factor * int(variable.upBound or 0) for variable, factor in terms) <= right:
-                    continue
-                divisor = math.gcd(*(factor for _, factor in terms))
-                self.require([(v, float(factor // divisor)) for v, factor in terms], "<=", float(right // divisor))
+                held = {size: size // s for size in phantoms} if r == 0 else {}
+                weights = {vector: vector[r] // s for vector in vectors}
+                right = sum(number * (room[r] // s) for room, number in rooms.items())
+                self._limit(cell, weights=weights, held=held, right=right, rooms=rooms if loose else {})
+            if loose and amounts:
+                for least in holding.thresholds(amounts, largest=largest):
+                    weights = {v: holding.threshold_weight(v[r], least=least, largest=largest) for v in vectors}
+                    right = largest * sum(rooms.values())
+                    self._limit(cell, weights=weights, held={}, right=right, rooms=rooms)
+
+    def _limit(
+        self,
+        cell: Cell,
+        *,
+        weights: Mapping[Vector, int],
+        held: Mapping[int, int],
+        right: int,
+        rooms: Mapping[Vector, int],
+    ) -> None:
+        """Blocks and phantoms by weight, at most ``right``, or less where a closer look at ``rooms`` says so."""
+        terms = [(x, weights[vector]) for vector, x, _ in self._in_cell[cell.index] if weights[vector]]
+        terms += [(self.e[cell.index][size], weight) for size, weight in held.items() if weight]
+        if sum(factor * int(variable.upBound or 0) for variable, factor in terms) <= right and not rooms:
+            return
+        alone = (0,) * (len(self.problem.dims) - 1)
+        items = holding.useful([*weights.items(), *(((size, *alone), weight) for size, weight in held.items())])
+        closer = [self._holding.most(room, items) for room in rooms]
+        if closer and None not in closer:
+            right = min(right, sum(number * (most or 0) for number, most in zip(rooms.values(), closer, strict=True)))
+        if sum(factor * int(variable.upBound or 0) for variable, factor in terms) <= right:
+            return
+        divisor = math.gcd(*(factor for _, factor in terms))
+        self.require([(v, float(factor // divisor)) for v, factor in terms], "<=", float(right // divisor))
 
     def start_from(self, counts: Mapping[Key, int]) -> None:
         """Offer counts as the solver's first solution; w, h and e are left to the solver."""
@@ -371,6 +403,16 @@ class Model:
     def chain_length(self) -> int:
         """How many jobs of the chain the last solution places."""
         return sum(round(y.varValue or 0.0) for y in self.y)
+
+
+def _slots_tell_all(vectors: Iterable[Vector], *, rooms: Iterable[Vector]) -> bool:
+    """Whether sizes divide each other and nothing but accelerators can run out: then whole slots are exact."""
+    pods = sorted(vectors)
+    if any(not pod[0] for pod in pods) or any(b[0] % a[0] for a, b in itertools.pairwise(pods)):
+        return False
+    dims = range(1, len(pods[0])) if pods else ()
+    dearest = [max(pod[d] / pod[0] for pod in pods) for d in dims]
+    return all(room[d] >= room[0] * dear for room in rooms for d, dear in zip(dims, dearest, strict=True))
 
 
 def run_solver(

@@ -15,7 +15,7 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from stowplan_allocator import greedy, patterns, topology
+from stowplan_allocator import filling, greedy, patterns, topology
 from stowplan_allocator.problem import Cell, Path, Problem, Request, Shape, Vector
 from stowplan_allocator.stock import Stock, Take
 
@@ -101,6 +101,13 @@ def _fill(
         reached = max(reached, done)
         for pod, key, _ in ranked:
             stock.give_back(cell.index, pod, takes.get(key, ()))
+    blocks = [
+        filling.Block(pod, count, apart.get(key, count), sum(a / have for a, have in zip(pod, total, strict=True)))
+        for pod, key, count in items
+    ]
+    filled = filling.fill_nodes(cell.nodes, cell=cell.index, blocks=blocks, stock=stock)
+    if filled is not None:
+        return {key: taken for (_, key, _), taken in zip(items, filled, strict=True)}
     found = _search(cell, items=items, stock=stock, apart=apart)
     asked = sum(pod[d] * count for pod, _, count in items)
     return found if found is not None else (d, min(reached, asked - 1))
