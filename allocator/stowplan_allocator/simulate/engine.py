@@ -19,7 +19,7 @@ from stowplan_allocator.simulate.failures import Failures, Faults, Restarts
 from stowplan_allocator.simulate.lives import Life
 
 Progress = Callable[[int, int], None]
-PROGRESS_EVERY = 1024
+PROGRESS_EVERY = 64
 
 
 @dataclass(frozen=True, slots=True)

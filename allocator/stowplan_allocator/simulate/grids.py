@@ -72,7 +72,7 @@ def _gantt(axes: Axes, view: style.View, nodes: tuple[types.Node, ...], *, ink: 
     _stops(axes, view, drawn, ink=ink)
     _node_axis(axes, nodes, ink=ink)
     charts.over_time(axes, view)
-    _names(axes, view, drawn, width_points=width_points)
+    _names(axes, view, drawn, colours=colours, width_points=width_points)
     if axes.get_legend_handles_labels()[1]:
         charts.legend(axes)
 
@@ -143,7 +143,9 @@ def _node_axis(axes: Axes, nodes: tuple[types.Node, ...], *, ink: str) -> None:
         axes.axhline(edge, color=ink, linewidth=0.6, alpha=0.3)
 
 
-def _names(axes: Axes, view: style.View, drawn: list[lanes.Bar], *, width_points: float) -> None:
+def _names(
+    axes: Axes, view: style.View, drawn: list[lanes.Bar], *, colours: dict[int, str], width_points: float
+) -> None:
     """Names of jobs in bars that have room for them."""
     per_second = width_points / view.span_seconds
     for bar in drawn:
@@ -159,7 +161,7 @@ def _names(axes: Axes, view: style.View, drawn: list[lanes.Bar], *, width_points
             f" {name}",
             fontsize=6.5,
             va="center_baseline",
-            color="white",
+            color=style.ink_on(colours[bar.number]),
             clip_on=True,
         )
 

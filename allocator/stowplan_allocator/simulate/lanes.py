@@ -6,6 +6,7 @@ time that jobs held. Nothing here draws.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -32,20 +33,19 @@ class Bar:
 def drawn_nodes(view: style.View) -> tuple[types.Node, ...]:
     """Nodes with accelerators: by product, then domain, then name."""
     nodes = [node for node in view.history.nodes if node.allocatable.accelerators > 0]
-    return tuple(
-        sorted(nodes, key=lambda node: (node.product, [name or "" for name in node.topology], _natural(node.name)))
-    )
+
+    def place(node: types.Node) -> tuple[object, ...]:
+        return node.product, tuple(_natural(name or "") for name in node.topology), _natural(node.name)
+
+    return tuple(sorted(nodes, key=place))
 
 
 def _natural(name: str) -> tuple[tuple[int, str], ...]:
-    """``node-2`` before ``node-10``."""
+    """``node-2`` before ``node-10``: of two numbers the longer one is the larger."""
     parts: list[tuple[int, str]] = []
-    word = ""
-    for letter in f"{name} ":
-        if letter.isdecimal() is not word.isdecimal() and word:
-            parts.append((int(word), "") if word.isdecimal() else (-1, word))
-            word = ""
-        word += letter
+    for is_number, letters in itertools.groupby(name, key=str.isdecimal):
+        word = "".join(letters)
+        parts.append((len(word.lstrip("0")), word.lstrip("0")) if is_number else (-1, word))
     return tuple(parts)
 
 

@@ -34,7 +34,7 @@ USAGE, INTERRUPTED = 2, 130
 STANDARD_OUTPUT = pathlib.Path("-")
 # Distances between samples that people can read off an axis; of the time that the run will probably take.
 _DISTANCES = (1, 5, 10, 30, 60, 300, 600, 1800, 3600, 7200, 21_600, 43_200, 86_400, 604_800)
-_WANTED_SAMPLES = 500
+_WANTED_SAMPLES = 800
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

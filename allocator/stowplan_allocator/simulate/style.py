@@ -86,6 +86,14 @@ def moment(seconds: int, *, default: str = "") -> str:
     return datetime.datetime.fromtimestamp(seconds, datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
+def ink_on(colour: str) -> str:
+    """Black or white, whichever is easier to read on a colour such as ``#2f7fc1`` (relative luminance, WCAG 2)."""
+    parts = [int(colour[index : index + 2], 16) / 255 for index in (1, 3, 5)]
+    red, green, blue = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts)
+    light = 0.2126 * red + 0.7152 * green + 0.0722 * blue
+    return "#000000" if (light + 0.05) / 0.05 > 1.05 / (light + 0.05) else "#ffffff"
+
+
 def shortened(name: str, most: int) -> str:
     """A name that fits, with its middle left out."""
     if len(name) <= most:

@@ -185,10 +185,11 @@ def test_cells_of_nodes_that_were_away_are_no_number() -> None:
     assert cells[0, 1] == pytest.approx(20)
 
 
-def test_names_are_in_the_order_that_people_count() -> None:
-    nodes = tuple(worlds.node(name) for name in ("n10", "n2", "n1"))
+def test_nodes_are_in_the_order_that_people_count() -> None:
+    racks = {"n10": "r2", "n2": "r2", "n1": "r10", "n": "r10", "n01": "r2"}
+    nodes = tuple(worlds.node(name, rack=rack) for name, rack in racks.items())
     history = simulate.History(nodes, (), (), 0, 0, 0.0, 0, 1)
-    assert [node.name for node in lanes.drawn_nodes(_view(history))] == ["n1", "n2", "n10"]
+    assert [node.name for node in lanes.drawn_nodes(_view(history))] == ["n01", "n2", "n10", "n", "n1"]
 
 
 def test_few_nodes_are_bars_and_many_a_map() -> None:
@@ -262,3 +263,17 @@ def test_the_sheet_is_a_png_whatever_the_user_has_set_up(monkeypatch: pytest.Mon
 def test_every_reason_has_a_colour_of_its_own() -> None:
     assert style.REASON_COLOURS.keys() == set(sa.Reason)
     assert len(set(style.REASON_COLOURS.values())) == len(style.REASON_COLOURS)
+
+
+def test_names_are_written_in_the_ink_that_reads_better() -> None:
+    assert (style.ink_on("#ffffff"), style.ink_on("#000000"), style.ink_on(style.SKY)) == (
+        "#000000",
+        "#ffffff",
+        "#000000",
+    )
+    assert style.ink_on("#7a4b2a") == "#ffffff"
+
+
+@pytest.mark.parametrize(("name", "most", "want"), [("abc", 3, "abc"), ("abcdefgh", 5, "ab…gh"), ("abcdef", 2, "ab")])
+def test_long_names_lose_their_middle(name: str, most: int, want: str) -> None:
+    assert style.shortened(name, most) == want
