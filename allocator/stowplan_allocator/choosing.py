@@ -94,6 +94,25 @@ def cheapest(
     return replace(exact, bound=max(exact.bound, least))
 
 
+def each_enough(gang: Gang, *, problem: Problem, rooms: Sequence[Vector], victims: Sequence[Victim]) -> list[Victim]:
+    """The victims of whom one alone makes room enough."""
+    found: dict[str, Victim] = {}
+    for group in gang.groups:
+        offer = _Offer(gang, group=group, problem=problem, rooms=rooms, victims=victims)
+        found |= {victim.job.id: victim for victim in victims if offer.would_do(victim)}
+    return list(found.values())
+
+
+def victim_of(job: types.Job, *, problem: Problem, index: Mapping[str, int]) -> Victim:
+    """A running job as a victim; ``index`` finds usable nodes by name, and what it holds elsewhere does not count."""
+    pod = problem.vector(job.pod)
+    held: dict[int, Vector] = {}
+    for share in job.placement.shares if job.placement else ():
+        if share.node in index:
+            held[index[share.node]] = tuple(amount * share.num_pods for amount in pod)
+    return Victim(job, job.disruption_cost or 0, held)
+
+
 class _Offer:
     """One group of nodes, and the victims on them."""
 
@@ -125,6 +144,10 @@ class _Offer:
 
     def _holds(self, slots: Mapping[int, int]) -> bool:
         return gangs.capacity(self._gang, slots=slots, problem=self._problem) >= self._gang.num_blocks
+
+    def would_do(self, victim: Victim) -> bool:
+        """Whether the gang fits once this one has left."""
+        return self._holds(self._after([victim]))
 
     def could_fit(self) -> bool:
         """Whether the gang fits once all have left."""

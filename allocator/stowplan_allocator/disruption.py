@@ -246,16 +246,13 @@ class Programme:
         return Solution(leaving, stands, bound=0)
 
     def _takes(self, gang: Gang, *, bins: Sequence[_Bin]) -> list[Take]:
-        """Nodes for the counts; of a bin those that hold the most first."""
+        """Nodes for the counts; of a bin few and full ones."""
         takes: list[Take] = []
         for some in bins:
             count = round(some.q.varValue or 0.0)
-            slots = {node: self._slots(gang, node) for node in some.nodes} if count else {}
-            for node in sorted(slots, key=lambda node: (-slots[node], node)):
-                here = min(count, slots[node])
-                if here:
-                    takes.append((node, here * gang.block_pods))
-                    count -= here
+            if count:
+                slots = {node: self._slots(gang, node) for node in some.nodes}
+                takes += [(node, here * gang.block_pods) for node, here in gangs.fullest(count, slots=slots).items()]
         return sorted(takes)
 
 

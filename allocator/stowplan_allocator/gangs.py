@@ -148,15 +148,23 @@ def fill(gang: Gang, *, slots: Mapping[int, int], problem: Problem) -> list[Take
     return [(node, count * gang.block_pods) for node, count in sorted(blocks.items())]
 
 
-def _fill(want: int, *, slots: Mapping[int, int], limits: Sequence[Limit], problem: Problem) -> dict[int, int]:
+def fullest(want: int, *, slots: Mapping[int, int]) -> dict[int, int]:
+    """Few nodes for so many blocks, and of those the fullest, so that empty ones stay whole for others."""
     taken: dict[int, int] = {}
+    ranked = sorted((node for node, count in slots.items() if count), key=lambda node: (slots[node], -node))
+    while ranked and slots[ranked[-1]] < want:
+        node = ranked.pop()
+        taken[node] = slots[node]
+        want -= slots[node]
+    if want and ranked:
+        taken[min((node for node in ranked if slots[node] >= want), key=lambda node: (slots[node], node))] = want
+    return taken
+
+
+def _fill(want: int, *, slots: Mapping[int, int], limits: Sequence[Limit], problem: Problem) -> dict[int, int]:
     if not limits:
-        for node in sorted(slots, key=lambda node: (-slots[node], node)):
-            here = min(slots[node], want)
-            if here:
-                taken[node] = here
-                want -= here
-        return taken
+        return fullest(want, slots=slots)
+    taken: dict[int, int] = {}
     parts = _domains(slots, limit=limits[0], problem=problem)
     room = {
         path: _limited(_capacity(part, limits=limits[1:], problem=problem), limit=limits[0])

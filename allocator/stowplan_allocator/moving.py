@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from stowplan_allocator import checks, choosing, compiling, gangs, greedy, planner, types
 from stowplan_allocator import problem as problems
 from stowplan_allocator.choosing import Victim
-from stowplan_allocator.problem import Problem, Vector
+from stowplan_allocator.problem import Vector
 
 # Gangs times nodes in one programme. Beyond that only the cheapest candidates are looked at.
 MAX_PLACES = 20_000
@@ -116,7 +116,9 @@ class _Scene:
         index = {node.name: i for i, node in enumerate(self.problem.nodes)}
         self.rooms: list[Vector] = [amounts[node.name] for node in self.problem.nodes]
         self.victims = [
-            _victim(one, problem=self.problem, index=index) for one in movable if one.id in self.problem.shape_of
+            choosing.victim_of(one, problem=self.problem, index=index)
+            for one in movable
+            if one.id in self.problem.shape_of
         ]
 
     def replace_all(self, leaving: Sequence[Victim]) -> dict[str, types.Placement] | None:
@@ -152,7 +154,9 @@ class _Scene:
         if solution is None:
             return None
         placed = {
-            job_id: planner.to_placement(greedy.Spot(product, takes), problem=self.problem)
+            job_id: planner.to_placement(
+                greedy.Spot(product, takes), problem=self.problem, request=self.problem.shape_of[job_id].request
+            )
             for job_id, (product, takes) in solution.stands.items()
         }
         return placed, solution.bound if len(chosen) == len(self.victims) else 0
@@ -174,12 +178,3 @@ def _lift(job: types.Job) -> types.Job:
     """The running job as one that waits for a new place at its present size."""
     assert job.placement is not None, "only running jobs are lifted"
     return replace(job, placement=None, num_pods=job.placement.num_pods, allowed_num_pods=())
-
-
-def _victim(job: types.Job, *, problem: Problem, index: Mapping[str, int]) -> Victim:
-    pod = problem.vector(job.pod)
-    held: dict[int, Vector] = {}
-    for share in job.placement.shares if job.placement else ():
-        if share.node in index:
-            held[index[share.node]] = tuple(amount * share.num_pods for amount in pod)
-    return Victim(job, job.disruption_cost or 0, held)

@@ -93,6 +93,7 @@ def decide(
     if settings.preemption is types.Preemption.NEVER or len(outcome.spots) == len(problem.queue):
         return decision
     scene = Scene(snapshot, problem=problem, settings=settings, deadline=deadline, watch=watch)
+    promised = scene.promised(outcome)
     refused: set[int] = set()
     for position, job in enumerate(problem.queue):
         request = problem.shape_of[job.id].request.index
@@ -102,7 +103,7 @@ def decide(
             # The first one is always decided, if only quickly: its place in the queue comes before all others.
             decision.outcome = _with_note(decision.outcome, "not all preempting jobs were decided in this plan")
             break
-        hold = scene.hold(job, position=position, decision=decision)
+        hold = scene.hold(job, position=position, decision=decision, promised=promised.get(job.id))
         planned = None if hold is None else scene.plan_beside(job, hold=hold, decision=decision)
         if hold is None or planned is None:
             # Later jobs have no more rank, and no more room: their equal requests need not be asked.
@@ -166,38 +167,72 @@ class Scene:
             for i, node in enumerate(problem.nodes)
         ]
         running = sorted((job for job in snapshot.jobs if job.placement is not None), key=problems.queue_key)
-        self._leaving = [self._victim(job) for job in running if job.leaving]
-        self._victims = [self._victim(job) for job in running if job.disruption_cost is not None and not job.leaving]
+        everyone = [choosing.victim_of(job, problem=problem, index=self._index) for job in running]
+        self._leaving = [victim for victim in everyone if victim.job.leaving]
+        self._victims = [v for v in everyone if v.job.disruption_cost is not None and not v.job.leaving]
 
-    def _victim(self, job: types.Job) -> Victim:
-        pod = self._problem.vector(job.pod)
-        held: dict[int, Vector] = {}
-        for share in job.placement.shares if job.placement else ():
-            if share.node in self._index:
-                held[self._index[share.node]] = tuple(amount * share.num_pods for amount in pod)
-        return Victim(job, job.disruption_cost or 0, held)
+    def promised(self, outcome: strategies.Outcome) -> dict[str, greedy.Spot]:
+        """Who stands where once all that leave already are gone: planned for all who wait together.
 
-    def hold(self, job: types.Job, *, position: int, decision: Decision) -> Hold | None:
-        """Room for the job beside all ahead of it, with the cheapest victims; None where it gets none by preempting."""
-        gang = gangs.gang_of(job, problem=self._problem, num_pods=smallest_size(job))
+        One after the other they could take the room from each other, and need more victims than were told to leave.
+        """
+        if not self._leaving:
+            return {}
+        waiting = [job for job in self._problem.queue if job.id not in outcome.spots]
+        first = self._problem.queue.index(waiting[0])
+        fixed = {job.id: job for job in self._problem.queue[:first]}
+        gone = {victim.job.id for victim in self._leaving}
+        jobs = [
+            replace(job, placement=self._placement(outcome.spots[job.id])) if job.id in fixed else job
+            for job in self._snapshot.jobs
+            if job.id not in gone
+        ]
+        return self._solve(replace(self._snapshot, jobs=tuple(jobs))).spots
+
+    def _placement(self, spot: greedy.Spot) -> types.Placement:
+        shares = tuple(types.NodeShare(self._problem.nodes[node].name, pods) for node, pods in spot.takes)
+        return types.Placement(spot.product, shares)
+
+    def _solve(self, snapshot: types.Snapshot) -> strategies.Outcome:
+        problem = compiling.compile_problem(snapshot, seed=self._settings.seed, order=self._settings.order)
+        return strategies.solve(problem, settings=self._settings, deadline=self._deadline, watch=self._watch)
+
+    def hold(self, job: types.Job, *, position: int, decision: Decision, promised: greedy.Spot | None) -> Hold | None:
+        """Room for the job beside all ahead of it, with the cheapest victims; None where it gets none by preempting.
+
+        A ``promised`` spot, which costs nobody his place, is taken if it is still there.
+        """
         gone = [*self._leaving, *(v for hold in decision.holds.values() for v in hold.solution.leaving)]
         now = self._beside(position=position, decision=decision)
         rooms = _with_room(now, victims=gone)
-        taken = {victim.job.id for victim in gone}
-        victims = [
-            v for v in self._victims if v.job.id not in taken and may_evict(v.job, job=job, settings=self._settings)
-        ]
-        solution = choosing.cheapest(
-            gang, problem=self._problem, rooms=rooms, victims=victims, settings=self._settings, deadline=self._deadline
-        )
+        pod = self._problem.vector(job.pod)
+        if promised is not None and _fits(promised.takes, pod=pod, rooms=rooms):
+            solution: choosing.Solution | None = Solution((), {job.id: (promised.product, promised.takes)}, bound=0)
+        else:
+            solution = self._cheapest(job, rooms=rooms, gone=gone)
         if solution is None:
             return None
         product, takes = solution.stands[job.id]
-        if not solution.leaving and _fits(takes, pod=self._problem.vector(job.pod), rooms=now):
+        if not solution.leaving and _fits(takes, pod=pod, rooms=now):
             return None  # It needs nobody to leave: whether it starts is for the plan to decide, and was not in time.
         nodes = {node for node, _ in takes}
         waits_for = [v.job.name for v in (*gone, *solution.leaving) if not nodes.isdisjoint(v.held)]
         return Hold(greedy.Spot(product, takes), solution, tuple(waits_for))
+
+    def _cheapest(self, job: types.Job, *, rooms: list[Vector], gone: list[Victim]) -> Solution | None:
+        gang = gangs.gang_of(job, problem=self._problem, num_pods=smallest_size(job))
+        taken = {victim.job.id for victim in gone}
+        victims = [
+            v for v in self._victims if v.job.id not in taken and may_evict(v.job, job=job, settings=self._settings)
+        ]
+        return choosing.cheapest(
+            gang,
+            problem=self._problem,
+            rooms=rooms,
+            victims=victims,
+            settings=self._settings,
+            deadline=self._deadline,
+        )
 
     def _beside(self, *, position: int, decision: Decision) -> list[Vector]:
         """What is left for the job at this place in the queue, all running jobs staying."""
@@ -226,8 +261,7 @@ class Scene:
             nodes=tuple(self._without(node, kept=kept) for node in self._snapshot.nodes),
             jobs=tuple(other for other in self._snapshot.jobs if other.id not in holds),
         )
-        problem = compiling.compile_problem(rest, seed=self._settings.seed, order=self._settings.order)
-        planned = strategies.solve(problem, settings=self._settings, deadline=self._deadline, watch=self._watch)
+        planned = self._solve(rest)
         for other in self._problem.queue:
             if other.id == job.id:
                 return planned
@@ -282,7 +316,10 @@ def _with_room(rooms: Iterable[Vector], *, victims: Iterable[Victim]) -> list[Ve
 
 
 def _fits(takes: Iterable[Take], *, pod: Vector, rooms: list[Vector]) -> bool:
-    return all(problems.slots(rooms[node], pod) >= pods for node, pods in takes)
+    pods: dict[int, int] = {}
+    for node, count in takes:
+        pods[node] = pods.get(node, 0) + count
+    return all(problems.slots(rooms[node], pod) >= count for node, count in pods.items())
 
 
 def explain(decision: Decision, *, problem: Problem) -> dict[str, types.Waiting]:

@@ -1,0 +1,224 @@
+"""Alternatives that others must agree to: jobs that move or end, room given back, nodes repaired or added, patience.
+
+What must stay true: who loses what is named with its price; nodes and jobs are named; an
+alternative is called the smallest only where every smaller one of its kind was refused, by a
+plan or by a count.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from stowplan_allocator import choosing, forecast, gangs, moving, types, words
+from stowplan_allocator import problem as problems
+from stowplan_allocator.choosing import Victim
+from stowplan_allocator.oracle import Oracle
+from stowplan_allocator.problem import Vector
+from stowplan_allocator.relaxing import Alternative, ChangeKind, Patch, copies, is_broken, restored
+
+# How many candidates of a kind are planned before it is given up.
+MAX_TRIES = 10
+MAX_NEW_NODES = 1024
+SHARE_OF_TIME = 0.5  # of what is left, for one long question
+
+
+def jobs_moved(oracle: Oracle) -> Iterator[Alternative]:
+    """The cheapest running jobs to move elsewhere."""
+    beside = oracle.plan(oracle.ahead).placements
+    limit = min(oracle.settings.time_limit_seconds, oracle.left() * SHARE_OF_TIME)
+    found = moving.moves(
+        oracle.ahead, oracle.job.id, settings=replace(oracle.settings, time_limit_seconds=limit), beside=beside
+    )
+    if found is None or not found.moves:
+        return
+    running = {job.id: job for job in oracle.ahead.jobs}
+    moved = tuple(replace(running[move.job_id], placement=move.placement) for move in found.moves)
+    patch = Patch(jobs=moved)
+    if oracle.starts(patch):
+        names = [job.name for job in moved]
+        sentence = f"move {words.names(names)} to other nodes, which loses {found.cost} accelerator-seconds of work"
+        numbers = (("jobs", ",".join(names)), ("cost", str(found.cost)))
+        yield Alternative(ChangeKind.JOBS_MOVED, sentence, numbers, patch, smallest=found.bound >= found.cost)
+
+
+def reservation_released(oracle: Oracle) -> Iterator[Alternative]:
+    """Each reservation without which the job would start."""
+    names = {job.id: job.name for job in oracle.snapshot.jobs}
+    for one in oracle.snapshot.reservations:
+        if one.job_id == oracle.job.id:
+            continue
+        patch = Patch(released=(one.job_id,))
+        if oracle.starts(patch):
+            name = names.get(one.job_id, one.job_id)
+            sentence = f"give up the room that is reserved for {name}"
+            yield Alternative(ChangeKind.RESERVATION_RELEASED, sentence, (("job", name),), patch)
+
+
+def job_ended(oracle: Oracle) -> Iterator[Alternative]:
+    """The one running job whose end loses the least; those that must not be disturbed come last."""
+    alone = oracle.alone(oracle.ahead)
+    if alone is None:
+        return
+    problem, gang = alone
+    index = {node.name: i for i, node in enumerate(problem.nodes)}
+    running = [job for job in oracle.ahead.jobs if job.placement is not None]
+    victims = [choosing.victim_of(job, problem=problem, index=index) for job in running]
+    rooms = [problem.balance[node.name] for node in problem.nodes]
+    enough = choosing.each_enough(gang, problem=problem, rooms=rooms, victims=victims)
+    for victim in sorted(enough, key=_dearness)[:MAX_TRIES]:
+        patch = Patch(ended=(victim.job.id,))
+        if oracle.starts(patch):
+            job = victim.job
+            cost = job.disruption_cost
+            loss = (
+                "which must not be disturbed, so what it would lose is not known"
+                if cost is None
+                else f"which loses {cost} accelerator-seconds of work"
+            )
+            numbers = (("job", job.name), ("cost", "unknown" if cost is None else str(cost)))
+            yield Alternative(ChangeKind.JOB_ENDED, f"end {job.name}, {loss}", numbers, patch)
+            return
+
+
+def _dearness(victim: Victim) -> tuple[object, ...]:
+    cost = victim.job.disruption_cost
+    return cost is None, victim.cost, victim.job.id
+
+
+def nodes_back(oracle: Oracle) -> Iterator[Alternative]:
+    """The fewest broken nodes whose return starts the job."""
+    broken = {node.name: node for node in oracle.snapshot.nodes if is_broken(node)}
+    everything = Patch(nodes=tuple(restored(node) for node in broken.values()))
+    if not broken or not oracle.could(everything):
+        return
+    best: tuple[int, bool, list[str]] | None = None
+    for repair in sorted(_repairs(oracle, broken=broken, patch=everything), key=lambda one: one.least)[:MAX_TRIES]:
+        if best is not None and best[0] <= repair.least:
+            break
+        most = len(repair.names) if best is None else best[0] - 1
+        first_back = functools.partial(_first_back, broken, repair.names)
+        number = oracle.easiest(range(most, repair.least - 1, -1), first_back)
+        if number is not None:
+            best = number, repair.exact and number == repair.least, repair.names[:number]
+    if best is None:
+        return
+    number, smallest, names = best
+    back = [broken[name] for name in names]
+    why = [f"{node.name} ({node.blocked or f'{node.unhealthy_accelerators} unhealthy'})" for node in back]
+    numbers = (("nodes", str(number)), ("names", ",".join(sorted(names, key=problems.natural))))
+    patch = _first_back(broken, names, number)
+    yield Alternative(ChangeKind.NODES_BACK, f"bring back {words.names(why)}", numbers, patch, smallest=smallest)
+
+
+def _first_back(broken: Mapping[str, types.Node], names: Sequence[str], count: int) -> Patch:
+    return Patch(nodes=tuple(restored(broken[name]) for name in names[:count]))
+
+
+@dataclass(frozen=True, slots=True)
+class _Repair:
+    """Broken nodes of one group, the most useful first; the job alone needs at least so many of them."""
+
+    least: int
+    names: list[str]
+    exact: bool
+
+
+def _repairs(oracle: Oracle, *, broken: dict[str, types.Node], patch: Patch) -> Iterator[_Repair]:
+    alone = oracle.alone(patch.apply(oracle.ahead))
+    if alone is None:
+        return
+    problem, gang = alone
+    for group in gang.groups:
+        slots = {node: gangs.slots(gang, problem.free[node]) for node in group.nodes}
+        before = dict(slots)
+        for node in group.nodes:
+            name = problem.nodes[node].name
+            if name in broken:
+                before[node] = _slots_of_broken(gang, node=broken[name], room=problem.balance[name])
+        gains = [node for node in group.nodes if slots[node] > before[node]]
+        gains.sort(key=lambda node: (before[node] - slots[node], problems.natural(problem.nodes[node].name)))
+        for count in range(len(gains) + 1):
+            now = before | {node: slots[node] for node in gains[:count]}
+            if gangs.capacity(gang, slots=now, problem=problem) >= gang.num_blocks:
+                yield _Repair(count, [problem.nodes[node].name for node in gains], not gang.limits)
+                break
+
+
+def _slots_of_broken(gang: gangs.Gang, *, node: types.Node, room: Vector) -> int:
+    if node.blocked:
+        return 0
+    return gangs.slots(gang, (room[0] - node.unhealthy_accelerators, *room[1:]))
+
+
+def more_nodes(oracle: Oracle) -> Iterator[Alternative]:
+    """The fewest new nodes like one that is there, for each product."""
+    taken = frozenset(node.name for node in oracle.snapshot.nodes)
+    wanted = max(oracle.job.num_pods, 1)
+    best: dict[str, tuple[int, types.Node]] = {}
+    for node in _models(oracle):
+        most = best[node.product][0] - 1 if node.product in best else min(wanted, MAX_NEW_NODES)
+        for count in _fewest(oracle, node=node, most=most, taken=taken):
+            best[node.product] = count, node
+    for product in sorted(best, key=lambda name: (best[name][0], name)):
+        count, node = best[product]
+        patch = Patch(nodes=copies(node, count, taken=taken))
+        more = "1 more node" if count == 1 else f"{count} more nodes"
+        numbers = (("nodes", str(count)), ("like", node.name))
+        yield Alternative(ChangeKind.MORE_NODES, f"add {more} like {node.name}", numbers, patch)
+
+
+def _models(oracle: Oracle) -> list[types.Node]:
+    """One node of each kind that could serve the job: of each domain where it requires a level."""
+    asked = oracle.job.topology
+    deep = 0
+    if asked is not None and asked.mode is types.TopologyMode.REQUIRED and asked.level in oracle.snapshot.levels:
+        deep = oracle.snapshot.levels.index(asked.level) + 1
+    kinds: dict[tuple[object, ...], types.Node] = {}
+    for node in sorted(oracle.snapshot.nodes, key=lambda node: problems.natural(node.name)):
+        labels = tuple(sorted(node.labels.items()))
+        key = (node.product, node.allocatable, labels, node.taints, node.spot, node.topology[:deep])
+        kinds.setdefault(key, node)
+    return list(kinds.values())
+
+
+def _fewest(oracle: Oracle, *, node: types.Node, most: int, taken: frozenset[str]) -> Iterator[int]:
+    """The fewest copies of the node, at most so many, that start the job; with jobs ahead it may take more."""
+
+    def patch(count: int) -> Patch:
+        return Patch(nodes=copies(node, count, taken=taken))
+
+    if most < 1 or not oracle.could(patch(most)):
+        return
+    limit = most
+    while not oracle.starts(patch(limit)):
+        if limit < most or limit * 2 > MAX_NEW_NODES:
+            return
+        limit *= 2
+    found = oracle.easiest(range(limit, 0, -1), patch)
+    if found is not None:
+        yield found
+
+
+def later(oracle: Oracle) -> Iterator[Alternative]:
+    """Patience: the forecast's start."""
+    settings = oracle.settings
+    moment = forecast.first_start(
+        oracle.ahead, oracle.job.id, settings=settings, budget_seconds=oracle.left() * SHARE_OF_TIME
+    )
+    if moment is None or moment.snapshot.now_seconds <= oracle.snapshot.now_seconds:
+        return
+    then = moment.snapshot
+    there = {job.id for job in then.jobs}
+    before = {job.id: job for job in oracle.ahead.jobs}
+    patch = Patch(
+        jobs=tuple(job for job in then.jobs if job != before[job.id]),
+        ended=tuple(job_id for job_id in before if job_id not in there),
+        now_seconds=then.now_seconds,
+    )
+    if oracle.starts(patch):
+        seconds = then.now_seconds - oracle.snapshot.now_seconds
+        ended = [before[job_id].name for job_id in patch.ended]
+        sentence = f"wait {seconds} s, until {words.names(ended)} {'has' if len(ended) == 1 else 'have'} ended"
+        yield Alternative(ChangeKind.LATER, sentence, (("seconds", str(seconds)), ("ends", str(len(ended)))), patch)

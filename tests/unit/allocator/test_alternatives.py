@@ -1,0 +1,194 @@
+"""Alternatives: the smallest single changes that start a job, each applied and planned."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import stowplan_allocator as sa
+from stowplan_allocator import alternatives as looking
+from stowplan_allocator.relaxing import ChangeKind
+from unit.allocator import worlds
+from unit.allocator.worlds import A100, H100, job, node, running
+
+TEAM = sa.Taint("team", sa.TaintEffect.NO_SCHEDULE, "x")
+# Nodes, jobs of which "x" waits -> for each kind of alternative, its numbers.
+Want = dict[ChangeKind, list[dict[str, str]]]
+CASES: dict[str, tuple[list[sa.Node], list[sa.Job], Want]] = {
+    "two racks have what one must have": (
+        [node("n1", rack="r1"), node("n2", rack="r2")],
+        [job("x", 2, 8, level="rack")],
+        {
+            ChangeKind.TOPOLOGY_PREFERRED: [{"level": "rack"}],
+            ChangeKind.WIDER_LEVEL: [{"level": "zone", "instead_of": "rack"}],
+            ChangeKind.SMALLER_PODS: [{"resource": "accelerators", "amount": "4", "instead_of": "8"}],
+            ChangeKind.FEWER_PODS: [{"pods": "1", "instead_of": "2"}],
+            ChangeKind.MORE_NODES: [{"nodes": "1", "like": "n1"}],
+        },
+    ),
+    "nobody has the product, but others are free": (
+        [node("n1", product=A100)],
+        [job("x", products=[H100])],
+        {ChangeKind.OTHER_PRODUCT: [{"product": A100}]},
+    ),
+    "a taint, a label and a spot node keep it away, one at a time": (
+        [
+            node("n1", taints=(TEAM,), labels={"pool": "a"}),
+            node("n2", spot=True, labels={"pool": "a"}),
+            node("n3", labels={"pool": "b"}),
+        ],
+        [job("x", node_selector=(("pool", "a"),), capacity_type=sa.CapacityType.ON_DEMAND)],
+        {
+            ChangeKind.TAINT_TOLERATED: [{"taints": "team=x:NoSchedule"}],
+            ChangeKind.WITHOUT_SELECTOR: [{"labels": "pool=a"}],
+            ChangeKind.ANY_CAPACITY_TYPE: [{"instead_of": "OnDemand"}],
+            ChangeKind.MORE_NODES: [],
+        },
+    ),
+    "the job ahead takes the room": (
+        [node("n1")],
+        [job("first", priority=3, created_at_seconds=1), job("x", created_at_seconds=2)],
+        {
+            ChangeKind.HIGHER_PRIORITY: [{"priority": "4", "instead_of": "0"}],
+            ChangeKind.MORE_NODES: [{"nodes": "1", "like": "n1"}],
+        },
+    ),
+    "of two running jobs the end of the cheaper one will do": (
+        [node("n1"), node("n2")],
+        [
+            running("dear", {"n1": 1}, 8, cost=90, expected_seconds=40),
+            running("cheap", {"n2": 1}, 8, cost=50, expected_seconds=60),
+            job("x"),
+        ],
+        {
+            ChangeKind.JOB_ENDED: [{"job": "cheap", "cost": "50"}],
+            ChangeKind.LATER: [{"seconds": "40", "ends": "1"}],
+            ChangeKind.MORE_NODES: [{"nodes": "1", "like": "n1"}],
+        },
+    ),
+    "a small job moves over": (
+        [node("n1"), node("n2")],
+        [running("a", {"n1": 1}, 2, cost=5), running("b", {"n2": 1}, 2, cost=None), job("x")],
+        {
+            ChangeKind.SMALLER_PODS: [{"resource": "accelerators", "amount": "6", "instead_of": "8"}],
+            ChangeKind.JOBS_MOVED: [{"jobs": "a", "cost": "5"}],
+            ChangeKind.JOB_ENDED: [{"job": "a", "cost": "5"}],
+            ChangeKind.MORE_NODES: [{"nodes": "1", "like": "n1"}],
+        },
+    ),
+    "the fewest broken nodes": (
+        [
+            node("n1", blocked="cordoned", free=4),
+            node("n2", blocked="NotReady"),
+            node("n3", free=6, unhealthy_accelerators=2),
+        ],
+        [job("x", 2, 4)],
+        {
+            ChangeKind.SMALLER_PODS: [{"resource": "accelerators", "amount": "3", "instead_of": "4"}],
+            ChangeKind.FEWER_PODS: [{"pods": "1", "instead_of": "2"}],
+            ChangeKind.NODES_BACK: [{"nodes": "1", "names": "n2"}],
+            ChangeKind.MORE_NODES: [{"nodes": "1", "like": "n1"}],
+        },
+    ),
+    "nodes avoided after failures": (
+        [node("n1")],
+        [job("x", avoided_nodes=frozenset({"n1"}))],
+        {
+            ChangeKind.AVOIDED_NODES_ALLOWED: [{"nodes": "n1"}],
+            ChangeKind.MORE_NODES: [{"nodes": "1", "like": "n1"}],
+        },
+    ),
+    "too few CPUs": (
+        [node("n1", cpu=16)],
+        [job("x", 2, 2, cpu=9)],
+        {
+            ChangeKind.SMALLER_PODS: [{"resource": "cpu_milli", "amount": "8000", "instead_of": "9000"}],
+            ChangeKind.FEWER_PODS: [{"pods": "1", "instead_of": "2"}],
+            ChangeKind.MORE_NODES: [{"nodes": "1", "like": "n1"}],
+        },
+    ),
+    "an affinity that no node has": (
+        [node("n1")],
+        [job("x", node_affinity=((sa.LabelExpression("gen", sa.LabelOperator.EXISTS),),))],
+        {ChangeKind.WITHOUT_AFFINITY: [{"terms": "1"}]},
+    ),
+    "a job that starts needs no alternative": ([node("n1")], [job("x")], {}),
+}
+
+
+@pytest.mark.parametrize("sentence", CASES)
+def test_alternatives(sentence: str) -> None:
+    nodes, jobs, want = CASES[sentence]
+    snapshot = worlds.snapshot(nodes, jobs)
+    found = looking.explore(snapshot, "x", budget_seconds=60)
+    assert not found.not_tried
+    got: Want = {}
+    for one in found.alternatives:
+        got.setdefault(one.kind, []).append(dict(one.numbers))
+        assert one.sentence
+        assert one.smallest
+        assert "x" in sa.plan(one.apply(snapshot)).placements, one
+    assert got == {kind: numbers for kind, numbers in want.items() if numbers}
+    kinds = [one.kind for one in found.alternatives]
+    assert kinds == sorted(kinds, key=list(ChangeKind).index)
+
+
+def test_what_the_budget_left_out_is_said() -> None:
+    snapshot = worlds.snapshot([node("n1")], [job("x", 2)])
+    assert looking.explore(snapshot, "x", budget_seconds=0.0).not_tried == tuple(ChangeKind)
+
+
+def test_a_job_that_does_not_wait_has_no_alternatives() -> None:
+    with pytest.raises(ValueError, match="does not wait"):
+        looking.alternatives(worlds.snapshot([node("n1")], []), "x")
+
+
+@given(worlds.busy_snapshots(max_nodes=4, max_waiting=3), st.sampled_from([sa.Strategy.EXACT, sa.Strategy.GREEDY]))
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_every_alternative_applied_starts_the_job(snapshot: sa.Snapshot, strategy: sa.Strategy) -> None:
+    setting = sa.Settings(strategy=strategy)
+    for waiting in [one for one in snapshot.jobs if one.placement is None]:
+        found = looking.explore(snapshot, waiting.id, settings=setting, budget_seconds=60)
+        assert not found.not_tried
+        for one in found.alternatives:
+            assert waiting.id in sa.plan(one.apply(snapshot), setting).placements, one
+
+
+@given(worlds.busy_snapshots(max_nodes=3, max_waiting=2))
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_no_smaller_change_would_do(snapshot: sa.Snapshot) -> None:
+    waiting = next(one for one in snapshot.jobs if one.placement is None)
+
+    def starts(**wishes: object) -> bool:
+        changed = dataclasses.replace(waiting, **wishes)  # type: ignore[arg-type]  # the names are fields of a job
+        jobs = tuple(changed if one.id == waiting.id else one for one in snapshot.jobs)
+        return waiting.id in sa.plan(dataclasses.replace(snapshot, jobs=jobs)).placements
+
+    if starts():
+        return
+    found = looking.alternatives(snapshot, waiting.id, budget_seconds=60)
+    numbers = {one.kind: dict(one.numbers) for one in found}
+    sizes = [size for size in range(1, waiting.num_pods) if starts(num_pods=size)]
+    assert numbers.get(ChangeKind.FEWER_PODS, {}).get("pods") == (str(max(sizes)) if sizes else None)
+    gpus = waiting.pod.accelerators
+    amounts = [n for n in range(1, gpus) if starts(pod=dataclasses.replace(waiting.pod, accelerators=n))]
+    got = [one for one in found if dict(one.numbers).get("resource") == "accelerators"]
+    assert [dict(one.numbers)["amount"] for one in got] == ([str(max(amounts))] if amounts else [])
+    higher = [p for p in range(waiting.priority + 1, 8) if starts(priority=p)]
+    assert numbers.get(ChangeKind.HIGHER_PRIORITY, {}).get("priority") == (str(min(higher)) if higher else None)
+    ends = [
+        (one.disruption_cost is None, one.disruption_cost or 0)
+        for one in snapshot.jobs
+        if one.placement is not None and _starts_without(snapshot, waiting, one)
+    ]
+    unknown, cost = min(ends, default=(False, None))
+    want = None if cost is None else "unknown" if unknown else str(cost)
+    assert numbers.get(ChangeKind.JOB_ENDED, {}).get("cost") == want
+
+
+def _starts_without(snapshot: sa.Snapshot, waiting: sa.Job, gone: sa.Job) -> bool:
+    left = tuple(one for one in snapshot.jobs if one.id != gone.id)
+    return waiting.id in sa.plan(dataclasses.replace(snapshot, jobs=left)).placements
