@@ -33,7 +33,7 @@ OptionKey = tuple[tuple[int, ...], tuple[types.ProductChoice, ...], bool]
 UNLIMITED_SLOTS = 1 << 30
 
 # Orders of the queue: how far a job's turn moves back per second that it is expected to take, or has had.
-STRETCH = 3
+STRETCH = 20
 # What a job without an estimate is taken to need.
 UNKNOWN_SECONDS = 86_400
 # Less than this many accelerator-seconds count as nothing had.

@@ -27,7 +27,7 @@ DAY = 86_400
 @click.option("--csv", "csv_path", metavar="FILE", required=True, help="timestamp, duration, num_gpus, cluster.")
 @click.option("--gpus", default=560, show_default=True)
 @click.option("--gpus-per-node", default=8, show_default=True)
-@click.option("--policies", "names", metavar="A,B", default=",".join(philly_policies.POLICIES), show_default=True)
+@click.option("--policies", "names", metavar="A,B", default=",".join(philly_policies.QUICK), show_default=True)
 @click.option("--sigma", default=1.0, show_default=True, help="Of the logarithm of the error of users' estimates.")
 @click.option("--seed", default=1, show_default=True, help="Of the users' errors.")
 @click.option("--count-from-day", "first_day", default=14, show_default=True, help="0 counts the whole window.")

@@ -38,8 +38,14 @@ POLICIES = {
     "stow": Policy("plan() with order: shortest, by what users say", sees_estimates=True),
     "stow-preempt": Policy("order: shortest, preemption: QueueOrder, by what users say", 60, sees_estimates=True),
     "stow-attained": Policy("order: least-attained, preemption: QueueOrder, no estimates", 60),
+    "stow-preempt-plan": Policy(
+        "stow-preempt, with victims chosen by plan() itself: hours for a whole trace", 60, sees_estimates=True
+    ),
     "no-wait": Policy("a bound: every job starts at once"),
 }
+
+# What a whole trace takes minutes for.
+QUICK = tuple(name for name in POLICIES if name != "stow-preempt-plan")
 
 
 def decider(policy: str, nodes: Sequence[types.Node], submissions: Sequence[workload.Submission]) -> deciding.Decider:
@@ -63,6 +69,17 @@ def decider(policy: str, nodes: Sequence[types.Node], submissions: Sequence[work
         return philly_ranked.Displacing(nodes, jobs=jobs, rank=shortest_turn, standing=shortest_standing)
     if policy == "stow-attained":
         return philly_ranked.Displacing(nodes, jobs=jobs, rank=attained_turn, standing=attained_turn)
+    if policy == "stow-preempt-plan":
+        return deciding.BySnapshot(
+            nodes,
+            levels=(),
+            settings=types.Settings(
+                strategy=types.Strategy.GREEDY,
+                order=types.QueueOrder.SHORTEST,
+                preemption=types.Preemption.QUEUE_ORDER,
+                explain=False,
+            ),
+        )
     raise ValueError(f'policy "{policy}" is unknown; use one of {", ".join(POLICIES)}')
 
 
