@@ -48,7 +48,7 @@ def build_cells(
             expanded[mask] = sum(bits for p, bits in enumerate(by_profile) if mask >> p & 1)
         path = path_of(node, num_levels=num_levels)
         eligible_mask = expanded[mask] & ~avoiders.get(node.name, 0)
-        has_accelerators = node.allocatable.accelerators > 0
+        has_accelerators = node.allocatable.has_devices
         groups[node.product, path, eligible_mask, has_accelerators, node.price_per_hour_micros].append(i)
     cells = []
     ordered = sorted(groups.items(), key=lambda group: group[1][0])

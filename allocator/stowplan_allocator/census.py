@@ -322,7 +322,7 @@ def _rows(snapshot: types.Snapshot, *, problem: Problem, spots: Mapping[str, gre
             empty = (empty[0] + broken, *empty[1:])
         path = problems.path_of(node, num_levels=num_levels)
         mask = admission.mask(node)
-        has_accelerators = node.allocatable.accelerators > 0
+        has_accelerators = node.allocatable.has_devices
         key = (node.product, path, mask, has_accelerators, node.blocked, broken, now, before, restored, empty)
         row = groups.get(key)
         if row is None:

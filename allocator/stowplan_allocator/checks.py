@@ -175,7 +175,8 @@ def _term_holds(term: types.AffinityTerm, *, labels: Mapping[str, str]) -> bool:
 
 
 def _product(job: types.Job, *, placement: types.Placement, nodes: list[types.Node]) -> Iterator[str]:
-    if not job.products and not job.pod.accelerators:
+    slices = any("/mig-" in name or name.endswith(".shared") for name, _ in job.pod.other)
+    if not job.products and not job.pod.accelerators and not slices:
         return
     acceptable = {choice.product for choice in job.products}
     if acceptable and placement.product not in acceptable:

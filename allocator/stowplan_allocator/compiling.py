@@ -35,12 +35,8 @@ def compile_problem(
             misconfigured[job.id] = message
         else:
             queue.append(job)
-    dims = (
-        "accelerators",
-        "cpu_milli",
-        "memory_mib",
-        *sorted({name for job in queue for name, _ in job.pod.other}),
-    )
+    others = sorted({name for job in queue for name, _ in job.pod.other})
+    dims = ("accelerators", "cpu_milli", "memory_mib", *(name for name in others if _can_bind(name, snapshot, queue)))
     nodes = tuple(
         sorted((node for node in snapshot.nodes if not node.blocked), key=lambda node: _turn(node, seed=seed))
     )
@@ -68,6 +64,22 @@ def compile_problem(
         largest=most,
         sizes=tuple(sorted((size for size in sizes if 0 < size <= largest), reverse=True)),
         cells_of=cells_of(requests, cells=cells),
+    )
+
+
+def _can_bind(name: str, snapshot: types.Snapshot, queue: list[types.Job]) -> bool:
+    """Whether a resource could run out: a node's number of pods hardly does where all pods take accelerators."""
+    if name != "pods" or not all(job.pod.accelerators for job in queue):
+        return True
+    per_accelerator = max(dict(job.pod.other).get(name, 0) for job in queue)
+    held: dict[str, int] = {}
+    for job in snapshot.jobs:
+        for share in job.placement.shares if job.placement is not None else ():
+            held[share.node] = held.get(share.node, 0) + dict(job.pod.other).get(name, 0) * share.num_pods
+    return any(
+        dict(node.available.other).get(name, 0) - held.get(node.name, 0)
+        < max(node.available.accelerators, node.allocatable.accelerators) * per_accelerator
+        for node in snapshot.nodes
     )
 
 
@@ -107,7 +119,8 @@ def _group_jobs(
         key = (*asked, sizes, preferred, slice_size, spread)
         request = requests.get(key)
         if request is None:
-            request = Request(len(requests), *asked, sizes, preferred, slice_size, spread)
+            devices = job.pod.has_devices
+            request = Request(len(requests), *asked, sizes, preferred, slice_size, spread, devices)
             requests[key] = request
         members[request.index, job.priority, job.id if request.patterned else ""].append(job)
     ordered = tuple(requests.values())

@@ -89,7 +89,7 @@ def whole_slots(problem: Problem, *, spots: Spots) -> Tier:
     """Leave what is free in few pieces: the value is free accelerators less the pieces that they form.
 
     A piece is a power of two, at most the largest that fits into the largest node. Pods
-    that take no accelerator count one against it where they stand on a node that has some.
+    that take no accelerator, nor a part of one, count one against it where they stand on a node that has some.
     """
     shapes = placed_shapes(problem, spots=spots)
     touched = sorted({index for shape in shapes for index in problem.cells_of[shape.request.index]})
@@ -97,7 +97,7 @@ def whole_slots(problem: Problem, *, spots: Spots) -> Tier:
     with_some = {
         node for index in touched if problem.cells[index].has_accelerators for node in problem.cells[index].nodes
     }
-    strays = {shape.index for shape in shapes if not shape.request.vector[0]}
+    strays = {shape.index for shape in shapes if not shape.request.has_devices}
 
     def worth(free: int) -> int:
         return _worth(free, largest=largest)
@@ -113,7 +113,7 @@ def whole_slots(problem: Problem, *, spots: Spots) -> Tier:
                 if job.id in spots:
                     for node, pods in spots[job.id].takes:
                         taken[node] = taken.get(node, 0) + pods * size
-                        stray += pods if not size and node in with_some else 0
+                        stray += pods if shape.index in strays and node in with_some else 0
         # Only what is taken can change the worth of a node, and pods stand on touched nodes alone.
         lost = sum(worth(problem.free[node][0]) - worth(problem.free[node][0] - gone) for node, gone in taken.items())
         return untouched - lost - stray

@@ -47,7 +47,7 @@ class Request:
     ``sizes`` are the allowed numbers of pods of an elastic job, ascending, and empty for all others; ``num_pods`` is
     then the smallest, with which the job is admitted, and ``preferred`` the one that it would like to have. With a
     ``slice_size`` the level is one of slices and not of the whole job. ``spread`` is a level's index and how many pods
-    of the job may stand in one of its domains.
+    of the job may stand in one of its domains. ``has_devices``: the pods take accelerators, or parts of them.
     """
 
     index: int
@@ -62,6 +62,7 @@ class Request:
     preferred: int = 0
     slice_size: int = 0
     spread: tuple[int, int] | None = None
+    has_devices: bool = False
 
     @property
     def gang_level(self) -> int | None:
@@ -79,8 +80,8 @@ class Request:
 
     @property
     def any_product(self) -> bool:
-        """Whether pods of one job may mix products: they take no accelerator and name no product."""
-        return not self.products and self.vector[0] == 0
+        """Whether pods of one job may mix products: they take no accelerator or part of one, and name no product."""
+        return not self.products and not self.has_devices
 
 
 @dataclass(frozen=True, slots=True)

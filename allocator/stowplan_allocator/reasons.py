@@ -259,7 +259,7 @@ def _no_match(request: Request, *, counted: Census, needs: str, numbers: Numbers
         else:
             message = f"needs {needs}, but the cluster has no {'node with accelerators' if counted.pools else 'node'}"
         return Finding(types.Reason.NO_MATCHING_ACCELERATOR, message, numbers)
-    kind = " or ".join(choice.product for choice in request.products) or ("GPU" if request.vector[0] else "")
+    kind = " or ".join(choice.product for choice in request.products) or ("GPU" if request.has_devices else "")
     names = {name for pool in of_product for row in pool.rows for name in row.names}
     nodes = [node for node in counted.nodes if node.name in names]
     numbers["nodes_of_product"] = str(len(nodes))

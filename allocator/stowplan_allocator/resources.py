@@ -5,6 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 
+def is_part_of_device(name: str) -> bool:
+    """Whether an extended resource is a part of an accelerator: a MIG slice, or a replica of a shared device.
+
+    The device plugins call them ``nvidia.com/mig-1g.5gb`` and ``nvidia.com/gpu.shared``.
+    """
+    base = name.rpartition("/")[2]
+    return base.startswith("mig-") or base.endswith(".shared")
+
+
 @dataclass(frozen=True, slots=True)
 class Resources:
     """Amounts of what pods take from nodes.
@@ -23,6 +32,11 @@ class Resources:
         """Bring ``other`` into its one normal form."""
         normal = tuple(sorted((name, amount) for name, amount in self.other if amount))
         object.__setattr__(self, "other", normal)
+
+    @property
+    def has_devices(self) -> bool:
+        """Whether any of it is accelerators, or parts of them."""
+        return self.accelerators > 0 or any(amount > 0 and is_part_of_device(name) for name, amount in self.other)
 
     def __add__(self, more: Resources) -> Resources:
         return self._combine(more, 1)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from stowplan_allocator import reserving, types
+from stowplan_allocator import reserving, resources, types
 from stowplan_allocator.census import Offer
 from stowplan_allocator.eligibility import Profile
 from stowplan_allocator.problem import Path, Request
@@ -25,6 +25,8 @@ def amount(value: int, dim: str) -> str:
         return "1 CPU" if value == 1000 else f"{value / 1000:g} CPUs"
     if dim == "memory_mib":
         return f"{value / 1024:.4g} GiB of memory" if value >= 1024 or value == 0 else f"{value} MiB of memory"
+    if dim == "pods":
+        return "room for 1 pod" if value == 1 else f"room for {value} pods"
     return f"{value} {dim}"
 
 
@@ -45,13 +47,15 @@ def needs(request: Request, *, dims: Sequence[str]) -> str:
     """``2 pods × 4 NVIDIA-H100-80GB-HBM3``; without accelerators by CPU and memory."""
     pods = "1 pod" if request.num_pods == 1 else f"{request.num_pods} pods"
     size = request.vector[0]
+    products = " or ".join(choice.product for choice in request.products)
     if size:
-        products = " or ".join(choice.product for choice in request.products)
         what = f"{size} {products}" if products else amount(size, "accelerators")
     else:
-        amounts = zip(request.vector, dims, strict=True)
-        asked = [amount(value, dim) for value, dim in amounts if value and reserving.MARK not in dim]
-        what = " and ".join(asked) or "no resources"
+        amounts = [(value, dim) for value, dim in zip(request.vector, dims, strict=True) if value]
+        if request.has_devices:
+            amounts = [(value, dim) for value, dim in amounts if resources.is_part_of_device(dim)]
+        asked = [amount(value, dim) for value, dim in amounts if reserving.MARK not in dim and dim != "pods"]
+        what = (" and ".join(asked) or "no resources") + (f" of {products}" if products else "")
     return f"{'at least ' if request.sizes else ''}{pods} × {what}"
 
 

@@ -51,10 +51,13 @@ def rendezvous_port(uid: str, attempt: int) -> int:
     return 20000 + int.from_bytes(digest[:4], "big") % 10000
 
 
-def processes_per_node(spec: api.TrainingJobSpec, accelerators_per_pod: int) -> int:
-    """``numProcPerNode``, where auto means one per accelerator, else one."""
+def processes_per_node(spec: api.TrainingJobSpec, accelerators_per_pod: int, *, product: str = "") -> int:
+    """``numProcPerNode``, where auto means one per accelerator, else one.
+
+    CUDA lets a process see one MIG slice only, and never a second one: on those auto is one.
+    """
     if spec.num_proc_per_node == "auto":
-        return max(1, accelerators_per_pod)
+        return 1 if "-MIG-" in product else max(1, accelerators_per_pod)
     return int(spec.num_proc_per_node)
 
 
@@ -151,7 +154,9 @@ def _build_pod(
             attempt=attempt,
             rank=rank,
             num_pods=num_pods,
-            num_processes=processes_per_node(spec, per_pod.accelerators),
+            num_processes=processes_per_node(
+                spec, per_pod.accelerators, product=(job.status.get("placement") or {}).get("product", "")
+            ),
             shutdown_seconds=shutdown,
         ),
         "resources": {
@@ -166,7 +171,7 @@ def _build_pod(
     given: Json = {"imagePullPolicy": spec.image_pull_policy, "command": spec.command, "args": spec.args}
     container.update((key, value) for key, value in given.items() if value)
     tolerations = list(spec.tolerations)
-    if per_pod.accelerators:
+    if per_pod.has_devices:
         tolerations.append(GPU_TOLERATION)
     body: Json = {
         "hostname": name,

@@ -2,12 +2,13 @@
 
 A node's room is its allocatable, less withheld devices, less every pod on it that is not part of a job's
 current placement: other people's pods count, pods of old attempts count, Terminating ones until they are gone,
-unbound ones on the node that they are pinned to.
+unbound ones on the node that they are pinned to. The number of pods that a node may hold is room like any other.
 A placed job takes its room through its placement, whether its pods exist yet or not.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal, InvalidOperation
 
@@ -31,9 +32,11 @@ def build_nodes(
 ) -> tuple[types.Node, ...]:
     """The allocator's nodes, sorted by name. ``jobs`` are those whose placement is in the snapshot, by UID."""
     used: dict[str, types.Resources] = {}
+    counted: dict[str, int] = {}
     for pod in pods:
         if pod.claimed_node and not _is_current(pod, jobs):
             used[pod.claimed_node] = used.get(pod.claimed_node, types.Resources()) + pod.requests
+            counted[pod.claimed_node] = counted.get(pod.claimed_node, 0) + 1
     built = []
     for node in nodes:
         assessment = assessments[node.name]
@@ -41,9 +44,12 @@ def build_nodes(
         built.append(
             types.Node(
                 name=node.name,
-                product=node.labels.get(settings.product_label, "") if node.allocatable.accelerators else "",
-                available=node.allocatable - withheld - used.get(node.name, types.Resources()),
-                allocatable=node.allocatable,
+                product=node.labels.get(settings.product_label, "") if node.allocatable.has_devices else "",
+                available=_with_pods(
+                    node.allocatable - withheld - used.get(node.name, types.Resources()),
+                    number=node.max_pods - counted.get(node.name, 0),
+                ),
+                allocatable=_with_pods(node.allocatable, number=node.max_pods),
                 topology=tuple(node.labels.get(level.label) for level in settings.topology_levels),
                 labels=node.labels,
                 taints=node.taints,
@@ -52,6 +58,11 @@ def build_nodes(
             )
         )
     return tuple(sorted(built, key=lambda node: node.name))
+
+
+def _with_pods(amounts: types.Resources, *, number: int) -> types.Resources:
+    """The amounts with a number of pods: every pod takes one of the pods that its node may hold."""
+    return dataclasses.replace(amounts, other=(*amounts.other, ("pods", number)))
 
 
 def _is_current(pod: views.PodView, jobs: Mapping[str, views.JobView]) -> bool:
@@ -83,7 +94,7 @@ def build_job(
             id=job.uid,
             name=job.key,
             num_pods=placement.num_pods,
-            pod=pod_resources(spec, settings=settings),
+            pod=_with_pods(pod_resources(spec, settings=settings), number=1),
             priority=priorities.get(spec.priority_class_name or "", default_priority),
             created_at_seconds=int(job.created_at),
             placement=placement,
@@ -97,7 +108,7 @@ def build_job(
         id=job.uid,
         name=job.key,
         num_pods=spec.num_nodes,
-        pod=pod_resources(spec, settings=settings),
+        pod=_with_pods(pod_resources(spec, settings=settings), number=1),
         priority=priorities.get(spec.priority_class_name or "", default_priority),
         created_at_seconds=int(job.created_at),
         products=_products(spec),
@@ -153,7 +164,7 @@ def _topology(spec: api.TrainingJobSpec, settings: Settings) -> types.TopologyRe
 
 def _tolerations(spec: api.TrainingJobSpec, settings: Settings) -> tuple[types.Toleration, ...]:
     raw = list(spec.tolerations)
-    if pod_resources(spec, settings=settings).accelerators:
+    if pod_resources(spec, settings=settings).has_devices:
         raw.append(podspec.GPU_TOLERATION)
     return tuple(
         types.Toleration(

@@ -252,7 +252,10 @@ class PodBuilder(Builder):
         return self._with(spec__affinity={"nodeAffinity": required})
 
     def gpus(self, number: int) -> Self:
-        container = {**self._body["spec"]["containers"][0], "resources": {"requests": {GPU: str(number)}}}
+        return self.requests(**{GPU: str(number)})
+
+    def requests(self, **amounts: str) -> Self:
+        container = {**self._body["spec"]["containers"][0], "resources": {"requests": amounts}}
         return self._with(spec__containers=[container])
 
     def created(self, at: float) -> Self:

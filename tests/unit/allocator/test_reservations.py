@@ -122,8 +122,8 @@ def test_a_job_that_only_a_reservation_keeps_waiting_is_told_so() -> None:
     waiting = sa.plan(snapshot).waiting
     assert waiting["unknown"] == sa.Waiting(
         Reason.RESERVED_FOR_LARGER_JOB,
-        "needs 1 pod × 8 accelerators; it would fit now but for 16 accelerators kept for big, and this job is not known "
-        "to end in time",
+        "needs 1 pod × 8 accelerators; it would fit now but for 16 accelerators kept for big, and this job is not "
+        "known to end in time",
         (
             ("pods_needed", "1"),
             ("accelerators_needed", "8"),

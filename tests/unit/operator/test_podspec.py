@@ -229,6 +229,12 @@ def test_processes_per_node(num_proc_per_node: int | str, gpus: int, want: int) 
     assert podspec.processes_per_node(spec, gpus) == want
 
 
+def test_a_process_sees_one_slice_of_a_device() -> None:
+    spec = a_job("a").spec(numProcPerNode="auto").parsed()
+    assert podspec.processes_per_node(spec, 2, product="NVIDIA-A100-SXM4-40GB-MIG-1g.5gb") == 1
+    assert podspec.processes_per_node(spec, 2, product="NVIDIA-A100-SXM4-40GB-SHARED") == 2
+
+
 def test_the_rendezvous_port_is_random_by_job_and_attempt_and_stays_in_its_range() -> None:
     ports = {podspec.rendezvous_port(f"uid-{number}", attempt) for number in range(300) for attempt in range(1, 4)}
     assert min(ports) >= 20000

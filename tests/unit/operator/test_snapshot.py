@@ -92,6 +92,37 @@ def test_a_node_without_devices_has_no_product_and_one_without_labels_no_domain(
     assert (node.product, node.topology) == ("", (None, None))
 
 
+MIG, SHARED = "nvidia.com/mig-1g.5gb", "nvidia.com/gpu.shared"
+
+
+@pytest.mark.parametrize("resource", [MIG, SHARED])
+def test_a_node_with_parts_of_devices_only_has_a_product(resource: str) -> None:
+    node = build(Case(node=a_node("n1").gpus(0).of_product(A100).allocatable(**{resource: "7"})))
+    assert node.product == A100
+    assert dict(node.allocatable.other)[resource] == 7
+    assert node.allocatable.has_devices
+
+
+def test_slices_that_others_hold_are_not_given_twice() -> None:
+    node = a_node("n1").gpus(0).of_product(A100).allocatable(**{MIG: "7"})
+    theirs = a_pod().on("n1").running().requests(**{MIG: "3"})
+    assert dict(build(Case((theirs,), node=node)).available.other)[MIG] == 4
+
+
+def test_a_job_of_slices_tolerates_the_taint_of_devices() -> None:
+    job = build_job(a_job("a").spec(resourcesPerNode={MIG: 1}))
+    assert [one.key for one in job.tolerations] == ["nvidia.com/gpu"]
+    assert (job.pod.accelerators, job.pod.has_devices) == (0, True)
+
+
+def test_every_pod_on_a_node_takes_one_of_the_pods_that_it_may_hold() -> None:
+    node = a_node("n1").allocatable(pods="5")
+    pods = (a_pod().on("n1").running(), OURS, OTHERS.running(), a_pod().on("n1").succeeded())
+    built = build(Case(pods, (RUNNING,), node=node))
+    assert dict(built.allocatable.other)["pods"] == 5
+    assert dict(built.available.other)["pods"] == 3  # OURS is counted through its placement
+
+
 def test_nodes_come_in_the_order_of_their_names() -> None:
     nodes = [a_node(name).view() for name in ("n2", "n10", "n1")]
     assessments = {node.name: health.NodeHealth() for node in nodes}
@@ -124,7 +155,7 @@ def test_a_job_as_the_allocator_sees_it() -> None:
         id="uid-a",
         name="team/a",
         num_pods=3,
-        pod=types.Resources(accelerators=2, cpu_milli=1500, memory_mib=1500, other=(("rdma/hca", 1),)),
+        pod=types.Resources(accelerators=2, cpu_milli=1500, memory_mib=1500, other=(("pods", 1), ("rdma/hca", 1))),
         priority=1000,
         created_at_seconds=int(NOW),
         products=(types.ProductChoice(H100, 1000), types.ProductChoice(A100, 450)),
