@@ -63,7 +63,7 @@ class BySnapshot:
         self._waiting: dict[int, Life] = {}
         self._new: list[Life] = []
         self._room_grew = True
-        self._refused: set[types.Job] = set()
+        self._refused: dict[types.Job, types.Waiting] = {}
 
     def submitted(self, life: Life) -> None:
         """See ``Decider``."""
@@ -81,9 +81,12 @@ class BySnapshot:
 
     def decide(self, now: int, *, running: Iterable[Life]) -> Decision:
         """See ``Decider``."""
-        if self._nothing_can_start():
-            self._new.clear()
+        if not self._waiting:
             return NOTHING
+        if self._nothing_can_start():
+            waiting = {life.number: self._refused[_request_of(life.job)] for life in self._new}
+            self._new.clear()
+            return Decision(waiting=waiting)
         by_id = {life.job.id: life for life in self._waiting.values()}
         lives = {**{life.job.id: life for life in running}, **by_id}
         plan = ask(now, nodes=self._nodes.values(), lives=lives.values(), levels=self._levels, settings=self._settings)
@@ -91,7 +94,7 @@ class BySnapshot:
         self._new.clear()
         self._room_grew = False
         self._refused = {
-            _request_of(by_id[job_id].job)
+            _request_of(by_id[job_id].job): waiting
             for job_id, waiting in plan.waiting.items()
             if waiting.reason is not types.Reason.SOLVER_TIME_LIMIT
         }
@@ -105,13 +108,14 @@ class BySnapshot:
         )
 
     def _nothing_can_start(self) -> bool:
-        """Room only shrinks between releases: what was refused since the last one is refused still.
+        """Room only shrinks between releases: what was refused since the last one is refused still, for equal reasons.
 
-        With preemption a job may also start by taking another's place, so every change is asked about.
+        With preemption a job may also start by taking another's place, and a strategy that searches may find next
+        time what it did not find this time: there every change is asked about.
         """
-        if not self._waiting:
-            return True
         if self._room_grew or self._settings.preemption is not types.Preemption.NEVER:
+            return False
+        if self._settings.strategy not in (types.Strategy.EXACT, types.Strategy.GREEDY):
             return False
         return all(_request_of(life.job) in self._refused for life in self._new)
 

@@ -30,7 +30,7 @@ class Failures:
 class Restarts:
     """What stopping costs a job.
 
-    Work is saved every ``checkpoint_seconds`` of work (0: after each second), so a lost node
+    Work is saved every ``checkpoint_seconds`` of work (0: all the time), so a lost node
     loses what came after; a preempted job saves before it leaves. Each start but the first
     takes ``restart_seconds`` on the accelerators before work goes on.
     """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable
 from dataclasses import replace
 
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 import stowplan_allocator as sa
 from stowplan_allocator import simulate
+from stowplan_allocator.simulate import failures
 from unit.allocator import worlds
 
 GREEDY = sa.Settings(strategy=sa.Strategy.GREEDY)
@@ -62,6 +64,26 @@ def test_the_end_of_the_simulation_cuts_what_runs() -> None:
     )
     assert spans(history) == {"a": [(0, 70, "unfinished")], "b": []}
     assert [(s.time_seconds, s.accelerators_used) for s in history.samples] == [(0, 8), (30, 8), (60, 8)]
+
+
+def test_who_comes_while_nothing_can_start_costs_no_plan_and_still_gets_a_reason() -> None:
+    jobs = [submit("a", 0, 100), *(submit(f"b{i}", 10 + i, 1) for i in range(5)), submit("small", 20, 1, gpus=4)]
+    history = simulate.simulate([worlds.node("n1")], jobs, settings=sa.Settings())
+    # One plan for a, one for the first b, none for the other four, one for small; then six that start one by one.
+    assert history.num_plans == 3 + 6
+    reasons = {job.first_reason.reason for job in history.jobs if job.first_reason is not None}
+    assert reasons == {sa.Reason.WAITING_FOR_CAPACITY}
+    assert sum(job.first_reason is None for job in history.jobs) == 1
+
+
+def test_nodes_fail_at_moments_of_their_own() -> None:
+    model = simulate.Failures(mean_seconds_between=1000, repair_seconds=10)
+    alone = list(itertools.islice(failures.moments("n1", failures=model, seed=4, from_seconds=0), 200))
+    assert alone == list(itertools.islice(failures.moments("n1", failures=model, seed=4, from_seconds=0), 200))
+    assert alone != list(itertools.islice(failures.moments("n2", failures=model, seed=4, from_seconds=0), 200))
+    assert alone != list(itertools.islice(failures.moments("n1", failures=model, seed=5, from_seconds=0), 200))
+    assert all(back == down + 10 for down, back in alone)
+    assert 800 < alone[-1][0] / 200 < 1250
 
 
 def test_what_never_fits_ends_the_simulation_unplaced() -> None:
