@@ -200,3 +200,12 @@ def test_the_command_names_what_is_wrong(tmp_path: pathlib.Path) -> None:
         result = CliRunner().invoke(bench.main, ["philly", "--csv", str(trace), *arguments])
         assert result.exit_code != 0
         assert want in result.output
+
+
+def test_the_simulators_speed_is_measured_on_jobs_that_ran(tmp_path: pathlib.Path) -> None:
+    out = tmp_path / "events.json"
+    arguments = ["events", "--nodes", "8", "--jobs", "60", "--kinds", "9", "--json", str(out)]
+    result = CliRunner().invoke(bench.main, arguments)
+    assert result.exit_code == 0, result.output
+    [row] = json.loads(out.read_text(encoding="utf-8"))["results"]
+    assert (row["events"], row["nodes"], row["jobs"]) == (120, 8, 60)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -113,6 +113,18 @@ def test_what_changes_cells_goes_through_plan() -> None:
         replace(jobs[0], capacity_type=sa.CapacityType.SPOT),
     ):
         assert not live.serves([*jobs, odd], settings=greedy)
+
+
+def test_every_field_of_a_job_is_known_to_the_short_way() -> None:
+    # A new field may change cells or shapes: decide in live.is_plain and live.kind_of, and name it here.
+    known = {
+        *("id", "name", "priority", "created_at_seconds", "expected_seconds", "attained_accelerator_seconds"),
+        *("num_pods", "pod", "products", "topology"),
+        *("node_selector", "tolerations", "node_affinity", "capacity_type"),
+        *("avoided_nodes", "allowed_num_pods", "spread"),
+        *("placement", "disruption_cost", "leaving"),
+    }
+    assert {field.name for field in fields(sa.Job)} == known
 
 
 def test_a_decider_of_ones_own_decides() -> None:
