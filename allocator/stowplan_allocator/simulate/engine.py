@@ -111,7 +111,9 @@ class Simulation:
     def _choose_decider(self) -> deciding.Decider:
         levels, settings = self._options.levels, self._settings
         jobs = [life.job for life in self.lives]
-        if self._options.shortcut and live.serves(jobs, settings=settings):
+        # The living stock hears of starts that it decides itself, and of no others.
+        fresh = all(life.submission.placement is None for life in self.lives)
+        if self._options.shortcut and fresh and live.serves(jobs, settings=settings):
             return live.ByLiveStock(self.nodes, jobs=jobs, levels=levels, settings=settings)
         return deciding.BySnapshot(self.nodes, levels=levels, settings=settings)
 
@@ -174,7 +176,11 @@ class Simulation:
                 break
             self._arrived += 1
             self._num_events += 1
-            self._wait(life)
+            if (placement := life.submission.placement) is None:
+                self._wait(life)
+            else:
+                self._books.wait(life)
+                self._start(life, placement=placement)
 
     def _decide(self) -> None:
         decision = None

@@ -44,7 +44,7 @@ def read_nodes(fields: Fields) -> NodeForm:
     labels = fields.inner("labels")
     node = types.Node(
         name=name,
-        product=fields.take("product", values.text, "gpu" if room.accelerators else ""),
+        product=fields.take("product", values.text, "gpu" if room.has_devices else ""),
         available=room - types.Resources(accelerators=sick),
         allocatable=room,
         labels={key: labels.take(key, _label, "") for key in labels.rest()},

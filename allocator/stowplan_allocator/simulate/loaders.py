@@ -160,8 +160,7 @@ class _Shelf:
         self.levels.append(snapshot.levels)
         if snapshot.reservations:
             self.notes.append(f"{where}: {len(snapshot.reservations)} reservations were left out")
-        if any(job.placement for job in snapshot.jobs):
-            self.notes.append(f"{where}: jobs that run are placed first, a second before the others, and anew")
+        names = {node.name for node in snapshot.nodes}
         for index, job in enumerate(snapshot.jobs):
             place = f"{where}: jobs[{index}].expected_seconds"
             duration = self.request.duration if job.expected_seconds is None else job.expected_seconds
@@ -169,9 +168,13 @@ class _Shelf:
                 cause = f'nothing says how long "{job.name}" runs'
                 self.faults.append(inputs.Fault(place, cause, "write its seconds, or give --duration"))
                 continue
-            came = snapshot.now_seconds - (job.placement is not None)
-            anew = dataclasses.replace(job, placement=None, disruption_cost=None)
-            self.submissions.append((place, workload.Submission(anew, came, duration)))
+            placement = job.placement
+            if placement is not None and not names.issuperset(share.node for share in placement.shares):
+                self.notes.append(f'{where}: "{job.name}" runs on nodes that are not there, so it waits')
+                placement = None
+            anew = dataclasses.replace(job, placement=None, disruption_cost=None, leaving=False)
+            one = workload.Submission(anew, snapshot.now_seconds, duration, placement=placement)
+            self.submissions.append((place, one))
 
     def finish(self) -> Scenario:
         """Everything together, checked across files."""

@@ -68,7 +68,7 @@ def read_node(
         return None
     return types.Node(
         name=name,
-        product=labels.get(reading.product_label, "") if room.accelerators else "",
+        product=labels.get(reading.product_label, "") if room.has_devices else "",
         available=room,
         allocatable=room,
         topology=tuple(labels.get(label) for _, label in reading.levels),
@@ -110,7 +110,7 @@ def read_job(
     sizes = _sizes(spec, pods)
     pod = _resources(spec.inner("resourcesPerNode"), accelerator=reading.accelerator, up=True)
     tolerations = spec.take("tolerations", _tolerations, ())
-    if pod.accelerators:
+    if pod.has_devices:
         tolerations += (types.Toleration(reading.accelerator, operator="Exists"),)
     job = types.Job(
         id=full_name,

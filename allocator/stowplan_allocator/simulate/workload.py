@@ -16,13 +16,15 @@ from stowplan_allocator import types
 class Submission:
     """A job, when it comes, and how long it really runs at its full size on its best product.
 
-    ``fails`` says that it ends as failed then; it still holds its accelerators until then.
+    ``fails`` says that it ends as failed then; it still holds its accelerators until then. A job that
+    comes with a ``placement`` runs there from its first moment on: it is part of what was there before.
     """
 
     job: types.Job
     submitted_seconds: int
     duration_seconds: int
     fails: bool = False
+    placement: types.Placement | None = None
 
 
 def check(submissions: tuple[Submission, ...]) -> None:
@@ -36,7 +38,7 @@ def check(submissions: tuple[Submission, ...]) -> None:
         if submission.duration_seconds < 0:
             raise ValueError(f'job "{job.id}" runs {submission.duration_seconds} s; it must be zero or more')
         if job.placement is not None:
-            raise ValueError(f'job "{job.id}" is submitted with a placement; submit it without')
+            raise ValueError(f'job "{job.id}" has a placement of its own; write it into the submission')
 
 
 def expected_left(estimate: int | None, *, worked_seconds: int) -> int | None:

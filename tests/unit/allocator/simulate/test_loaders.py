@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 import stowplan_allocator as sa
-from stowplan_allocator import inputs, snapshots
+from stowplan_allocator import inputs, simulate, snapshots
 from stowplan_allocator.simulate import loaders, manifests, values
 from unit.allocator import worlds
 
@@ -307,27 +307,43 @@ def test_every_field_of_a_training_job_is_either_used_or_known_not_to_matter() -
     assert not manifests.FOR_PLANNING & manifests.NOT_FOR_PLANNING
 
 
-def test_a_snapshot_runs_on_from_its_moment(tmp_path: pathlib.Path) -> None:
+def _kept() -> sa.Snapshot:
     placement = sa.Placement(worlds.H100, (sa.NodeShare("n", 1),))
     jobs = [
-        worlds.job("runs", placement=placement, expected_seconds=60, disruption_cost=5),
-        worlds.job("waits", expected_seconds=90),
-        worlds.job("silent"),
+        worlds.job("runs", gpus=4, placement=placement, expected_seconds=60, disruption_cost=5, leaving=True),
+        worlds.job("waits", gpus=8, expected_seconds=90),
+        worlds.job("silent", gpus=2),
     ]
-    snapshot = dataclasses.replace(worlds.snapshot([worlds.node("n")], jobs), now_seconds=2_000_000_000)
-    text = snapshots.write(snapshot)
-    (fault,) = _faults(tmp_path, files_json=text)
+    nodes = [worlds.node("m", of=2, free=2), worlds.node("n")]
+    return dataclasses.replace(worlds.snapshot(nodes, jobs), now_seconds=2_000_000_000)
+
+
+def test_a_job_of_a_snapshot_must_say_how_long_it_runs(tmp_path: pathlib.Path) -> None:
+    (fault,) = _faults(tmp_path, files_json=snapshots.write(_kept()))
     assert 'jobs[2].expected_seconds: nothing says how long "silent" runs; write its seconds, or give' in fault
-    got = _load(tmp_path, files_json=text, request=loaders.Request(duration=7))
-    assert got.nodes == snapshot.nodes
-    assert got.levels == worlds.LEVELS
-    assert [(one.submitted_seconds - snapshot.now_seconds, one.duration_seconds) for one in got.submissions] == [
-        (-1, 60),
-        (0, 90),
-        (0, 7),
-    ]
-    assert got.submissions[0].job.placement is None
-    assert "placed first" in got.notes[0]
+
+
+def test_a_snapshot_runs_on_from_its_moment(tmp_path: pathlib.Path) -> None:
+    kept = _kept()
+    got = _load(tmp_path, files_json=snapshots.write(kept), request=loaders.Request(duration=7))
+    assert (got.nodes, got.levels, got.notes) == (kept.nodes, worlds.LEVELS, ())
+    assert [one.duration_seconds for one in got.submissions] == [60, 90, 7]
+    assert [one.placement for one in got.submissions] == [kept.jobs[0].placement, None, None]
+    assert {
+        (one.job.placement, one.job.leaving, one.submitted_seconds - kept.now_seconds) for one in got.submissions
+    } == {(None, False, 0)}
+    history = simulate.simulate(got.nodes, got.submissions, settings=sa.Settings(strategy=sa.Strategy.GREEDY))
+    (first,), (second,), (third,) = (job.runs for job in history.jobs)
+    spans = [(run.start_seconds - kept.now_seconds, run.placement.shares[0].node) for run in (first, second, third)]
+    assert spans == [(0, "n"), (0, "m"), (60, "n")]
+    assert [job.job.id for job in history.jobs] == ["runs", "silent", "waits"]
+
+
+def test_a_job_that_runs_on_nodes_that_are_gone_waits(tmp_path: pathlib.Path) -> None:
+    kept = dataclasses.replace(_kept(), nodes=_kept().nodes[:1])
+    got = _load(tmp_path, files_json=snapshots.write(kept), request=loaders.Request(duration=7))
+    assert got.submissions[0].placement is None
+    assert '"runs" runs on nodes that are not there, so it waits' in got.notes[0]
 
 
 def test_times_without_a_date_count_from_the_first_date(tmp_path: pathlib.Path) -> None:
