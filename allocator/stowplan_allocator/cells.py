@@ -8,6 +8,7 @@ and pooling them can only make more possible.
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import replace
 
 from stowplan_allocator import eligibility, types
@@ -28,11 +29,12 @@ def usable(request: Request, *, product: str, path: Path, has_accelerators: bool
 def build_cells(
     nodes: tuple[types.Node, ...],
     *,
+    alike: Iterable[list[int]],
     requests: tuple[Request, ...],
     profiles: tuple[eligibility.Profile, ...],
     num_levels: int,
 ) -> tuple[Cell, ...]:
-    """The cells of the usable nodes, in the order of their first nodes."""
+    """The cells of the usable nodes, in the order of their first nodes; ``alike`` are nodes that look the same."""
     admission = eligibility.Admission(profiles)
     by_profile = [0] * len(profiles)
     avoiders: dict[str, int] = defaultdict(int)
@@ -41,18 +43,25 @@ def build_cells(
         for name in request.avoided:
             avoiders[name] |= 1 << request.index
     expanded: dict[int, int] = {}
-    groups: dict[tuple[str, Path, int, bool, int], list[int]] = defaultdict(list)
-    for i, node in enumerate(nodes):
+    groups: dict[tuple[int, str, Path, bool, int], list[int]] = defaultdict(list)
+    for members in alike:
+        node = nodes[members[0]]
         mask = admission.mask(node)
         if mask not in expanded:
             expanded[mask] = sum(bits for p, bits in enumerate(by_profile) if mask >> p & 1)
         path = path_of(node, num_levels=num_levels)
-        eligible_mask = expanded[mask] & ~avoiders.get(node.name, 0)
         has_accelerators = node.allocatable.has_devices
-        groups[node.product, path, eligible_mask, has_accelerators, node.price_per_hour_micros].append(i)
+        looks = (node.product, path, has_accelerators, node.price_per_hour_micros)
+        if not avoiders:
+            groups[(expanded[mask], *looks)] += members
+            continue
+        for i in members:
+            groups[(expanded[mask] & ~avoiders.get(nodes[i].name, 0), *looks)].append(i)
+    for members in groups.values():
+        members.sort()
     cells = []
     ordered = sorted(groups.items(), key=lambda group: group[1][0])
-    for index, ((product, path, mask, has_accelerators, price), members) in enumerate(ordered):
+    for index, ((mask, product, path, has_accelerators, price), members) in enumerate(ordered):
         eligible = frozenset(
             request.index
             for request in requests

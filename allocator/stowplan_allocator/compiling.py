@@ -7,21 +7,27 @@ the result does not depend on the order of nodes or jobs in the snapshot.
 
 from __future__ import annotations
 
-import hashlib
 from collections import defaultdict
 
 from stowplan_allocator import eligibility, patterns, types
 from stowplan_allocator.cells import build_cells, cells_of
-from stowplan_allocator.problem import Problem, Request, Shape, free_vectors, natural, path_of, queue_key, to_vector
+from stowplan_allocator.memory import Memory
+from stowplan_allocator.problem import Problem, Request, Shape, Vector, path_of, queue_key, to_vector
 
 
 def compile_problem(
-    snapshot: types.Snapshot, *, seed: int = 0, order: types.QueueOrder = types.QueueOrder.AGE
+    snapshot: types.Snapshot,
+    *,
+    seed: int = 0,
+    order: types.QueueOrder = types.QueueOrder.AGE,
+    memory: Memory | None = None,
 ) -> Problem:
     """Compile a snapshot. Raises ValueError for one that contradicts itself.
 
     Of equal nodes the first one is taken everywhere; ``seed`` says which is first: 0 by name.
+    ``memory`` saves work and changes nothing.
     """
+    memory = Memory() if memory is None else memory
     _refuse_duplicates(snapshot)
     waiting = sorted(
         (job for job in snapshot.jobs if job.placement is None), key=lambda job: queue_key(job, order=order)
@@ -37,14 +43,14 @@ def compile_problem(
             queue.append(job)
     others = sorted({name for job in queue for name, _ in job.pod.other})
     dims = ("accelerators", "cpu_milli", "memory_mib", *(name for name in others if _can_bind(name, snapshot, queue)))
-    nodes = tuple(
-        sorted((node for node in snapshot.nodes if not node.blocked), key=lambda node: _turn(node, seed=seed))
-    )
-    amounts = free_vectors(snapshot, dims=dims)
-    free = tuple(tuple(max(amount, 0) for amount in amounts[node.name]) for node in nodes)
+    nodes = memory.nodes(snapshot.nodes, seed=seed)
+    balance = memory.balance(snapshot, dims=dims)
+    free = tuple(_floor(balance[node.name]) for node in nodes)
     requests, profiles, shapes = _group_jobs(queue, dims=dims, levels=snapshot.levels)
-    cells = build_cells(nodes, requests=requests, profiles=profiles, num_levels=len(snapshot.levels))
-    most = tuple(max((vector[d] for vector in free), default=0) for d in range(len(dims)))
+    keys = tuple(sorted({key for profile in profiles for key in profile.label_keys()}))
+    alike = memory.alike(keys=keys, num_levels=len(snapshot.levels))
+    cells = build_cells(nodes, alike=alike, requests=requests, profiles=profiles, num_levels=len(snapshot.levels))
+    most = tuple(map(max, zip(*free, strict=True))) if free else (0,) * len(dims)
     largest = most[0]
     sizes = {request.vector[0] for request in requests} | {1 << i for i in range(largest.bit_length())}
     return Problem(
@@ -53,7 +59,7 @@ def compile_problem(
         nodes=nodes,
         paths=tuple(path_of(node, num_levels=len(snapshot.levels)) for node in nodes),
         free=free,
-        balance=amounts,
+        balance=balance,
         requests=requests,
         profiles=profiles,
         shapes=shapes,
@@ -83,11 +89,8 @@ def _can_bind(name: str, snapshot: types.Snapshot, queue: list[types.Job]) -> bo
     )
 
 
-def _turn(node: types.Node, *, seed: int) -> tuple[object, ...]:
-    """When it is the node's turn among equal ones: a digest, since Python's hashes differ between processes."""
-    if not seed:
-        return natural(node.name)
-    return hashlib.blake2b(f"{seed}/{node.name}".encode(), digest_size=8).digest(), node.name
+def _floor(vector: Vector) -> Vector:
+    return vector if min(vector) >= 0 else tuple(max(amount, 0) for amount in vector)
 
 
 def _refuse_duplicates(snapshot: types.Snapshot) -> None:
@@ -96,6 +99,8 @@ def _refuse_duplicates(snapshot: types.Snapshot) -> None:
         ("job id", [job.id for job in snapshot.jobs]),
     ):
         seen: set[str] = set()
+        if len(set(names)) == len(names):
+            continue
         for name in names:
             if name in seen:
                 raise ValueError(f'snapshot has {what} "{name}" twice; every {what} must be unique')

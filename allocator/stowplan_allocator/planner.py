@@ -12,14 +12,20 @@ import time
 
 from stowplan_allocator import checks, compiling, greedy, preempting, reasons, reserving, strategies, topology, types
 from stowplan_allocator import problem as problems
+from stowplan_allocator.memory import Memory
 from stowplan_allocator.stopwatch import Stopwatch
 
 # Of the time limit; the rest is for packing, the reasons and the checks.
 SOLVE_SHARE = 0.95
 
 
-def plan(snapshot: types.Snapshot, settings: types.Settings | None = None) -> types.Plan:
-    """Decide for every waiting job of the snapshot: a full placement, or a reason with numbers."""
+def plan(
+    snapshot: types.Snapshot, settings: types.Settings | None = None, *, memory: Memory | None = None
+) -> types.Plan:
+    """Decide for every waiting job of the snapshot: a full placement, or a reason with numbers.
+
+    Whoever plans again and again gives the same ``memory`` each time: it saves work and changes nothing.
+    """
     settings = settings or types.Settings()
     started = time.monotonic()
     deadline = started + settings.time_limit_seconds * SOLVE_SHARE
@@ -27,7 +33,7 @@ def plan(snapshot: types.Snapshot, settings: types.Settings | None = None) -> ty
     original = snapshot
     with watch.phase("compile"):
         snapshot = reserving.with_reservations(original)
-        problem = compiling.compile_problem(snapshot, seed=settings.seed, order=settings.order)
+        problem = compiling.compile_problem(snapshot, seed=settings.seed, order=settings.order, memory=memory)
     with watch.phase("strategy"):
         outcome = strategies.solve(problem, settings=settings, deadline=deadline, watch=watch)
     with watch.phase("preemption"):

@@ -30,7 +30,8 @@ import threading
 from collections.abc import Awaitable
 from typing import BinaryIO
 
-from stowplan_allocator import overrun, types
+from stowplan_allocator import differences, overrun, types
+from stowplan_allocator.memory import Memory
 from stowplan_allocator.planner import plan
 
 _HEADER = struct.Struct(">Q")
@@ -52,6 +53,8 @@ class PlannerWorker:
         self._process: asyncio.subprocess.Process | None = None
         self._ended: list[asyncio.subprocess.Process] = []
         self._line = asyncio.Lock()
+        # What the process that runs now was sent last.
+        self._sent: types.Snapshot | None = None
         self.num_restarts = 0
 
     @property
@@ -61,11 +64,10 @@ class PlannerWorker:
 
     async def plan(self, snapshot: types.Snapshot, settings: types.Settings) -> types.Plan:
         """See ``stowplan_allocator.plan``. Raises ValueError for a snapshot or settings that contradict themselves."""
-        question = await asyncio.to_thread(pickle.dumps, (snapshot, settings), pickle.HIGHEST_PROTOCOL)
         async with self._line:
             for _ in range(2):
                 try:
-                    answer = await self._ask(question, limit_seconds=settings.time_limit_seconds * STOP_SHARE)
+                    answer = await self._ask(snapshot, settings)
                 except _Stopped as stopped:
                     return await self._without(snapshot, settings, why=str(stopped), interim=stopped.interim)
                 except (asyncio.IncompleteReadError, ConnectionError, OSError):
@@ -81,6 +83,7 @@ class PlannerWorker:
     def close(self) -> None:
         """End the worker now; the event loop reaps it. A later ``plan`` would start a new one."""
         process, self._process = self._process, None
+        self._sent = None
         if process is not None:
             _end(process)
             self._ended.append(process)
@@ -89,7 +92,7 @@ class PlannerWorker:
         """End the worker and wait until it is gone."""
         await self._kill()
 
-    async def _ask(self, question: bytes, *, limit_seconds: float) -> bytes:
+    async def _ask(self, snapshot: types.Snapshot, settings: types.Settings) -> bytes:
         """One question, one answer. Whoever leaves in between takes the process with him."""
         try:
             try:
@@ -98,11 +101,14 @@ class PlannerWorker:
                 raise _Stopped(f"the planner process did not start in {self._start_seconds:g} s") from None
             assert process.stdin is not None
             assert process.stdout is not None
-            process.stdin.write(_HEADER.pack(len(question)))
-            process.stdin.write(question)
             interim: bytes | None = None
             loop = asyncio.get_running_loop()
+            limit_seconds = settings.time_limit_seconds * STOP_SHARE
             stop_at = loop.time() + limit_seconds
+            question = await asyncio.to_thread(_encode, snapshot, settings, self._sent)
+            self._sent = snapshot
+            process.stdin.write(_HEADER.pack(len(question)))
+            process.stdin.write(question)
             try:
                 await _until(stop_at, process.stdin.drain())
                 while True:
@@ -165,6 +171,12 @@ class _Stopped(Exception):  # noqa: N818 - a decision, not an error
         self.interim = interim
 
 
+def _encode(snapshot: types.Snapshot, settings: types.Settings, sent: types.Snapshot | None) -> bytes:
+    """The question: the snapshot, or what is new in it since the last one that was sent."""
+    news = None if sent is None else differences.between(sent, snapshot)
+    return pickle.dumps((snapshot if news is None else news, settings), pickle.HIGHEST_PROTOCOL)
+
+
 def _greedy_plan(snapshot: types.Snapshot, settings: types.Settings, interim: bytes | None) -> types.Plan:
     made = None if interim is None else pickle.loads(interim)  # noqa: S301 - from our child alone
     if isinstance(made, types.Plan):
@@ -202,14 +214,18 @@ def main() -> None:
     threading.Thread(target=_listen, args=(sys.stdin.buffer, questions), daemon=True).start()
     importlib.import_module("stowplan_allocator.exact")  # now, and not within the first plan's time limit
     _send(answers, _READY)
+    snapshot = types.Snapshot((), ())
+    memory = Memory()
     while True:
-        snapshot, settings = pickle.loads(questions.get())  # noqa: S301 - from our parent alone
+        news, settings = pickle.loads(questions.get())  # noqa: S301 - from our parent alone
+        snapshot = differences.apply(news, to=snapshot) if isinstance(news, differences.Difference) else news
         result: object
         interim = Interim(answers, snapshot=snapshot, settings=settings)
         try:
-            result = plan(snapshot, settings)
+            result = plan(snapshot, settings, memory=memory)
         except Exception as error:
             error.add_note("raised in the planner process")
+            memory = Memory()
             result = error
         interim.end()
         _send(answers, _ANSWER + pickle.dumps(result, pickle.HIGHEST_PROTOCOL))

@@ -7,6 +7,7 @@ shows that in the same row.
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import math
 import time
@@ -16,6 +17,18 @@ import click
 
 from stowplan_allocator import planner, types
 from stowplan_allocator.bench import report, workloads
+from stowplan_allocator.memory import Memory
+from stowplan_allocator.worker import PlannerWorker
+
+CASES = (
+    "all that wait",
+    "one arrives",
+    "one arrives, no memory",
+    "one arrives, worker",
+    "one arrives, others wait",
+    "one arrives, others wait, no memory",
+    "one arrives, others wait, worker",
+)
 
 
 @dataclasses.dataclass(slots=True)
@@ -26,14 +39,30 @@ class Timed:
     cpu: list[float] = dataclasses.field(default_factory=list)
     plans: list[types.Plan] = dataclasses.field(default_factory=list)
 
-    def add(self, snapshot: types.Snapshot, settings: types.Settings) -> types.Plan:
+    def add(self, snapshot: types.Snapshot, settings: types.Settings, *, memory: Memory | None = None) -> types.Plan:
         """Time one plan."""
         started, used = time.perf_counter(), time.process_time()
-        made = planner.plan(snapshot, settings)
+        made = planner.plan(snapshot, settings, memory=memory)
         self.wall.append(time.perf_counter() - started)
         self.cpu.append(time.process_time() - used)
         self.plans.append(made)
         return made
+
+
+async def through_worker(
+    before: types.Snapshot, *, arrivals: Sequence[types.Snapshot], settings: types.Settings, timed: Timed
+) -> None:
+    """Time what the operator waits for: what is new goes to the worker, its plan comes back. CPU is the caller's."""
+    solver = PlannerWorker()
+    try:
+        await solver.plan(before, settings)
+        for one in arrivals:
+            started, used = time.perf_counter(), time.process_time()
+            timed.plans.append(await solver.plan(one, settings))
+            timed.wall.append(time.perf_counter() - started)
+            timed.cpu.append(time.process_time() - used)
+    finally:
+        await solver.aclose()
 
 
 def percentile(values: Sequence[float], percent: float) -> float:
@@ -134,7 +163,7 @@ def measure(
 ) -> list[dict[str, report.Scalar]]:
     """The rows of one benchmark."""
     settings = types.Settings(strategy=types.Strategy(strategy), time_limit_seconds=time_limit)
-    cases = {name: Timed() for name in ("all that wait", "one arrives, nobody waits", "one arrives, others wait")}
+    cases = {name: Timed() for name in CASES}
     last = {}
     for number in range(num_workloads):
         snapshot = workloads.steady(
@@ -151,10 +180,15 @@ def measure(
         for _ in range(repeats):
             made = cases["all that wait"].add(snapshot, settings)
         last["all that wait"] = snapshot
-        for name, backlog in (("one arrives, nobody waits", False), ("one arrives, others wait", True)):
+        for name, backlog in (("one arrives", False), ("one arrives, others wait", True)):
             after = settled(snapshot, made=made, backlog=backlog)
-            planner.plan(after, settings)
-            for i in range(repeats):
-                last[name] = arrival(after, number=i)
-                cases[name].add(last[name], settings)
+            arrivals = [arrival(after, number=i) for i in range(repeats)]
+            for kind in (name, f"{name}, no memory", f"{name}, worker"):
+                last[kind] = arrivals[-1]
+            memory = Memory()
+            planner.plan(after, settings, memory=memory)
+            for one in arrivals:
+                cases[name].add(one, settings, memory=memory)
+                cases[f"{name}, no memory"].add(one, settings)
+            asyncio.run(through_worker(after, arrivals=arrivals, settings=settings, timed=cases[f"{name}, worker"]))
     return [describe(name, timed, snapshot=last[name]) for name, timed in cases.items()]
