@@ -6,7 +6,8 @@ last all nodes of the product: how many pods of this job does the unit hold besi
 there, if everything in it may move within it (``profiles``)? If the units of one product, or
 of one domain of a required level, hold the gang together, they are repacked that way. Moving
 inside a unit never breaks a required level that is as wide as the unit or wider; gangs that
-require a narrower one stay where they are.
+require a narrower one stay where they are, until at last everything is packed anew by greed,
+what is hard to place first.
 
 What must stay true: ``search.spots`` and ``search.stock`` hold one feasible placement before
 and after each step; a refusal counts as proven only where one unit holds all that the job and
@@ -62,7 +63,7 @@ def solve(problem: Problem, *, settings: types.Settings, deadline: float) -> str
 
 
 def _make_room(search: Search, chain: Sequence[Shape]) -> tuple[int, int | None]:
-    """Place the first job of the chain by repacking the narrowest units that hold it."""
+    """Place the first job of the chain by repacking the narrowest units that hold it, at last everything."""
     shape = chain[0]
     request = shape.request
     job = next(job.id for job in shape.jobs if job.id not in search.spots)
@@ -80,7 +81,10 @@ def _make_room(search: Search, chain: Sequence[Shape]) -> tuple[int, int | None]
                     search.spots[job] = greedy.Spot(product, _repack(search, request=request, units=units))
                     return 1, None
                 refusals.append(len(units) == 1 and units[0].is_whole)
-    return 0, request.index if any(refusals) else None
+    if any(refusals):
+        return 0, request.index
+    # Gangs that require a narrow domain stay in all of that; packing everything anew moves them, too.
+    return int(search.repack([shape], choices={})), None
 
 
 def _units(search: Search, *, request: Request, cells: Sequence[Cell], level: int) -> list[Unit]:

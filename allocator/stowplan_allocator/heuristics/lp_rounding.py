@@ -46,11 +46,23 @@ def _place_chain(search: Search, chain: Sequence[Shape]) -> tuple[int, int | Non
     except (TooLarge, pulp.PulpError) as error:
         search.notes.append(str(error))
         return 0, None
-    for part in dict.fromkeys((length, length - 1, length * 3 // 4, length // 2, length // 4, length // 8, 1)):
-        if part > 0 and search.repack(chain[:part], choices=choices):
-            refused = chain[part].request.index if proven and part == length < len(chain) else None
-            return part, refused
-    return 0, chain[0].request.index if proven and length == 0 else None
+    placed = _repair(search, chain=chain[:length], choices=choices)
+    if proven and placed == length < len(chain):
+        return placed, chain[placed].request.index
+    return placed, None
+
+
+def _repair(search: Search, *, chain: Sequence[Shape], choices: Choices) -> int:
+    """Pack as many of the chain as can be, beside what is placed: all of them, else by bisection."""
+    low, high = 0, len(chain)
+    middle = high
+    while low < high:
+        if search.repack(chain[low:middle], choices=choices):
+            low = middle
+        else:
+            high = middle - 1
+        middle = (low + high + 1) // 2
+    return low
 
 
 def _longest(search: Search, *, built: model.Model, chain: Sequence[Shape]) -> tuple[int, Choices, bool]:
