@@ -6,8 +6,8 @@ last all nodes of the product: how many pods of this job does the unit hold besi
 there, if everything in it may move within it (``profiles``)? If the units of one product, or
 of one domain of a required level, hold the gang together, they are repacked that way. Moving
 inside a unit never breaks a required level that is as wide as the unit or wider; gangs that
-require a narrower one stay where they are, until at last everything is packed anew by greed,
-what is hard to place first.
+require a narrower one, and those with slices or spread, stay where they are, until at last
+everything is packed anew by greed, what is hard to place first.
 
 What must stay true: ``search.spots`` and ``search.stock`` hold one feasible placement before
 and after each step; a refusal counts as proven only where one unit holds all that the job and
@@ -70,7 +70,7 @@ def _make_room(search: Search, chain: Sequence[Shape]) -> tuple[int, int | None]
     num_levels = len(search.problem.levels)
     widest = request.level if request.required and request.level is not None and request.level < num_levels else -1
     refusals = []
-    for level in range(num_levels - 1, widest - 1, -1):
+    for level in range(num_levels - 1, widest - 1, -1) if not request.patterned else ():
         for product, cells in greedy.cells_by_option(request, problem=search.problem):
             groups: dict[Path, list[Cell]] = {}
             for cell in cells:
@@ -119,7 +119,7 @@ def _unit(search: Search, *, request: Request, cells: tuple[Cell, ...], level: i
         here = [(node, pods) for node, pods in spot.takes if node in cell_of]
         if not here:
             continue
-        stays = other.required and other.level is not None and level < other.level < num_levels
+        stays = other.patterned or (other.required and other.level is not None and level < other.level < num_levels)
         is_whole = is_whole and not stays and set(problem.cells_of[other.index]) <= {cell.index for cell in cells}
         if stays:
             continue
