@@ -9,6 +9,7 @@ that. Jobs are added greedily. Where greed fails, cheap questions come before de
    None proves that the job cannot; otherwise no more than so many can.
 3. can these be placed by packing everything anew as that says, the largest pods first?
 4. how many of them does the whole model place?
+5. where that gives no answer: does everything fit if whoever finds no place is served first (``squeezing``)?
 
 A request once refused stays refused, since room only shrinks, so there are at most as many
 refusals to prove as different requests, and thousands of jobs need no more solves than dozens.
@@ -33,7 +34,7 @@ from collections.abc import Sequence
 
 import pulp
 
-from stowplan_allocator import bounds, greedy, growing, objectives, packing, spans, strategies, tiers, types
+from stowplan_allocator import bounds, greedy, growing, objectives, packing, spans, squeezing, strategies, tiers, types
 from stowplan_allocator.problem import Problem, Shape
 from stowplan_allocator.search import Search, TooLarge
 from stowplan_allocator.stopwatch import Stopwatch
@@ -104,7 +105,10 @@ def _admit(search: Search, *, jobs: Sequence[types.Job], limits: bounds.Bounds) 
             search.refused.add(chain[placed].request.index)
             _refuse_more(search, ahead=[shape_of[other.id] for other in ahead[placed + 1 :]])
         elif not placed:
-            search.give_up(request.index)
+            if squeezing.squeeze(search, shape=chain[0]):
+                position += 1
+            else:
+                search.give_up(request.index)
 
 
 def _note_admission(search: Search, *, jobs: Sequence[types.Job], priority: int) -> None:

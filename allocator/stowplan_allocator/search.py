@@ -216,11 +216,17 @@ class Search:
                 if spot is None:
                     return False
                 spots[job.id] = spot
+        if not self.keeps(spots):
+            return False
+        self.spots, self.stock = spots, stock
+        return True
+
+    def keeps(self, spots: dict[str, greedy.Spot]) -> bool:
+        """Whether a placement loses nothing in the tiers whose values are kept."""
         for tier, value in self.kept:
             now = tier.measure(spots)
             if now < value if tier.maximise else now > value:
                 return False
-        self.spots, self.stock = spots, stock
         return True
 
     def _share(self, shape: Shape) -> float:

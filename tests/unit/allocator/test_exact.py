@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import stowplan_allocator as sa
-from stowplan_allocator import bounds, cells, compiling, exact, greedy, search, spans
+from stowplan_allocator import bounds, cells, compiling, exact, greedy, search, spans, squeezing
 from unit.allocator import brute, worlds
 from unit.allocator.worlds import H100, job, node
 
@@ -27,6 +27,8 @@ def without(*parts: str) -> Iterator[None]:
             stack.enter_context(mock.patch.object(bounds.Bounds, "cannot_fit", return_value=False))
         if "repacking" in parts:
             stack.enter_context(mock.patch.object(search.Search, "repack", return_value=False))
+        if "the whole model" in parts:
+            stack.enter_context(mock.patch.object(exact, "_exact_length", return_value=(0, False)))
         if "refining" in parts:
             stack.enter_context(mock.patch.object(search, "MAX_REFINED", 0))
         if "long chains" in parts:
@@ -40,6 +42,7 @@ WAYS = [
     ("bounds", "repacking"),
     ("bounds", "repacking", "refining"),
     ("bounds", "repacking", "long chains"),
+    ("repacking", "the whole model"),
 ]
 
 
@@ -81,6 +84,27 @@ def scattered(num_jobs: int) -> sa.Snapshot:
     small = [job(f"s{i}", 2, 4, level="rack", created_at_seconds=i) for i in range(num_jobs)]
     large = [job(f"l{i}", 2, 8, level="rack", created_at_seconds=100 + i) for i in range(4)]
     return worlds.snapshot(nodes, small + large)
+
+
+def crossed() -> sa.Snapshot:
+    """Greed puts 3 beside 3, and then no 5 finds a place; each 3 beside a 5 fits."""
+    nodes = [node(f"n{i}") for i in range(4)]
+    small = [job(f"s{i}", 1, 3, created_at_seconds=i) for i in range(4)]
+    return worlds.snapshot(nodes, small + [job(f"l{i}", 1, 5, created_at_seconds=9) for i in range(4)])
+
+
+def test_who_finds_no_place_is_served_first_where_nothing_else_gives_an_answer() -> None:
+    with without("repacking", "the whole model"):
+        assert len(sa.plan(crossed()).placements) == 8
+        with mock.patch.object(squeezing, "MAX_ATTEMPTS", 0):
+            cut = sa.plan(crossed())
+    assert len(cut.placements) < 8
+    assert "is not proven" in cut.certificate.note
+
+
+def test_squeezing_keeps_the_values_of_earlier_tiers() -> None:
+    with without("repacking", "the whole model"), mock.patch.object(search.Search, "keeps", return_value=False):
+        assert len(sa.plan(crossed()).placements) < 8
 
 
 def test_a_certificate_names_its_tiers_in_order() -> None:
