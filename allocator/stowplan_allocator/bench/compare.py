@@ -58,7 +58,7 @@ def measure(snapshot: types.Snapshot, settings: types.Settings, *, judge: ruler.
 
 
 def compare(
-    family: str, *, num_nodes: int, seeds: int, strategies: Sequence[types.Strategy], time_limit_seconds: float
+    family: str, *, num_nodes: int, seeds: int, strategies: Sequence[types.Strategy], settings: types.Settings
 ) -> list[report.Row]:
     """One row for each strategy: means over the seeds, and in how many of them no strategy was better."""
     found: dict[types.Strategy, list[Result]] = {strategy: [] for strategy in strategies}
@@ -66,8 +66,8 @@ def compare(
         snapshot = families.snapshot(family, num_nodes=num_nodes, seed=seed)
         judge = ruler.Ruler(compiling.compile_problem(snapshot))
         for strategy in strategies:
-            settings = types.Settings(strategy=strategy, seed=seed, time_limit_seconds=time_limit_seconds)
-            found[strategy].append(measure(snapshot, settings, judge=judge))
+            chosen = dataclasses.replace(settings, strategy=strategy, seed=seed)
+            found[strategy].append(measure(snapshot, chosen, judge=judge))
     best = [max(results[i].score for results in found.values()) for i in range(seeds)]
     return [_row(family, strategy=strategy, results=results, best=best) for strategy, results in found.items()]
 
@@ -116,20 +116,23 @@ def _listed(text: str, known: Sequence[str], what: str) -> list[str]:
 @click.option("--strategies", "by", default=",".join(types.Strategy), show_default=True, help="strategies, by comma")
 @click.option("--seeds", default=3, show_default=True, type=click.IntRange(1), help="problems of each family")
 @click.option("--time-limit", default=10.0, show_default=True, help="seconds for one plan")
+@click.option("--solver", default="HiGHS", show_default=True, help="HiGHS, CBC, or PuLP's name of another one")
 @click.option("--json", "path", default=None, help="write the JSON object to this file; - is standard output")
-def command(num_nodes: int, chosen: str, by: str, seeds: int, time_limit: float, path: str | None) -> None:
+def command(num_nodes: int, chosen: str, by: str, seeds: int, time_limit: float, solver: str, path: str | None) -> None:
     """Compare."""
     meter = report.Meter()
     names = _listed(chosen, list(families.FAMILIES), "family")
     strategies = [types.Strategy(name) for name in _listed(by, list(types.Strategy), "strategy")]
+    settings = types.Settings(solver=solver, time_limit_seconds=time_limit)
     rows: list[report.Row] = []
     for family in names:
-        rows += compare(family, num_nodes=num_nodes, seeds=seeds, strategies=strategies, time_limit_seconds=time_limit)
+        rows += compare(family, num_nodes=num_nodes, seeds=seeds, strategies=strategies, settings=settings)
     inputs = {
         "nodes": num_nodes,
         "families": {name: families.FAMILIES[name].about for name in names},
         "strategies": [strategy.value for strategy in strategies],
         "seeds": seeds,
+        "solver": solver,
         "time_limit_seconds": time_limit,
     }
     report.publish("strategies", inputs=inputs, results=rows, meter=meter, path=path)

@@ -15,6 +15,7 @@ FIELDS = {
     *("family", "strategy", "best_of", "first_loss", "jobs", "gpus", "goodput", "domains", "whole_slots"),
     *("cpu_seconds", "gap", "status"),
 }
+LIMITED = sa.Settings(time_limit_seconds=5)
 QUICK = [sa.Strategy.EXACT, sa.Strategy.GREEDY, sa.Strategy.DP, sa.Strategy.LP_ROUNDING]
 
 
@@ -35,7 +36,7 @@ def test_a_family_is_the_same_for_the_same_seed_and_asks_for_what_it_says(family
 def test_rows_compare_finished_plans_by_one_ruler(family: str) -> None:
     rows = {
         row["strategy"]: row
-        for row in compare.compare(family, num_nodes=16, seeds=1, strategies=QUICK, time_limit_seconds=5.0)
+        for row in compare.compare(family, num_nodes=16, seeds=1, strategies=QUICK, settings=LIMITED)
     }
     assert all(set(row) == FIELDS for row in rows.values())
     assert "1/1" in {row["best_of"] for row in rows.values()}
@@ -46,7 +47,7 @@ def test_rows_compare_finished_plans_by_one_ruler(family: str) -> None:
 
 
 def test_means_are_over_the_seeds() -> None:
-    [row] = compare.compare("odd", num_nodes=8, seeds=2, strategies=[sa.Strategy.GREEDY], time_limit_seconds=5.0)
+    [row] = compare.compare("odd", num_nodes=8, seeds=2, strategies=[sa.Strategy.GREEDY], settings=LIMITED)
     greedy = sa.Settings(strategy=sa.Strategy.GREEDY)
     plans = [sa.plan(families.snapshot("odd", num_nodes=8, seed=seed), greedy) for seed in (1, 2)]
     assert row["jobs"] == sum(len(plan.placements) for plan in plans) / 2
