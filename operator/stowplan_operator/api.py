@@ -75,10 +75,11 @@ class Accelerator(_Model):
 
 
 class Topology(_Model):
-    """The level whose one domain should hold all pods."""
+    """The level whose one domain should hold all pods, or each slice of ``slice_size`` pods."""
 
     level: str
     mode: Literal["Required", "Preferred"] = "Preferred"
+    slice_size: int | None = None
 
 
 class Checkpoint(_Model):

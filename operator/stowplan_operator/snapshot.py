@@ -159,7 +159,11 @@ def _topology(spec: api.TrainingJobSpec, settings: Settings) -> types.TopologyRe
             f"spec.topology.level: there is no level {spec.topology.level!r}; the levels of this cluster are "
             f"{', '.join(levels)} (setting topologyLevels)"
         )
-    return types.TopologyRequest(level=spec.topology.level, mode=types.TopologyMode(spec.topology.mode))
+    return types.TopologyRequest(
+        level=spec.topology.level,
+        mode=types.TopologyMode(spec.topology.mode),
+        slice_size=spec.topology.slice_size,
+    )
 
 
 def _tolerations(spec: api.TrainingJobSpec, settings: Settings) -> tuple[types.Toleration, ...]:

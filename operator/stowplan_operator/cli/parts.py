@@ -40,7 +40,9 @@ def asks_for(job: Job) -> str:
         line += f"; {' or '.join(products)}"
     topology = mapping(job.spec, "topology")
     if level := text(topology, "level"):
-        line += f"; all in one {level} ({(text(topology, 'mode') or 'Preferred').lower()})"
+        size = number(topology, "sliceSize")
+        together = f"each {words.count(size, 'pod')}" if size else "all"
+        line += f"; {together} in one {level} ({(text(topology, 'mode') or 'Preferred').lower()})"
     return line
 
 

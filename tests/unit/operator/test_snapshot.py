@@ -146,7 +146,7 @@ def test_a_job_as_the_allocator_sees_it() -> None:
         numNodes=3,
         resourcesPerNode={GPU: 2, "cpu": "1500m", "memory": "1500Mi", "rdma/hca": 1, "ephemeral-storage": "1Gi"},
         accelerators=[{"product": H100}, {"product": A100, "relativeThroughput": "0.45"}],
-        topology={"level": "rack", "mode": "Required"},
+        topology={"level": "rack", "mode": "Required", "sliceSize": 3},
         priorityClassName="research",
         nodeSelector={"b": "2", "a": "1"},
         tolerations=[{"key": "team", "value": "x", "effect": "NoExecute", "tolerationSeconds": 5}],
@@ -159,7 +159,7 @@ def test_a_job_as_the_allocator_sees_it() -> None:
         priority=1000,
         created_at_seconds=int(NOW),
         products=(types.ProductChoice(H100, 1000), types.ProductChoice(A100, 450)),
-        topology=types.TopologyRequest("rack", types.TopologyMode.REQUIRED),
+        topology=types.TopologyRequest("rack", types.TopologyMode.REQUIRED, 3),
         node_selector=(("a", "1"), ("b", "2")),
         tolerations=(
             types.Toleration("team", "Equal", "x", types.TaintEffect.NO_EXECUTE),

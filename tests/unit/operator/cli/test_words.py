@@ -2,7 +2,7 @@ import pytest
 
 from stowplan_allocator import types
 from stowplan_operator import status
-from stowplan_operator.cli import parts, words
+from stowplan_operator.cli import model, parts, words
 from stowplan_operator.cli.words import Speaker
 from unit.operator.cli import samples
 
@@ -108,3 +108,11 @@ PROOFS = {
 def test_every_certificate_that_the_operator_writes_is_put_in_words(solved: types.SolveStatus) -> None:
     written = status.certificate_json(types.Certificate(solved, "exact", bound=12, gap=0.015, seconds=0.2))
     assert parts.proof({"certificate": written}).startswith(PROOFS[solved])
+
+
+def test_slices_are_part_of_what_a_job_asks_for() -> None:
+    level = {"level": "rack", "mode": "Required"}
+    whole = parts.asks_for(model.Job(samples.job(topology=level)))
+    sliced = parts.asks_for(model.Job(samples.job(topology={**level, "sliceSize": 2})))
+    assert whole.endswith("; all in one rack (required)")
+    assert sliced.endswith("; each 2 pods in one rack (required)")
