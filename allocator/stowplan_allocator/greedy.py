@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 
 from stowplan_allocator import patterns, topology
 from stowplan_allocator.problem import Cell, Path, Problem, Request, Vector
@@ -163,4 +164,17 @@ def _over_cells(request: Request, *, cells: Sequence[Cell], stock: Stock, num_le
 
 def new_stock(problem: Problem) -> Stock:
     """The stock before anything is placed."""
-    return Stock([cell.nodes for cell in problem.cells], free=problem.free, sizes=problem.sizes)
+    members = [cell.nodes for cell in problem.cells]
+    return Stock(members, free=problem.free, sizes=problem.sizes, least=_least_needs(problem))
+
+
+def _least_needs(problem: Problem) -> list[tuple[int, int]]:
+    """What any waiting pod takes at least of each resource for its accelerators, as (amount, accelerators)."""
+    pods = [request.vector for request in problem.requests if request.vector[0]]
+    if not pods:
+        return []
+    found = []
+    for d in range(1, len(problem.dims)):
+        need = min(Fraction(pod[d], pod[0]) for pod in pods)
+        found.append((need.numerator, need.denominator))
+    return found

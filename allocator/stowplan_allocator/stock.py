@@ -22,8 +22,17 @@ Take = tuple[int, int]  # node index, pods
 class Stock:
     """Free amounts by cell. Cheap to copy; ``version`` grows with each change of a cell."""
 
-    def __init__(self, cells: Sequence[Sequence[int]], *, free: Sequence[Vector], sizes: Sequence[int]) -> None:
+    def __init__(
+        self,
+        cells: Sequence[Sequence[int]],
+        *,
+        free: Sequence[Vector],
+        sizes: Sequence[int],
+        least: Sequence[tuple[int, int]] = (),
+    ) -> None:
+        """``least`` is what any pod takes at least of each further resource: (amount, for so many accelerators)."""
         self.free: list[Vector] = list(free)
+        self.least = tuple(least)
         self.sizes = tuple(sorted(sizes, reverse=True))
         self.version = [0] * len(cells)
         self.buckets: list[dict[Vector, list[int]]] = []
@@ -45,6 +54,7 @@ class Stock:
         twin = object.__new__(Stock)
         twin.free = list(self.free)
         twin.sizes = self.sizes
+        twin.least = self.least
         twin.version = list(self.version)
         twin.buckets = [{room: list(nodes) for room, nodes in buckets.items()} for buckets in self.buckets]
         twin._slots = self._slots
@@ -168,11 +178,25 @@ class Stock:
         return node
 
     def _cost(self, room: Vector, pod: Vector) -> tuple[int, ...]:
-        """What the pod destroys in such a room: slots by size, the largest first, then what it leaves over."""
+        """What the pod destroys in such a room.
+
+        First the accelerators that it strands beside the ones it takes, because what is left
+        of another resource is not enough for any pod that could take them; then slots by
+        size, the largest first; then what it leaves over.
+        """
         known = self._costs.setdefault(pod, {})
         cost = known.get(room)
         if cost is None:
             left = tuple(have - need for have, need in zip(room, pod, strict=True))
             lost = tuple(room[0] // size - left[0] // size for size in self.sizes)
-            cost = known[room] = (*lost, *left)
+            stranded = self._usable(room) - self._usable(left) - pod[0]
+            cost = known[room] = (max(stranded, 0), *lost, *left)
         return cost
+
+    def _usable(self, room: Vector) -> int:
+        """Accelerators that the other resources suffice for."""
+        usable = room[0]
+        for have, (amount, accelerators) in zip(room[1:], self.least, strict=False):
+            if amount:
+                usable = min(usable, have * accelerators // amount)
+        return usable
