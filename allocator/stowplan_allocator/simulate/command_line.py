@@ -74,10 +74,10 @@ def _priority(value: str) -> tuple[str, int]:
     return values.text(name), values.whole(number)
 
 
-def _time(name: str, words: str, *, default: str | None = None) -> _Decorator:
-    return click.option(
-        name, metavar="TIME", default=default, callback=_read(values.seconds), help=words, show_default=True
-    )
+def _time(
+    name: str, words: str, *, default: str | None = None, read: values.Reader[int] = values.seconds
+) -> _Decorator:
+    return click.option(name, metavar="TIME", default=default, callback=_read(read), help=words, show_default=True)
 
 
 def _file(
@@ -160,12 +160,12 @@ _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 @click.option(
     "--reasons/--no-reasons", default=True, show_default=True, help="Ask why jobs wait; runs are faster without."
 )
-@_time("--mean-time-between-failures", "Of each node; without it no node fails.")
+@_time("--mean-time-between-failures", "Of each node; without it no node fails.", read=values.some_seconds)
 @_time("--repair-time", "How long a node that failed is away.", default="1h")
 @_time("--checkpoint-every", "How much work passes between two checkpoints.", default="30m")
 @_time("--restart-cost", "What each start but a job's first takes before work goes on.", default="60s")
 @_time("--until", "End so long after the first submission; else when every job has ended.")
-@_time("--sample-every", "How often the cluster is sampled; else some hundred times.")
+@_time("--sample-every", "How often the cluster is sampled; else some hundred times.", read=values.some_seconds)
 @_file("--json", words="All records; - is standard output.", allow_dash=True)
 @_file("--html", words="The report with pictures, as one page.")
 @_file("--png", words="The pictures alone.")

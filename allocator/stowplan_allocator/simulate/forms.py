@@ -15,6 +15,7 @@ from stowplan_allocator.simulate import values, workload
 from stowplan_allocator.simulate.fields import Fields
 
 _TEXTS = values.many(values.text)
+_PODS = values.up_to(values.MOST_PODS)
 
 
 def _is_resource(name: str) -> bool:
@@ -34,7 +35,7 @@ class NodeForm:
 def read_nodes(fields: Fields) -> NodeForm:
     """The nodes of one record: one, or ``count`` equal ones whose names end in -0, -1 and so on."""
     name = fields.need("name", values.text, "", fix="give every node a name")
-    count = fields.take("count", values.positive, 1)
+    count = fields.take("count", values.up_to(values.MOST_COPIES), 1)
     room = _resources(fields, up=False)
     sick = fields.take("unhealthy_gpus", values.count, 0)
     if sick > room.accelerators:
@@ -47,7 +48,7 @@ def read_nodes(fields: Fields) -> NodeForm:
         product=fields.take("product", values.text, "gpu" if room.has_devices else ""),
         available=room - types.Resources(accelerators=sick),
         allocatable=room,
-        labels={key: labels.take(key, _label, "") for key in labels.rest()},
+        labels={key: labels.take(key, values.label, "") for key in labels.rest()},
         taints=fields.take("taints", values.many(values.taint), ()),
         blocked=fields.take("blocked", values.text, ""),
         unhealthy_accelerators=sick,
@@ -63,7 +64,7 @@ def read_nodes(fields: Fields) -> NodeForm:
 def read_jobs(fields: Fields) -> tuple[workload.Submission, ...]:
     """The jobs of one record: one, or ``count`` equal ones, one ``every`` so many seconds."""
     name = fields.need("name", values.text, "", fix="give every job a name")
-    count = fields.take("count", values.positive, 1)
+    count = fields.take("count", values.up_to(values.MOST_COPIES), 1)
     every = fields.take("every", values.seconds, 0)
     submitted = fields.take("submit", values.moment, 0)
     duration = fields.need("duration", values.seconds, 0, fix="say how long the job runs, as 90s, 10m or 1h30m")
@@ -80,8 +81,8 @@ def read_jobs(fields: Fields) -> tuple[workload.Submission, ...]:
 
 
 def _read_job(fields: Fields, *, name: str) -> types.Job:
-    pods = fields.take("pods", values.positive, 1)
-    sizes = tuple(sorted(set(fields.take("sizes", values.many(values.positive), ()))))
+    pods = fields.take("pods", _PODS, 1)
+    sizes = tuple(sorted(set(fields.take("sizes", values.many(_PODS), ()))))
     if sizes and pods not in sizes:
         fields.fault("sizes", f"{pods} pods are not among the sizes", f"add {pods}, the preferred size, or change pods")
     products = fields.take("products", values.many(values.product), ())
@@ -96,7 +97,7 @@ def _read_job(fields: Fields, *, name: str) -> types.Job:
         priority=fields.take("priority", values.whole, 0),
         products=products,
         topology=_topology(fields, sizes=sizes or (pods,)),
-        node_selector=tuple(sorted((key, selector.take(key, _label, "")) for key in selector.rest())),
+        node_selector=tuple(sorted((key, selector.take(key, values.label, "")) for key in selector.rest())),
         tolerations=fields.take("tolerations", values.many(values.toleration), ()),
         avoided_nodes=frozenset(fields.take("avoid_nodes", _TEXTS, ())),
         allowed_num_pods=sizes,
@@ -104,13 +105,6 @@ def _read_job(fields: Fields, *, name: str) -> types.Job:
         capacity_type=fields.take("capacity_type", values.choice(types.CapacityType), types.CapacityType.ANY),
         expected_seconds=fields.take("estimate", values.seconds, -1) if fields.has("estimate") else None,
     )
-
-
-def _label(value: object) -> str:
-    """A label's value, which may be true, a number or nothing."""
-    if isinstance(value, bool):
-        return str(value).lower()
-    return values.text(value)
 
 
 def _resources(fields: Fields, *, up: bool) -> types.Resources:

@@ -35,6 +35,7 @@ NOT_FOR_PLANNING = frozenset(
         *("tracking", "queue", "preemption", "deadline"),
     }
 )
+_PODS = values.up_to(values.MOST_PODS)
 _UNTRACKED = ("ephemeral-storage", "pods")
 _STATE_TAINTS = "node.kubernetes.io/"
 
@@ -59,7 +60,7 @@ def read_node(
     meta, spec, status = fields.inner("metadata"), fields.inner("spec"), fields.inner("status")
     name = meta.need("name", values.text, "", fix="name the node")
     given = meta.inner("labels")
-    labels = {key: given.take(key, str, "") for key in given.rest()}
+    labels = {key: given.take(key, values.label, "") for key in given.rest()}
     room = _resources(status.inner("allocatable"), accelerator=reading.accelerator, up=False)
     blocked = "cordoned" if spec.take("unschedulable", values.flag, False) else ""
     conditions = status.take("conditions", _objects, ())
@@ -106,7 +107,7 @@ def read_job(
         fix = f'annotate it with {DURATION}: "2h30m", or give --duration'
         duration = notes.need(DURATION, values.seconds, 0, fix=fix)
     estimate = notes.take(ESTIMATE, values.seconds, -1) if notes.has(ESTIMATE) else None
-    pods = spec.take("numNodes", values.positive, 1)
+    pods = spec.take("numNodes", _PODS, 1)
     sizes = _sizes(spec, pods)
     pod = _resources(spec.inner("resourcesPerNode"), accelerator=reading.accelerator, up=True)
     tolerations = spec.take("tolerations", _tolerations, ())
@@ -159,9 +160,9 @@ def _sizes(spec: Fields, pods: int) -> tuple[int, ...]:
     elastic = spec.inner("elastic")
     if not given:
         return ()
-    least = elastic.take("minNodes", values.positive, 1)
-    most = elastic.take("maxNodes", values.positive, pods)
-    sizes = elastic.take("allowedNodes", values.many(values.positive), tuple(range(least, most + 1)))
+    least = elastic.take("minNodes", _PODS, 1)
+    most = elastic.take("maxNodes", _PODS, pods)
+    sizes = elastic.take("allowedNodes", values.many(_PODS), tuple(range(least, most + 1)))
     elastic.close()
     sizes = tuple(sorted({size for size in sizes if least <= size <= most}))
     if pods not in sizes:
@@ -183,7 +184,7 @@ def _topology(spec: Fields) -> types.TopologyRequest | None:
 
 def _selector(spec: Fields) -> tuple[tuple[str, str], ...]:
     selector = spec.inner("nodeSelector")
-    return tuple(sorted((key, selector.take(key, str, "")) for key in selector.rest()))
+    return tuple(sorted((key, selector.take(key, values.label, "")) for key in selector.rest()))
 
 
 def _objects(value: Any) -> tuple[Mapping[str, Any], ...]:
@@ -194,14 +195,13 @@ def _objects(value: Any) -> tuple[Mapping[str, Any], ...]:
 
 def _products(value: Any) -> tuple[types.ProductChoice, ...]:
     return tuple(
-        types.ProductChoice(values.text(one.get("product")), values.milli(one.get("relativeThroughput") or 1))
+        types.ProductChoice(values.text(one.get("product")), values.milli(one.get("relativeThroughput", 1)))
         for one in _objects(value)
     )
 
 
 def _effect(one: Mapping[str, Any]) -> types.TaintEffect | None:
-    word = one.get("effect") or None
-    return types.TaintEffect(word) if word in {effect.value for effect in types.TaintEffect} else None
+    return next((effect for effect in types.TaintEffect if effect.value == one.get("effect")), None)
 
 
 def _taints(value: Any) -> tuple[types.Taint, ...]:

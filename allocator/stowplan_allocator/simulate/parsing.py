@@ -58,14 +58,17 @@ def parse(text: str, *, where: str, faults: list[inputs.Fault]) -> Iterator[tupl
 
 
 class _Loader(yaml.CSafeLoader):
-    """Refuses a key that stands twice, of which YAML would silently keep the last."""
+    """Refuses a key that stands twice, of which YAML would silently keep the last, and one that is no text."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        seen: set[Any] = set()
+        seen: set[str] = set()
         for key, _ in node.value:
-            name = getattr(key, "value", None)
-            if isinstance(name, str) and name != "<<" and name in seen:
-                raise yaml.constructor.ConstructorError(None, None, f'the key "{name}" stands twice', key.start_mark)
-            if isinstance(name, str):
-                seen.add(name)
+            if key.tag == "tag:yaml.org,2002:merge":
+                continue
+            if key.tag != "tag:yaml.org,2002:str":
+                raise yaml.constructor.ConstructorError(None, None, "a name must be text: quote it", key.start_mark)
+            if key.value in seen:
+                problem = f'the key "{key.value}" stands twice'
+                raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
+            seen.add(key.value)
         return super().construct_mapping(node, deep=deep)

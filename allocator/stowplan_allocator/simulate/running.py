@@ -27,6 +27,7 @@ from stowplan_allocator.simulate import (
     style,
     summary,
     terminal,
+    workload,
 )
 from stowplan_allocator.simulate.traces import openb, philly
 
@@ -151,6 +152,8 @@ def _targets(choices: Choices) -> Iterable[inputs.Fault]:
             yield inputs.Fault(name, f"{path} is written twice", "give every result a file of its own")
         if path.is_dir():
             yield inputs.Fault(name, f"{path} is a folder", "name a file in it")
+        elif path.exists() and not path.is_file():
+            yield inputs.Fault(name, f"{path} is no ordinary file", "name a file; --json - is standard output")
         elif not path.parent.is_dir():
             yield inputs.Fault(name, f"there is no folder {path.parent}", "make it first")
         elif not os.access(path.parent, os.W_OK):
@@ -160,6 +163,10 @@ def _targets(choices: Choices) -> Iterable[inputs.Fault]:
 def load(choices: Choices) -> loaders.Scenario:
     """What the inputs hold, as far as the choices want it."""
     scenario = _read(choices)
+    try:
+        workload.check(scenario.submissions)
+    except ValueError as error:
+        raise inputs.InputError([inputs.Fault("", str(error))]) from None
     ordered = sorted(scenario.submissions, key=lambda one: (one.submitted_seconds, one.job.id))[: choices.first]
     if choices.estimates != "given":
         told = choices.estimates == "true"
@@ -275,7 +282,8 @@ def _plain(value: object) -> object:
 
 
 def write_whole(path: pathlib.Path, pieces: Iterable[bytes]) -> None:
-    """The file whole, or not at all: under another name first, then renamed."""
+    """The file whole, or not at all: under another name first, then renamed. A link goes on pointing to it."""
+    path = path.resolve()
     try:
         with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as stream:
             temporary = pathlib.Path(stream.name)

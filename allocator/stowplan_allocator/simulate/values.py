@@ -36,6 +36,9 @@ _LARGEST_AMOUNT = Decimal(10) ** 15
 _TRUE, _FALSE = ("true", "yes", "1"), ("false", "no", "0")
 _MIB = 1024 * 1024
 
+MOST_PODS = 100_000
+MOST_COPIES = 1_000_000
+
 type Reader[T] = Callable[[Any], T]
 
 
@@ -80,6 +83,26 @@ def positive(value: Any) -> int:
     if number < 1:
         raise Bad(value, "one or more", "write a number such as 8")
     return number
+
+
+def up_to(most: int) -> Reader[int]:
+    """A whole number from one to ``most``: what comes many times in memory cannot be any number."""
+
+    def read(value: Any) -> int:
+        number = positive(value)
+        if number > most:
+            raise Bad(value, f"{most:,} or less", "write a smaller number")
+        return number
+
+    return read
+
+
+def some_seconds(value: Any) -> int:
+    """A duration of at least a second."""
+    found = seconds(value)
+    if found < 1:
+        raise Bad(value, "a second or more", "write seconds, or 90s, 10m, 1h30m, 2d")
+    return found
 
 
 def flag(value: Any) -> bool:
@@ -163,6 +186,11 @@ def milli(value: Any) -> int:
     if found < 1:
         raise Bad(value, "a factor of 0.001 or more", "write for example 0.45")
     return found
+
+
+def label(value: Any) -> str:
+    """A label's value; YAML may have taken it for a number or a flag."""
+    return str(value).lower() if isinstance(value, bool) else text(value)
 
 
 def many[T](read: Reader[T]) -> Reader[tuple[T, ...]]:

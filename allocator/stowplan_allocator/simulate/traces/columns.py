@@ -47,7 +47,7 @@ def read[T](path: pathlib.Path, *, needs: Sequence[str], make: Callable[[Line], 
     faults: list[inputs.Fault] = []
     made: list[T] = []
     try:
-        with path.open(encoding="utf-8", newline="") as stream:
+        with path.open(encoding="utf-8-sig", newline="") as stream:
             reader = csv.reader(stream, strict=True)
             header = [name.strip() for name in next(reader, [])]
             index = {name: position for position, name in enumerate(header)}

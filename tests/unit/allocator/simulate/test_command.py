@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import io
 import json
 import pathlib
 import re
@@ -12,6 +13,7 @@ from typing import Any
 
 import click
 import pytest
+import rich.console
 from click.testing import CliRunner, Result
 
 from stowplan_allocator import snapshots
@@ -135,6 +137,8 @@ REFUSED: dict[str, tuple[tuple[str, ...], list[str]]] = {
     ),
     "results without a folder": ((*DOCUMENT, "--json", "no/where.json"), ["--json: there is no folder no; make it"]),
     "a result that is a folder": ((*DOCUMENT, "--json", "."), ["--json: . is a folder"]),
+    "a result that is a device": ((*DOCUMENT, "--json", "/dev/null"), ["--json: /dev/null is no ordinary file"]),
+    "samples at no distance": ((*DOCUMENT, "--sample-every", "0"), ["'--sample-every': '0' is not a second or more"]),
     "two results in one file": ((*DOCUMENT, "--json", "x", "--png", "x"), ["--png: x is written twice"]),
     "a solver that is not there": ((*DOCUMENT, "--solver", "NOPE"), ["--solver: ", '"NOPE" is not available']),
     "a time that is none": ((*DOCUMENT, "--until", "soon"), ["'--until': 'soon' is not a duration; write seconds"]),
@@ -174,6 +178,25 @@ def test_a_file_that_cannot_be_finished_is_left_as_it_was(tmp_path: pathlib.Path
         running.write_whole(path, pieces())
     assert path.read_text() == "before"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_link_to_a_result_goes_on_pointing_to_it(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "latest.json").symlink_to(tmp_path / "run.json")
+    running.write_whole(tmp_path / "latest.json", [b"1"])
+    assert (tmp_path / "latest.json").is_symlink()
+    assert (tmp_path / "run.json").read_bytes() == b"1"
+
+
+def test_progress_is_shown_on_a_terminal_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    with terminal.progress(3) as silent:
+        assert silent is None
+    shown = io.StringIO()
+    console = rich.console.Console(file=shown, force_terminal=True, width=80)
+    monkeypatch.setattr(terminal, "_console", lambda *, errors: console)
+    with terminal.progress(3) as on_progress:
+        assert on_progress is not None
+        on_progress(2, 3)
+    assert "2/3" in shown.getvalue()
 
 
 def test_an_interrupt_ends_with_130_and_writes_nothing(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import dataclasses
 import json
 import pathlib
+import tempfile
 from typing import Any
 
 import pytest
 import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import stowplan_allocator as sa
 from stowplan_allocator import inputs, simulate, snapshots
@@ -179,6 +182,14 @@ FAULTS: dict[str, tuple[dict[str, str], list[str]]] = {
     "a key of YAML twice": (
         {"files_yaml": "nodes:\n- name: a\n  name: b\n"},
         ['files.yaml, line 3, column 3: this is no YAML: the key "name" stands twice'],
+    ),
+    "a key of YAML that is no text": (
+        {"files_yaml": "nodes:\n- name: a\n  1: b\n"},
+        ["files.yaml, line 3, column 3: this is no YAML: a name must be text: quote it"],
+    ),
+    "more copies than memory holds": (
+        {"nodes": "name,count\na,999999999999\n", "jobs": JOBS},
+        ["line 2, column count: '999999999999' is not 1,000,000 or less"],
     ),
     "broken JSON": ({"files_json": '{"nodes": [}'}, ["files.json, line 1, column 12: this is no JSON"]),
     "YAML that is no object": ({"files_yaml": "- a\n"}, ["files.yaml: ['a'] is no object; write"]),
@@ -406,3 +417,42 @@ BAD = {
 def test_bad_values(read: Any, value: Any) -> None:
     with pytest.raises(values.Bad):
         read(value)
+
+
+@given(st.data())
+@settings(max_examples=150, deadline=None)
+def test_whatever_stands_in_a_document_there_is_no_traceback(data: st.DataObject) -> None:
+    """Any part of a sound document replaced by anything: it is read, or refused with its place."""
+    documents = list(yaml.safe_load_all(NODE))
+    some = data.draw(st.sampled_from([*documents, documents[0]["items"][0], OWN, json.loads(snapshots.write(_kept()))]))
+    odd = data.draw(st.sampled_from([None, True, -1, 0.5, 10**20, "", "x", [], [None], ["x"], {}, {"x": "y"}, [{}]]))
+    broken = _replaced(some, odd, data)
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder) / "any.json"
+        path.write_text(json.dumps(broken, default=str))
+        faults: tuple[inputs.Fault, ...] = ()
+        try:
+            loaders.load(loaders.Request(files=(path,), duration=5))
+        except inputs.InputError as error:
+            faults = error.faults
+    assert all(fault.cause for fault in faults)
+
+
+OWN = {
+    "levels": ["rack"],
+    "nodes": [{"name": "n", "gpus": 8, "topology": {"rack": "r"}, "labels": {"a": "b"}, "taints": ["a:NoExecute"]}],
+    "jobs": [
+        {"name": "j", "duration": 5, "sizes": [1, 2], "products": ["A=0.5"], "spread": {"level": "node", "max_pods": 1}}
+    ],
+}
+
+
+def _replaced(value: Any, odd: Any, data: st.DataObject) -> Any:
+    """The value with one part of it, at any depth, replaced."""
+    keys = list(value) if isinstance(value, dict) else list(range(len(value))) if isinstance(value, list) else []
+    if not keys or data.draw(st.integers(0, 4)) == 0:
+        return odd
+    chosen = data.draw(st.sampled_from(keys))
+    if isinstance(value, dict):
+        return {key: _replaced(one, odd, data) if key == chosen else one for key, one in value.items()}
+    return [_replaced(one, odd, data) if key == chosen else one for key, one in enumerate(value)]
