@@ -29,7 +29,10 @@ class TooLarge(Exception):  # noqa: N818 - not an error: the tier is left as it 
 
 @dataclass(slots=True)
 class Search:
-    """``kept`` are the tiers whose values every later solve keeps; ``coarse`` is the coarsened problem."""
+    """``kept`` are the tiers whose values every later solve keeps; ``coarse`` is the coarsened problem.
+
+    ``squeezed`` counts the placements that ``squeezing`` has tried.
+    """
 
     problem: Problem
     settings: types.Settings
@@ -47,6 +50,7 @@ class Search:
     undecided: set[str] = field(default_factory=set)
     results: list[types.TierResult] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    squeezed: int = 0
 
     def __post_init__(self) -> None:
         """Start from the empty placement."""

@@ -13,7 +13,8 @@ from stowplan_allocator.problem import Shape
 from stowplan_allocator.search import Search
 
 MAX_ATTEMPTS = 24
-MAX_PLACED = 6_000  # placements of jobs in all attempts together
+MAX_PLACED = 6_000  # placements of jobs in all attempts for one job together
+MAX_PLACED_IN_PLAN = 60_000  # about a second
 
 
 def squeeze(search: Search, *, shape: Shape) -> bool:
@@ -22,7 +23,8 @@ def squeeze(search: Search, *, shape: Shape) -> bool:
     order = [shape_of[job.id].index for job in search.problem.queue if job.id in search.spots]
     order.insert(0, shape.index)
     for _ in range(min(MAX_ATTEMPTS, MAX_PLACED // len(order))):
-        if search.left() <= 0:
+        search.squeezed += len(order)
+        if search.left() <= 0 or search.squeezed > MAX_PLACED_IN_PLAN:
             return False
         failed = _attempt(search, order=order)
         if failed is None:

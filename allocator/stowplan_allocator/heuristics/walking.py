@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from stowplan_allocator import greedy, growing, objectives, strategies, tiers, types
+from stowplan_allocator import greedy, growing, objectives, squeezing, strategies, tiers, types
 from stowplan_allocator.bounds import Bounds
 from stowplan_allocator.heuristics import ruler
 from stowplan_allocator.problem import Problem, Shape
@@ -100,4 +100,7 @@ def admit(search: Search, *, jobs: Sequence[types.Job], limits: Bounds, make_roo
         if refused is not None:
             search.refused.add(refused)
         elif not placed:
-            search.give_up(request.index)
+            if squeezing.squeeze(search, shape=shape_of[jobs[position].id]):
+                position += 1
+            else:
+                search.give_up(request.index)
