@@ -15,7 +15,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from stowplan_allocator import checks, choosing, compiling, gangs, greedy, planner, types
+from stowplan_allocator import checks, choosing, compiling, gangs, greedy, planner, reserving, types
 from stowplan_allocator import problem as problems
 from stowplan_allocator.choosing import Victim
 from stowplan_allocator.problem import Vector
@@ -58,10 +58,11 @@ def moves(
     """Moves after which the waiting job fits, beside all that runs and the given placements of other waiting jobs."""
     settings = settings or types.Settings()
     deadline = time.monotonic() + settings.time_limit_seconds
-    job = next((job for job in snapshot.jobs if job.id == job_id and job.placement is None), None)
-    if job is None:
+    if not any(job.id == job_id and job.placement is None for job in snapshot.jobs):
         raise ValueError(f'job "{job_id}" does not wait in the snapshot')
-    scene = _Scene(snapshot, job=job, beside=beside or {}, settings=settings)
+    kept = reserving.with_reservations(snapshot)
+    job = next(one for one in kept.jobs if one.id == job_id)
+    scene = _Scene(kept, job=job, beside=beside or {}, settings=settings)
     if job_id not in scene.problem.shape_of:
         return None
     gang = gangs.gang_of(job, problem=scene.problem)

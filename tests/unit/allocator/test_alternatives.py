@@ -136,6 +136,16 @@ def test_alternatives(sentence: str) -> None:
     assert kinds == sorted(kinds, key=list(ChangeKind).index)
 
 
+def test_a_reservation_that_is_given_up() -> None:
+    kept = sa.Reservation("big", sa.Placement(H100, (sa.NodeShare("n1", 1), sa.NodeShare("n2", 1))), 50)
+    jobs = [running("a", {"n2": 1}, 8, expected_seconds=50), job("big", 2, created_at_seconds=1), job("x")]
+    jobs[2] = dataclasses.replace(jobs[2], created_at_seconds=2)
+    snapshot = dataclasses.replace(worlds.snapshot([node("n1"), node("n2")], jobs), reservations=(kept,))
+    found = [one for one in looking.alternatives(snapshot, "x") if one.kind is ChangeKind.RESERVATION_RELEASED]
+    assert [one.sentence for one in found] == ["give up the room that is reserved for big"]
+    assert "x" in sa.plan(found[0].apply(snapshot)).placements
+
+
 def test_what_the_budget_left_out_is_said() -> None:
     snapshot = worlds.snapshot([node("n1")], [job("x", 2)])
     assert looking.explore(snapshot, "x", budget_seconds=0.0).not_tried == tuple(ChangeKind)

@@ -75,6 +75,16 @@ def test_moves(sentence: str) -> None:
     assert (found.cost, found.bound) == (cost, cost)
 
 
+def test_nobody_moves_to_reserved_room() -> None:
+    kept = sa.Reservation("big", sa.Placement(worlds.H100, (sa.NodeShare("n3", 1),)), 0)
+    jobs = [running("a", {"n1": 1}, 4), running("b", {"n2": 1}, 6), job("big"), job("x")]
+    snapshot = worlds.snapshot([node("n1"), node("n2"), node("n3", free=6)], jobs)
+    free = moving.moves(snapshot, "x")
+    assert free is not None
+    assert [move.job_id for move in free.moves] == ["a"]
+    assert moving.moves(dataclasses.replace(snapshot, reservations=(kept,)), "x") is None
+
+
 def test_a_job_that_does_not_wait_cannot_be_moved_for() -> None:
     with pytest.raises(ValueError, match="does not wait"):
         moving.moves(worlds.snapshot([node("n1")], []), "x")
