@@ -8,7 +8,7 @@ plan or by a count.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from stowplan_allocator import choosing, forecast, gangs, moving, types, words
@@ -21,6 +21,8 @@ from stowplan_allocator.relaxing import Alternative, ChangeKind, Patch, copies, 
 # How many candidates of a kind are planned before it is given up.
 MAX_TRIES = 10
 MAX_NEW_NODES = 1024
+# Kinds of nodes, or domains of a required level, of one product that are planned.
+MAX_MODELS = 3
 SHARE_OF_TIME = 0.5  # of what is left, for one long question
 
 
@@ -142,7 +144,10 @@ def _repairs(oracle: Oracle, *, broken: dict[str, types.Node], patch: Patch) -> 
         for count in range(len(gains) + 1):
             now = before | {node: slots[node] for node in gains[:count]}
             if gangs.capacity(gang, slots=now, problem=problem) >= gang.num_blocks:
-                yield _Repair(count, [problem.nodes[node].name for node in gains], not gang.limits)
+                useful = [problem.nodes[node].name for node in gains]
+                # The others may serve the jobs ahead, which then leave room to this one.
+                others = sorted(broken.keys() - set(useful), key=problems.natural)
+                yield _Repair(count, useful + others, not gang.limits)
                 break
 
 
@@ -155,22 +160,28 @@ def _slots_of_broken(gang: gangs.Gang, *, node: types.Node, room: Vector) -> int
 def more_nodes(oracle: Oracle) -> Iterator[Alternative]:
     """The fewest new nodes like one that is there, for each product."""
     taken = frozenset(node.name for node in oracle.snapshot.nodes)
-    wanted = max(oracle.job.num_pods, 1)
     best: dict[str, tuple[int, types.Node]] = {}
-    for node in _models(oracle):
-        most = best[node.product][0] - 1 if node.product in best else min(wanted, MAX_NEW_NODES)
-        for count in _fewest(oracle, node=node, most=most, taken=taken):
-            best[node.product] = count, node
+    tried: dict[str, int] = {}
+    for least, node in _models(oracle, taken=taken):
+        tried[node.product] = tried.get(node.product, 0) + 1
+        most = best[node.product][0] - 1 if node.product in best else MAX_NEW_NODES
+        if least <= most and tried[node.product] <= MAX_MODELS:
+            count = _fewest(oracle, functools.partial(_added, node, taken), least=least, most=most)
+            if count is not None:
+                best[node.product] = count, node
     for product in sorted(best, key=lambda name: (best[name][0], name)):
         count, node = best[product]
-        patch = Patch(nodes=copies(node, count, taken=taken))
         more = "1 more node" if count == 1 else f"{count} more nodes"
         numbers = (("nodes", str(count)), ("like", node.name))
-        yield Alternative(ChangeKind.MORE_NODES, f"add {more} like {node.name}", numbers, patch)
+        yield Alternative(ChangeKind.MORE_NODES, f"add {more} like {node.name}", numbers, _added(node, taken, count))
 
 
-def _models(oracle: Oracle) -> list[types.Node]:
-    """One node of each kind that could serve the job: of each domain where it requires a level."""
+def _added(node: types.Node, taken: frozenset[str], count: int) -> Patch:
+    return Patch(nodes=copies(node, count, taken=taken))
+
+
+def _models(oracle: Oracle, *, taken: frozenset[str]) -> list[tuple[int, types.Node]]:
+    """One node of each kind, in each domain of a required level, and how many copies the job alone needs at least."""
     asked = oracle.job.topology
     deep = 0
     if asked is not None and asked.mode is types.TopologyMode.REQUIRED and asked.level in oracle.snapshot.levels:
@@ -178,27 +189,33 @@ def _models(oracle: Oracle) -> list[types.Node]:
     kinds: dict[tuple[object, ...], types.Node] = {}
     for node in sorted(oracle.snapshot.nodes, key=lambda node: problems.natural(node.name)):
         labels = tuple(sorted(node.labels.items()))
-        key = (node.product, node.allocatable, labels, node.taints, node.spot, node.topology[:deep])
-        kinds.setdefault(key, node)
-    return list(kinds.values())
+        kinds.setdefault((node.product, node.allocatable, labels, node.taints, node.spot, node.topology[:deep]), node)
+    like = {copies(node, 1, taken=taken)[0]: node for node in kinds.values()}
+    alone = oracle.alone(Patch(nodes=tuple(like)).apply(oracle.ahead))
+    if alone is None:
+        return []
+    problem, gang = alone
+    models = {new.name: node for new, node in like.items()}
+    found: list[tuple[int, types.Node]] = []
+    for group in gang.groups:
+        slots = {i: gangs.slots(gang, problem.free[i]) for i in group.nodes}
+        fresh = {problem.nodes[i].name: slots.pop(i) for i in group.nodes if problem.nodes[i].name in models}
+        lacking = gang.num_blocks - gangs.capacity(gang, slots=slots, problem=problem)
+        for name, here in fresh.items():
+            if here:
+                # Under slices and spread one node may do more than it holds, or less: nothing is known beforehand.
+                found.append((1 if gang.limits else max(-(-lacking // here), 1), models[name]))
+    return sorted(found, key=lambda one: (one[0], problems.natural(one[1].name)))
 
 
-def _fewest(oracle: Oracle, *, node: types.Node, most: int, taken: frozenset[str]) -> Iterator[int]:
-    """The fewest copies of the node, at most so many, that start the job; with jobs ahead it may take more."""
-
-    def patch(count: int) -> Patch:
-        return Patch(nodes=copies(node, count, taken=taken))
-
-    if most < 1 or not oracle.could(patch(most)):
-        return
-    limit = most
-    while not oracle.starts(patch(limit)):
-        if limit < most or limit * 2 > MAX_NEW_NODES:
-            return
-        limit *= 2
-    found = oracle.easiest(range(limit, 0, -1), patch)
-    if found is not None:
-        yield found
+def _fewest(oracle: Oracle, patch: Callable[[int], Patch], *, least: int, most: int) -> int | None:
+    """The fewest copies that start the job, doubling first: where others are ahead it may take many."""
+    low, high = least - 1, least
+    while not oracle.starts(patch(high)):
+        if high >= most:
+            return None
+        low, high = high, min(high * 2, most)
+    return oracle.easiest(range(high, low, -1), patch)
 
 
 def later(oracle: Oracle) -> Iterator[Alternative]:

@@ -14,6 +14,7 @@ import click
 # The name on the command line -> the module in this package, and one line of help.
 COMMANDS: dict[str, tuple[str, str]] = {
     "events": ("events", "How many events the simulator takes per second."),
+    "explain": ("explain", "What evictions, alternatives and forecasts take."),
     "openb": ("openb", "Unallocated GPUs on the openb traces."),
     "philly": ("philly", "Completion times under several policies on a trace of jobs."),
     "plan": ("plan", "How long a plan takes."),

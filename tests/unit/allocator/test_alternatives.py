@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 import stowplan_allocator as sa
 from stowplan_allocator import alternatives as looking
+from stowplan_allocator import relaxing
 from stowplan_allocator.relaxing import ChangeKind
 from unit.allocator import worlds
 from unit.allocator.worlds import A100, H100, job, node, running
@@ -197,6 +199,52 @@ def test_no_smaller_change_would_do(snapshot: sa.Snapshot) -> None:
     unknown, cost = min(ends, default=(False, None))
     want = None if cost is None else "unknown" if unknown else str(cost)
     assert numbers.get(ChangeKind.JOB_ENDED, {}).get("cost") == want
+
+
+@st.composite
+def broken_clusters(draw: st.DrawFn) -> sa.Snapshot:
+    nodes = [
+        node(
+            f"n{i}",
+            draw(st.integers(0, 6)),
+            rack=draw(st.sampled_from(["r1", "r2"])),
+            blocked=draw(st.sampled_from(["", "cordoned", "NotReady"])),
+            unhealthy_accelerators=draw(st.sampled_from([0, 0, 2])),
+        )
+        for i in range(draw(st.integers(1, 5)))
+    ]
+    level = draw(st.sampled_from([None, None, "rack"]))
+    first = job("first", draw(st.integers(1, 2)), draw(st.integers(1, 4)), priority=1)
+    return worlds.snapshot(nodes, [first, job("x", draw(st.integers(1, 4)), draw(st.integers(1, 4)), level=level)])
+
+
+@given(broken_clusters())
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_no_fewer_nodes_would_do(snapshot: sa.Snapshot) -> None:
+    if "x" in sa.plan(snapshot).placements:
+        return
+    found = {one.kind: one for one in looking.alternatives(snapshot, "x", budget_seconds=60)}
+    broken = [one for one in snapshot.nodes if relaxing.is_broken(one)]
+    fewest = next(
+        (
+            number
+            for number in range(1, len(broken) + 1)
+            for back in itertools.combinations(broken, number)
+            if "x" in sa.plan(relaxing.Patch(nodes=tuple(map(relaxing.restored, back))).apply(snapshot)).placements
+        ),
+        None,
+    )
+    back = found.get(ChangeKind.NODES_BACK)
+    assert (back is None) == (fewest is None)
+    if back is not None and fewest is not None:
+        claimed = int(dict(back.numbers)["nodes"])
+        assert claimed == fewest if back.smallest else claimed >= fewest
+    more = found.get(ChangeKind.MORE_NODES)
+    if more is not None:
+        number = int(dict(more.numbers)["nodes"])
+        for model in snapshot.nodes:
+            new = relaxing.copies(model, number - 1, taken=frozenset())
+            assert "x" not in sa.plan(relaxing.Patch(nodes=new).apply(snapshot)).placements
 
 
 def _starts_without(snapshot: sa.Snapshot, waiting: sa.Job, gone: sa.Job) -> bool:

@@ -85,6 +85,14 @@ def test_a_cut_forecast_says_so() -> None:
     assert found == forecast.Forecast(None, "the budget for the forecast ran out")
 
 
+def test_in_large_clusters_a_few_ends_are_taken_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    jobs = [running(f"r{i}", {"n1": 1}, 1, expected_seconds=10 * (i + 1)) for i in range(8)]
+    snapshot = worlds.snapshot([node("n1")], [*jobs, job("x", 1, 3)])
+    assert forecast.predict_starts(snapshot)["x"].starts_at_seconds == 30
+    monkeypatch.setattr(forecast, "MAX_STEPS", 4)
+    assert forecast.predict_starts(snapshot)["x"].starts_at_seconds == 40
+
+
 @st.composite
 def timed_jobs(draw: st.DrawFn, index: int) -> sa.Job:
     return dataclasses.replace(draw(worlds.jobs(index, 2)), expected_seconds=draw(st.integers(1, 40)))
