@@ -67,8 +67,8 @@ class Prices:
         return value
 
 
-def prices(wants: Sequence[Want], *, pressure: float = PRESSURE) -> Prices:
-    """Prices for a mix of requests whose demand is ``pressure`` times what the cluster has."""
+def prices(wants: Sequence[Want], *, pressure: float = PRESSURE, may_refuse: bool = False) -> Prices:
+    """Prices for a mix of requests that asks for ``pressure`` times what there is; without (3) where one may refuse."""
     users = [want for want in wants if want.total_milli]
     if not users:
         return Prices(tuple(float(level * STEP) for level in range(LEVELS + 1)), (0.0,) * _num_others(wants))
@@ -77,7 +77,7 @@ def prices(wants: Sequence[Want], *, pressure: float = PRESSURE) -> Prices:
     arrivals: dict[int, float] = defaultdict(float)
     for want in users:
         arrivals[-(-want.milli // STEP)] += want.weight * want.num_gpus * pressure / devices
-    return Prices(_levels(arrivals), per_device)
+    return Prices(_levels(arrivals, may_refuse=may_refuse), per_device)
 
 
 def _num_others(wants: Sequence[Want]) -> int:
@@ -109,7 +109,7 @@ class Worth:
         return (self.prices.per_device and self.prices.per_device[0]) or 1.0
 
 
-def _levels(arrivals: dict[int, float]) -> tuple[float, ...]:
+def _levels(arrivals: Mapping[int, float], *, may_refuse: bool) -> tuple[float, ...]:
     """v by level: the prices of (1)."""
     # PuLP and HiGHS take a second to load; only this needs them.
     import pulp
@@ -132,7 +132,7 @@ def _levels(arrivals: dict[int, float]) -> tuple[float, ...]:
     placed = {size: [flow[size, level] for level in range(size, LEVELS + 1)] for size in sizes}
     for size in sizes:
         at_most(f"size_{size}", [(arc, 1.0) for arc in placed[size]], arrivals[size])  # (2)
-    for larger, smaller in itertools.pairwise(sizes):
+    for larger, smaller in () if may_refuse else itertools.pairwise(sizes):
         terms = [(arc, 1.0 / arrivals[larger]) for arc in placed[larger]]
         at_most(f"odds_{larger}", [*terms, *((arc, -1.0 / arrivals[smaller]) for arc in placed[smaller])], 0.0)  # (3)
     programme.solve(pulp.HiGHS(msg=False, threads=1, random_seed=0, parallel="off"))

@@ -76,20 +76,26 @@ class Cluster:
     def place(self, want: int, node: int) -> Stand:
         """Put a pod on a node that ``grades`` has just graded."""
         request = self.workload.wants[want]
-        left = list(self._rows.states.devices[self._leaves[want, node]])
-        free = self.devices[node]
-        taken = []
-        if request.num_gpus:
-            gone = list(free)
-            for amount in left:
-                if amount in gone:
-                    gone.remove(amount)
-            # What the choice does not leave as it was is what it takes from.
-            taken = _devices_with(gone, free)
+        taken = self._devices_for(want, node) if request.num_gpus else []
         for device in taken:
-            free[device] -= request.milli
+            self.devices[node][device] -= request.milli
         self._move(node, cpu=-request.others[0], memory=-request.others[1])
         return Stand(want, node, tuple(taken))
+
+    def allows(self, want: int, node: int) -> bool:
+        """Whether the request accepts the node's model."""
+        return bool(self._allowed[want, node])
+
+    def device_value(self, free_milli: int) -> float:
+        """What so much on one device is worth."""
+        return self._rows.prices.of_device(free_milli)
+
+    def put_back(self, stand: Stand) -> None:
+        """Undo a ``remove``."""
+        request = self.workload.wants[stand.want]
+        for device in stand.devices:
+            self.devices[stand.node][device] -= request.milli
+        self._move(stand.node, cpu=-request.others[0], memory=-request.others[1])
 
     def remove(self, stand: Stand) -> None:
         """Take a pod off its node."""
@@ -111,31 +117,51 @@ class Cluster:
         at = slice(node, node + 1)
         self._worth[at] = self._policy.worth(self._kinds[at], self.cpu[at], self.memory[at], self.states[at])
 
+    def _devices_for(self, want: int, node: int) -> list[int]:
+        """The devices to take from; of equally good ones the first, where the policy says so."""
+        if not self._policy.first_device:
+            return self._difference(node, int(self._leaves[want, node]))
+        grades, leaves = self._choices(want, np.array([node]))
+        tied = leaves[0][grades[0] == grades[0].max()]
+        return min(self._difference(node, int(leaf)) for leaf in tied)
+
+    def _difference(self, node: int, leaf: int) -> list[int]:
+        """The devices that must change for the node's devices to become that state."""
+        gone = list(self.devices[node])
+        for amount in self._rows.states.devices[leaf]:
+            if amount in gone:
+                gone.remove(amount)
+        return _devices_with(gone, self.devices[node])
+
     def _refresh(self, want: int, nodes: Ints) -> None:
         request = self.workload.wants[want]
-        class_ = self._classes[want]
         self._seen[want, nodes] = self._changed[nodes]
         self._grades[want, nodes] = -np.inf
         fitting = self._allowed[want, nodes]
         fitting &= self.cpu[nodes] >= request.others[0]
         fitting &= self.memory[nodes] >= request.others[1]
         if request.num_gpus:
-            fitting &= self._rows.states.usable[self.states[nodes], class_] > 0
+            fitting &= self._rows.states.usable[self.states[nodes], self._classes[want]] > 0
         nodes = nodes[fitting]
         if not nodes.size:
             return
-        leaves = self._rows.states.after(class_, self.states[nodes]).astype(np.int64)
+        grades, leaves = self._choices(want, nodes)
+        best = grades.argmax(axis=1)
+        rows = np.arange(len(nodes))
+        self._grades[want, nodes] = grades[rows, best]
+        self._leaves[want, nodes] = leaves[rows, best]
+
+    def _choices(self, want: int, nodes: Ints) -> tuple[Floats, Ints]:
+        """For nodes where the request fits: what it may leave on the devices, and the grade of that."""
+        request = self.workload.wants[want]
+        leaves = self._rows.states.after(self._classes[want], self.states[nodes]).astype(np.int64)
         width = int((leaves != NONE).sum(axis=1).max())
         leaves = leaves[:, :width]
         kinds = np.broadcast_to(self._kinds[nodes, None], leaves.shape)
         cpu = np.broadcast_to((self.cpu[nodes] - request.others[0])[:, None], leaves.shape)
         memory = np.broadcast_to((self.memory[nodes] - request.others[1])[:, None], leaves.shape)
         worth = self._policy.worth(kinds, cpu, memory, leaves)
-        grades = np.where(leaves == NONE, -np.inf, self._policy.grade(self._worth[nodes, None], worth))
-        best = grades.argmax(axis=1)
-        rows = np.arange(len(nodes))
-        self._grades[want, nodes] = grades[rows, best]
-        self._leaves[want, nodes] = leaves[rows, best]
+        return np.where(leaves == NONE, -np.inf, self._policy.grade(self._worth[nodes, None], worth)), leaves
 
 
 def _devices_with(amounts: list[int], free: list[int]) -> list[int]:

@@ -12,6 +12,7 @@ ties decides a lot. ``stow`` is ours. ``bestfit`` fills nodes up.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
@@ -28,7 +29,12 @@ DIGITS = 6
 
 
 class Policy(Protocol):
-    """How much a node's room is worth, and how a change of that is graded; the best grade gets the pod."""
+    """How much a node's room is worth, and how a change of that is graded; the best grade gets the pod.
+
+    ``first_device`` says that of a node's equally good devices the first is taken, else the one with the least free.
+    """
+
+    first_device: bool
 
     def worth(self, kinds: Ints, cpu: Ints, memory: Ints, states: Ints) -> Floats:
         """Of each node, given the number of its kind, its amounts and the state of its devices."""
@@ -71,11 +77,22 @@ class Fragments:
         return self._states.left[states] - used
 
 
+def by_cpu(wants: Sequence[Want]) -> list[Want]:
+    """Requests that differ by memory alone as one, as the published policy counts them."""
+    found: dict[Want, float] = {}
+    for want in wants:
+        key = replace(want, others=want.others[:1], weight=0.0)
+        found[key] = found.get(key, 0.0) + want.weight
+    return [replace(want, weight=weight) for want, weight in found.items()]
+
+
 class Fgd:
     """Fragmentation gradient descent as published. It looks at CPU and GPUs, not at memory."""
 
-    def __init__(self, rows: Rows) -> None:
-        self._fragments = Fragments(rows, wants=rows.usual)
+    first_device = True
+
+    def __init__(self, rows: Rows, workload: Workload) -> None:
+        self._fragments = Fragments(rows, wants=fragmentation.usual(by_cpu(workload.wants), share=USUAL_SHARE))
 
     def worth(self, kinds: Ints, cpu: Ints, memory: Ints, states: Ints) -> Floats:
         """The less fragmented, the better."""
@@ -89,6 +106,8 @@ class Fgd:
 
 class BestFit:
     """The node with the least left over, CPU and GPUs as parts of the largest node's."""
+
+    first_device = False
 
     def __init__(self, rows: Rows, workload: Workload) -> None:
         self._states = rows.states
@@ -108,6 +127,8 @@ class BestFit:
 
 class Stow:
     """``room_value.Worth`` over arrays."""
+
+    first_device = False
 
     def __init__(self, rows: Rows, workload: Workload) -> None:
         self._states = rows.states
@@ -136,5 +157,5 @@ class Stow:
 def make(name: str, *, rows: Rows, workload: Workload) -> Policy:
     """The policy of that name."""
     if name == "fgd":
-        return Fgd(rows)
+        return Fgd(rows, workload)
     return BestFit(rows, workload) if name == "bestfit" else Stow(rows, workload)

@@ -7,6 +7,8 @@ import json
 import math
 import pathlib
 import random
+from collections import Counter
+from unittest import mock
 
 import click.testing
 import numpy as np
@@ -16,7 +18,7 @@ from hypothesis import strategies as st
 
 from stowplan_allocator import fragmentation, room_value
 from stowplan_allocator.bench import __main__ as bench
-from stowplan_allocator.bench import openb_policies, openb_run, openb_verify, openb_workload
+from stowplan_allocator.bench import openb_moving, openb_online, openb_policies, openb_run, openb_verify, openb_workload
 from stowplan_allocator.bench.openb_cluster import Cluster, Stand
 from stowplan_allocator.bench.openb_policies import Rows
 from stowplan_allocator.bench.openb_workload import Workload
@@ -64,10 +66,12 @@ def room_of(cluster: Cluster, workload: Workload, node: int) -> Room:
 def fgd_by_hand(workload: Workload, arriving: list[int]) -> list[Room]:
     """The policy as the paper tells it, with whole scores, on rooms and nothing else."""
     # It looks at CPU and devices only.
-    usual = [
-        dataclasses.replace(want, others=want.others[:1])
-        for want in fragmentation.usual(workload.wants, share=openb_policies.USUAL_SHARE)
-    ]
+    pods = Counter(
+        dataclasses.replace(workload.wants[pod], others=workload.wants[pod].others[:1], weight=0.0)
+        for pod in workload.pods
+    )
+    wants = [dataclasses.replace(want, weight=float(count)) for want, count in pods.items()]
+    usual = fragmentation.usual(wants, share=openb_policies.USUAL_SHARE)
     rooms = [
         Room(machine.model, (1000,) * machine.num_gpus, (machine.cpu_milli, machine.memory_mib))
         for machine in sorted(workload.machines, key=lambda machine: machine.name)
@@ -96,7 +100,7 @@ def test_fgd_does_what_the_paper_says(workload: Workload, seed: int) -> None:
     arriving = openb_workload.sample(workload, seed=seed)
     policy = openb_policies.make("fgd", rows=rows, workload=workload)
     cluster = Cluster(workload, rows=rows, policy=policy, rng=None)
-    openb_run.online(cluster, arriving)
+    openb_online.online(cluster, arriving)
     ours = [room_of(cluster, workload, node) for node in range(len(cluster.names))]
     assert ours == fgd_by_hand(workload, arriving)
 
@@ -112,7 +116,10 @@ def test_measures_over_arrays_are_the_plain_ones_and_nothing_is_given_twice(
     policy = openb_policies.make(name, rows=rows, workload=workload)
     cluster = Cluster(workload, rows=rows, policy=policy, rng=random.Random(seed))
     outcome = serve(cluster, arriving)
-    free = openb_verify.verify(workload, arriving=arriving, stands=outcome.stands, names=cluster.names)
+    free = openb_verify.verify(
+        workload, arriving=arriving, stands=outcome.stands, names=cluster.names, all_fitting_placed=not outcome.moves
+    )
+    assert outcome.moves <= openb_moving.MOST_MOVES * len(outcome.stands)
     assert free == cluster.free_milli
     usual = [dataclasses.replace(want, others=(want.others[0], 0)) for want in rows.usual]
     worth = room_value.Worth.under(workload.wants, usual=tuple(usual))
@@ -122,7 +129,9 @@ def test_measures_over_arrays_are_the_plain_ones_and_nothing_is_given_twice(
         kinds = np.array([rows.kinds.index(room.kind)])
         got = policy.worth(kinds, cluster.cpu[one], cluster.memory[one], cluster.states[one])[0]
         if name == "fgd":
-            assert got == pytest.approx(-fragmentation.expected(room, wants=usual), abs=1e-6)
+            seen = dataclasses.replace(room, others=room.others[:1])
+            wants = fragmentation.usual(openb_policies.by_cpu(workload.wants), share=openb_policies.USUAL_SHARE)
+            assert got == pytest.approx(-fragmentation.expected(seen, wants=wants), abs=1e-6)
         elif name == "stow":
             assert got == pytest.approx(worth.of_room(room), abs=1e-6)
 
@@ -144,6 +153,49 @@ def a_workload() -> Workload:
         [13, 50, 8, 13, 12, 6, 3],
     )
     return Workload(tuple(machines), wants, tuple(i for i, want in enumerate(wants) for _ in range(int(want.weight))))
+
+
+MOVABLE = {
+    "a share makes way": (1.0, True),
+    "not without a budget": (0.0, False),
+}
+
+
+@pytest.mark.parametrize(("budget", "want_placed"), MOVABLE.values(), ids=MOVABLE)
+def test_a_share_moves_to_a_hole_so_that_a_whole_device_appears(budget: float, want_placed: bool) -> None:
+    machines = (Machine("a", 64000, 64000, 1, "A"), Machine("b", 64000, 64000, 1, "B"))
+    wants = (
+        Want(1, 470, (1000, 1000), 1.0, frozenset({"A"})),
+        Want(1, 480, (1000, 1000), 1.0),
+        Want(1, 300, (1000, 1000), 1.0),
+        Want(1, 1000, (1000, 1000), 1.0, frozenset({"B"})),
+    )
+    workload = Workload(machines, wants, (0, 1, 2, 3))
+    rows = Rows(workload)
+    cluster = Cluster(workload, rows=rows, policy=openb_policies.make("stow", rows=rows, workload=workload), rng=None)
+    board = openb_moving.Board(cluster, [0, 1, 3])
+    with mock.patch.object(openb_moving, "MOST_MOVES", budget):
+        for pod, node in ((0, 0), (1, 1)):
+            assert cluster.grades(pod)[node] > -math.inf
+            board.put(pod, node)
+        assert cluster.choose(3) is None
+        assert board.make_room(2) is want_placed
+    assert {pod: stand.node for pod, stand in board.stands.items()} == (
+        {0: 0, 1: 0, 2: 1} if want_placed else {0: 0, 1: 1}
+    )
+    openb_verify.verify(
+        workload, arriving=[0, 1, 3], stands=board.stands, names=cluster.names, all_fitting_placed=False
+    )
+
+
+def test_offline_serves_shares_that_leave_holes_last() -> None:
+    workload = a_workload()
+    rows = Rows(workload)
+    left = {
+        strategy: openb_run.run(workload, rows=rows, strategy=strategy, ties="name", seed=1).unallocated_percent
+        for strategy in ("stow", "stow-offline")
+    }
+    assert left["stow-offline"] < left["stow"]
 
 
 @pytest.mark.parametrize("ties", ["name", "random"])
