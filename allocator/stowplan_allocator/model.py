@@ -10,6 +10,7 @@ Sets
                      the required level
     d ∈ D_{p,l}      domains of level l among C_p, one product each
     P_s, P_a ⊆ P     shapes with slices of a required level, and with spread; one job each
+    r ∈ R            resources: amounts of pods, and for each reservation what is left beside it (``reserving``)
     s ∈ S_{c,r}      sizes worth counting in cell c along resource r
 Data
     a_{p,m,r}        what a block takes of resource r: m times a pod
@@ -46,14 +47,13 @@ Objectives, one tier at a time
 
 With s = 1 (3) is the plain sum. Where sizes do not divide each other, or another resource can
 run out, (3) is also written with other weights than slots, and every right-hand side is what
-the nodes hold of pods that fit together (``holding``). For sizes that divide each other and accelerators alone, (3)
-is exact: largest-first filling of a cell never fails. Otherwise it is a relaxation, so a
-bound or an infeasibility proven here holds for the real problem as well.
+the nodes hold of pods that fit together (``capacity``, ``holding``). For sizes that divide each
+other and accelerators alone, (3) is exact: largest-first filling of a cell never fails. Otherwise
+it is a relaxation, so a bound or an infeasibility proven here holds for the real problem as well.
 """
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -61,13 +61,13 @@ from dataclasses import dataclass
 
 import pulp
 
-from stowplan_allocator import greedy, holding, overrun, patterns, solvers, types
+from stowplan_allocator import capacity, greedy, overrun, patterns, solvers, types
 from stowplan_allocator import problem as problems
 from stowplan_allocator.packing import Key
-from stowplan_allocator.problem import Cell, Problem, Request, Shape, Vector
+from stowplan_allocator.problem import Cell, Problem, Request, Shape
 from stowplan_allocator.stock import Stock
 
-Term = tuple[pulp.LpVariable, float]
+Term = capacity.Term
 INTEGRAL_TOLERANCE = 1e-4
 # How much longer than its limit a solver may take; limits are a share of what is left, so that this is within it.
 PATIENCE = 1.6
@@ -128,8 +128,8 @@ class Model:
         self.groups: dict[int, list[Group]] = {}
         self._sizes = sizes or {}
         self._names = 0
-        self._holding = holding.Holding()
-        self._in_cell: list[list[tuple[Vector, pulp.LpVariable, int]]] = [[] for _ in problem.cells]
+        self._capacity = capacity.Capacity()
+        self._in_cell: list[list[capacity.Block]] = [[] for _ in problem.cells]
         self.y = [self.add_integer("y", 1) for _ in chain]
         if only_one:
             self.require([(y, 1.0) for y in self.y], "<=", 1.0)  # (4)
@@ -269,52 +269,11 @@ class Model:
                         self.e.setdefault(cell.index, {})[size] = self.add_integer("e", upper)
 
     def _add_capacity(self, cell: Cell) -> None:
-        """(3): for each resource, whole slots of every size that could bind."""
-        blocks = self._in_cell[cell.index]
-        phantoms = self.e.get(cell.index, {})
-        if not blocks and not phantoms:
-            return
-        rooms = Counter(self.problem.free[node] for node in cell.nodes)
-        vectors = {vector for vector, _, _ in blocks}
-        loose = not _slots_tell_all(vectors, rooms=rooms)
-        for r in range(len(self.problem.dims)):
-            amounts = {vector[r] for vector in vectors if vector[r]}
-            largest = max(room[r] for room in rooms)
-            sizes = {1} | (amounts | phantoms.keys() if r == 0 else {a for a in amounts if a * 4 > largest})
-            for s in sorted(sizes):
-                held = {size: size // s for size in phantoms} if r == 0 else {}
-                weights = {vector: vector[r] // s for vector in vectors}
-                right = sum(number * (room[r] // s) for room, number in rooms.items())
-                self._limit(cell, weights=weights, held=held, right=right, rooms=rooms if loose else {})
-            if loose and amounts:
-                for least in holding.thresholds(amounts, largest=largest):
-                    weights = {v: holding.threshold_weight(v[r], least=least, largest=largest) for v in vectors}
-                    right = largest * sum(rooms.values())
-                    self._limit(cell, weights=weights, held={}, right=right, rooms=rooms)
-
-    def _limit(
-        self,
-        cell: Cell,
-        *,
-        weights: Mapping[Vector, int],
-        held: Mapping[int, int],
-        right: int,
-        rooms: Mapping[Vector, int],
-    ) -> None:
-        """Blocks and phantoms by weight, at most ``right``, or less where a closer look at ``rooms`` says so."""
-        terms = [(x, weights[vector]) for vector, x, _ in self._in_cell[cell.index] if weights[vector]]
-        terms += [(self.e[cell.index][size], weight) for size, weight in held.items() if weight]
-        if sum(factor * int(variable.upBound or 0) for variable, factor in terms) <= right and not rooms:
-            return
-        alone = (0,) * (len(self.problem.dims) - 1)
-        items = holding.useful([*weights.items(), *(((size, *alone), weight) for size, weight in held.items())])
-        closer = [self._holding.most(room, items) for room in rooms]
-        if closer and None not in closer:
-            right = min(right, sum(number * (most or 0) for number, most in zip(rooms.values(), closer, strict=True)))
-        if sum(factor * int(variable.upBound or 0) for variable, factor in terms) <= right:
-            return
-        divisor = math.gcd(*(factor for _, factor in terms))
-        self.require([(v, float(factor // divisor)) for v, factor in terms], "<=", float(right // divisor))
+        blocks, phantoms = self._in_cell[cell.index], self.e.get(cell.index, {})
+        if blocks or phantoms:
+            rooms = Counter(self.problem.free[node] for node in cell.nodes)
+            for terms, right in self._capacity.rows(blocks, phantoms=phantoms, rooms=rooms):
+                self.require(terms, "<=", right)  # (3)
 
     def start_from(self, counts: Mapping[Key, int]) -> None:
         """Offer counts as the solver's first solution; w, h and e are left to the solver."""
@@ -403,16 +362,6 @@ class Model:
     def chain_length(self) -> int:
         """How many jobs of the chain the last solution places."""
         return sum(round(y.varValue or 0.0) for y in self.y)
-
-
-def _slots_tell_all(vectors: Iterable[Vector], *, rooms: Iterable[Vector]) -> bool:
-    """Whether sizes divide each other and nothing but accelerators can run out: then whole slots are exact."""
-    pods = sorted(vectors)
-    if any(not pod[0] for pod in pods) or any(b[0] % a[0] for a, b in itertools.pairwise(pods)):
-        return False
-    dims = range(1, len(pods[0])) if pods else ()
-    dearest = [max(pod[d] / pod[0] for pod in pods) for d in dims]
-    return all(room[d] >= room[0] * dear for room in rooms for d, dear in zip(dims, dearest, strict=True))
 
 
 def run_solver(
