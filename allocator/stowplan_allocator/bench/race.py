@@ -65,7 +65,9 @@ def linear_bound(snapshot: types.Snapshot) -> float:
         ]
     alike: Counter[tuple[types.Resources, tuple[str, ...]]] = Counter()
     for job in snapshot.jobs:
-        alike[job.pod, tuple(choice.product for choice in job.products) or tuple(room)] += job.num_pods
+        products = tuple(choice.product for choice in job.products if choice.product in room)
+        if products or not job.products:
+            alike[job.pod, products or tuple(room)] += job.num_pods
     terms: dict[str, list[list[tuple[pulp.LpVariable, float]]]] = {product: [[], [], []] for product in room}
     gain = []
     for number, ((pod, products), pods) in enumerate(alike.items()):
@@ -82,6 +84,8 @@ def linear_bound(snapshot: types.Snapshot) -> float:
             if row:
                 lp.addConstraint(pulp.LpAffineExpression.from_list(row) <= have)
     lp.setObjective(pulp.LpAffineExpression.from_list(gain))
+    if not gain:
+        return 0.0
     stats = lp.solve(pulp.getSolver("HiGHS", msg=False))
     assert stats.objective is not None
     return float(stats.objective)
