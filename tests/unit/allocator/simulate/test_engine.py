@@ -86,6 +86,18 @@ def test_nodes_fail_at_moments_of_their_own() -> None:
     assert 800 < alone[-1][0] / 200 < 1250
 
 
+def test_a_stream_of_short_jobs_does_not_starve_a_long_one() -> None:
+    short = [submit(f"s{i}", 5 * i, 5, expected_seconds=5) for i in range(100)]
+    long = submit("long", 1, 10, expected_seconds=10)
+    chosen = replace(GREEDY, order=sa.QueueOrder.SHORTEST, explain=False)
+    history = simulate.simulate([worlds.node("n1")], [*short, long], settings=chosen)
+    started = {job.job.id: job.started_seconds for job in history.jobs}
+    # Its turn is 1 + 20 × 10; that of a short one is 20 × 5 after it came, so those that come until 101 pass it.
+    assert started["long"] == 105
+    by_age = simulate.simulate([worlds.node("n1")], [*short, long], settings=GREEDY)
+    assert {job.job.id: job.started_seconds for job in by_age.jobs}["long"] == 5
+
+
 def test_what_never_fits_ends_the_simulation_unplaced() -> None:
     history = simulate.simulate(
         [worlds.node("n1")], [submit("a", 0, 10), submit("big", 0, 10, pods=2)], settings=GREEDY
