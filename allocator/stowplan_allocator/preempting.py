@@ -207,7 +207,7 @@ class Scene:
         rooms = _with_room(now, victims=gone)
         pod = self._problem.vector(job.pod)
         if promised is not None and _fits(promised.takes, pod=pod, rooms=rooms):
-            solution: choosing.Solution | None = Solution((), {job.id: (promised.product, promised.takes)}, bound=0)
+            solution: Solution | None = Solution((), {job.id: (promised.product, promised.takes)}, bound=0)
         else:
             solution = self._cheapest(job, rooms=rooms, gone=gone)
         if solution is None:
@@ -327,12 +327,11 @@ def explain(decision: Decision, *, problem: Problem) -> dict[str, types.Waiting]
     jobs = {job.id: job for job in problem.queue}
     found = {}
     for job_id, hold in decision.holds.items():
-        job = jobs[job_id]
         needs = words.needs(problem.shape_of[job_id].request, dims=problem.dims)
         victims = [victim.job.name for victim in hold.solution.leaving]
         numbers = {
-            "pods_needed": str(job.num_pods),
-            "accelerators_needed": str(job.num_pods * job.pod.accelerators),
+            "pods_needed": str(hold.spot.num_pods),
+            "accelerators_needed": str(hold.spot.num_pods * jobs[job_id].pod.accelerators),
             "evictions": str(len(victims)),
             "disruption_cost": str(hold.solution.cost),
             "disruption_bound": str(hold.solution.bound),
