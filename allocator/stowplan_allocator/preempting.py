@@ -240,10 +240,22 @@ class Scene:
         for job in self._problem.queue[:position]:
             spot = decision.outcome.spots.get(job.id)
             if spot is not None:
-                self._take(rooms, job=job, spot=spot)
+                self._take(rooms, job=job, spot=self._without_surplus(job, spot=spot))
         for job_id, hold in decision.holds.items():
             self._take(rooms, job=self._jobs[job_id], spot=hold.spot)
         return rooms
+
+    def _without_surplus(self, job: types.Job, *, spot: greedy.Spot) -> greedy.Spot:
+        """The pods with which an elastic job must start: what it has grown by is given up before anybody leaves."""
+        request = self._problem.shape_of[job.id].request
+        left = request.num_pods
+        if request.patterned or spot.num_pods <= left:
+            return spot
+        takes = []
+        for node, pods in spot.takes:
+            takes.append((node, min(pods, left)))
+            left -= takes[-1][1]
+        return greedy.Spot(spot.product, takes)
 
     def _take(self, rooms: list[Vector], *, job: types.Job, spot: greedy.Spot) -> None:
         pod = self._problem.vector(job.pod)

@@ -185,6 +185,17 @@ CASES = {
         ],
         want_held={"high": {"n1"}},
     ),
+    "an elastic job gives up its surplus before anybody leaves": Case(
+        nodes=[node("n1"), node("n2"), node("n3")],
+        jobs=[
+            running("low", {"n3": 1}, 8),
+            worlds.job("elastic", 2, 8, priority=5, created_at_seconds=1, allowed_num_pods=(1, 2)),
+            worlds.job("high", 2, 8, priority=5, created_at_seconds=2),
+        ],
+        want_evicted={"low": "high"},
+        want_held={"high": {"n2", "n3"}},
+        want_placed={"elastic"},
+    ),
     "what fits nowhere evicts nobody": Case(
         nodes=[node("n1")],
         jobs=[running("low", {"n1": 1}, 8), worlds.job("high", 2, 8, priority=5)],
