@@ -21,6 +21,7 @@ from stowplan_allocator.simulate import engine, failures, records, workload
 from stowplan_allocator.simulate.traces import philly
 
 DAY = 86_400
+WARM_DAYS = 14
 
 
 @click.command()
@@ -30,7 +31,7 @@ DAY = 86_400
 @click.option("--policies", "names", metavar="A,B", default=",".join(philly_policies.QUICK), show_default=True)
 @click.option("--sigma", default=1.0, show_default=True, help="Of the logarithm of the error of users' estimates.")
 @click.option("--seed", default=1, show_default=True, help="Of the users' errors.")
-@click.option("--count-from-day", "first_day", default=14, show_default=True, help="0 counts the whole window.")
+@click.option("--count-from-day", "first_day", type=int, help="Default: 14, the third week; 0 in a shorter window.")
 @click.option("--json", "path", metavar="FILE", help="Write all figures here as one JSON object.")
 def command(
     *,
@@ -40,7 +41,7 @@ def command(
     names: str,
     sigma: float,
     seed: int,
-    first_day: int,
+    first_day: int | None,
     path: str | None,
 ) -> None:
     """Replay jobs under several policies."""
@@ -51,13 +52,18 @@ def command(
         raise click.BadParameter(f"{names!r}; use some of {known}", param_hint="--policies")
     try:
         nodes = philly.nodes(gpus, per_node=gpus_per_node)
-        submissions = philly.submissions(philly.read(pathlib.Path(csv_path)), per_node=gpus_per_node)
+        everything = philly.submissions(philly.read(pathlib.Path(csv_path)), per_node=gpus_per_node)
     except inputs.InputError as error:
         raise click.ClickException(str(error)) from error
+    submissions = [one for one in everything if fits(one.job, nodes=nodes)]
+    if first_day is None:
+        third_week = midnight(submissions) + WARM_DAYS * DAY
+        first_day = WARM_DAYS if any(one.submitted_seconds >= third_week for one in submissions) else 0
     rows = compare(nodes, submissions, names=chosen, sigma=sigma, seed=seed, first_day=first_day)
     asked = {
         "csv": pathlib.Path(csv_path).name,
         "jobs": len(submissions),
+        "jobs_larger_than_the_cluster": len(everything) - len(submissions),
         "gpus": gpus,
         "gpus_per_node": gpus_per_node,
         "policies": chosen,
@@ -66,6 +72,11 @@ def command(
         "count_from_day": first_day,
     }
     report.publish("philly", inputs=asked, results=rows, meter=meter, path=path)
+
+
+def fits(job: types.Job, *, nodes: Sequence[types.Node]) -> bool:
+    """Whether the empty cluster holds the job; what it never can hold is left out, for every policy."""
+    return sum(node.available.accelerators // max(1, job.pod.accelerators) for node in nodes) >= job.num_pods
 
 
 def compare(
@@ -79,8 +90,13 @@ def compare(
 ) -> list[dict[str, report.Scalar]]:
     """One row for each policy."""
     said = philly_estimates.as_users_say(submissions, sigma=sigma, seed=seed)
-    midnight = min((s.submitted_seconds for s in submissions), default=0) // DAY * DAY
-    return [run(name, nodes, submissions, said=said, count_from=midnight + first_day * DAY) for name in names]
+    count_from = midnight(submissions) + first_day * DAY
+    return [run(name, nodes, submissions, said=said, count_from=count_from) for name in names]
+
+
+def midnight(submissions: Sequence[workload.Submission]) -> int:
+    """The beginning, in UTC, of the first day."""
+    return min((one.submitted_seconds for one in submissions), default=0) // DAY * DAY
 
 
 def run(
@@ -124,9 +140,9 @@ def figures(jobs: Sequence[records.JobRecord]) -> dict[str, report.Scalar]:
     times = sorted(job.completion_seconds for job in jobs if job.completion_seconds is not None)
     waits = [job.queue_seconds for job in jobs if job.queue_seconds is not None]
     if len(times) < len(jobs):
-        raise click.ClickException(f"{len(jobs) - len(times)} jobs never end: they need more than the cluster has")
+        raise click.ClickException(f"{len(jobs) - len(times)} jobs never end under this policy")
     if not times:
-        raise click.ClickException("no job was submitted in the days that are counted")
+        raise click.ClickException("no job was submitted in the days that are counted; try --count-from-day 0")
     stretches = [(job.completion_seconds or 0) / max(60, job.run_seconds - job.lost_seconds) for job in jobs]
     return {
         "jct_mean_s": round(sum(times) / len(times)),

@@ -188,14 +188,30 @@ def test_the_command_writes_the_fixed_fields(tmp_path: pathlib.Path) -> None:
     assert [row["queue_mean_s"] for row in rows] == [round((99 + 148) / 4), 0]
 
 
+def test_a_job_larger_than_the_cluster_is_left_out_and_counted(tmp_path: pathlib.Path) -> None:
+    run_cli(tmp_path, ((0, 100, 8), (0, 100, 24), (1, 50, 16)), "fifo,no-wait")
+    made = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))["inputs"]
+    assert (made["jobs"], made["jobs_larger_than_the_cluster"]) == (2, 1)
+
+
+def test_the_third_week_is_counted_where_there_is_one(tmp_path: pathlib.Path) -> None:
+    trace, out = tmp_path / "trace.csv", tmp_path / "out.json"
+    for days, want in (((2, 15), (0, 2)), ((2, 16), (14, 1))):
+        lines = [f"2017-10-{day:02} 00:00:00,10,1,vc\n" for day in days]
+        trace.write_text(CSV_HEAD + "".join(lines), encoding="utf-8")
+        arguments = ["philly", "--csv", str(trace), "--policies", "stow", "--json", str(out)]
+        assert CliRunner().invoke(bench.main, arguments).exit_code == 0
+        report = json.loads(out.read_text(encoding="utf-8"))
+        assert (report["inputs"]["count_from_day"], report["results"][0]["jobs"]) == want
+
+
 def test_the_command_names_what_is_wrong(tmp_path: pathlib.Path) -> None:
     trace = tmp_path / "trace.csv"
     trace.write_text(CSV_HEAD + "2017-10-02 00:00:00,10,32,vc\n", encoding="utf-8")
     for arguments, want in (
         (["--policies", "best"], "fifo-backfill"),
         (["--gpus", "12"], "no whole number of nodes"),
-        (["--gpus", "16", "--policies", "fifo", "--count-from-day", "0"], "1 jobs never end"),
-        (["--gpus", "32", "--policies", "fifo"], "no job was submitted"),
+        (["--gpus", "32", "--policies", "fifo", "--count-from-day", "1"], "try --count-from-day 0"),
     ):
         result = CliRunner().invoke(bench.main, ["philly", "--csv", str(trace), *arguments])
         assert result.exit_code != 0
