@@ -17,6 +17,9 @@ from stowplan_allocator import problem, types
 Tally = dict[str, dict[str, int]]
 
 
+ANY = types.CapacityType.ANY
+
+
 class PlanViolationError(AssertionError):
     """A plan breaks a hard constraint: an error of the allocator, never of a user."""
 
@@ -50,6 +53,7 @@ def find_breaches(plan: types.Plan, *, snapshot: types.Snapshot) -> Iterator[str
         yield from _gang(job, placement=placement)
         placed_on = []
         pod = job.pod.items()
+        picky = job.node_selector or job.avoided_nodes or job.node_affinity or job.capacity_type is not ANY
         for share in placement.shares:
             node = nodes.get(share.node)
             if node is None:
@@ -57,13 +61,17 @@ def find_breaches(plan: types.Plan, *, snapshot: types.Snapshot) -> Iterator[str
                 continue
             placed_on.append(node)
             _add(added, share=share, pod=pod)
-            yield from _node_rules(job, node=node)
+            if picky or node.blocked or node.taints:
+                yield from _node_rules(job, node=node)
         yield from _product(job, placement=placement, nodes=placed_on)
-        yield from _spread(job, placement=placement, nodes=nodes, levels=snapshot.levels)
-        yield from _slices(job, placement=placement, nodes=nodes, levels=snapshot.levels)
-        yield from _topology(job, nodes=placed_on, levels=snapshot.levels)
+        if job.spread is not None:
+            yield from _spread(job, placement=placement, nodes=nodes, levels=snapshot.levels)
+        if job.topology is not None:
+            yield from _slices(job, placement=placement, nodes=nodes, levels=snapshot.levels)
+            yield from _topology(job, nodes=placed_on, levels=snapshot.levels)
     yield from _capacity(added, nodes=nodes, snapshot=snapshot)
-    yield from _reservations(plan, nodes=nodes, snapshot=snapshot)
+    if snapshot.reservations:
+        yield from _reservations(plan, nodes=nodes, snapshot=snapshot)
 
 
 def find_eviction_breaches(plan: types.Plan, *, snapshot: types.Snapshot, settings: types.Settings) -> Iterator[str]:
@@ -110,9 +118,8 @@ def _ranks_below(victim: types.Job, *, job: types.Job, settings: types.Settings)
 
 
 def _answers(plan: types.Plan, *, pending: dict[str, types.Job]) -> Iterator[str]:
-    for job_id in sorted(plan.placements.keys() | plan.waiting.keys()):
-        if job_id not in pending:
-            yield f"{job_id}: the plan speaks of a job that does not wait in the snapshot"
+    for job_id in sorted((plan.placements.keys() | plan.waiting.keys()) - pending.keys()):
+        yield f"{job_id}: the plan speaks of a job that does not wait in the snapshot"
     for job_id in pending:
         answers = (job_id in plan.placements) + (job_id in plan.waiting)
         if answers != 1:
@@ -127,7 +134,7 @@ def _gang(job: types.Job, *, placement: types.Placement) -> Iterator[str]:
         yield f"{job.id}: {placement.num_pods} of {job.num_pods} pods are placed"
     if any(share.num_pods < 1 for share in placement.shares):
         yield f"{job.id}: a share of less than one pod"
-    if len({share.node for share in placement.shares}) != len(placement.shares):
+    if len(placement.shares) > 1 and len({share.node for share in placement.shares}) != len(placement.shares):
         yield f"{job.id}: a node is named in two shares"
 
 
@@ -247,9 +254,22 @@ def _spread(
 
 
 def _add(tally: Tally, *, share: types.NodeShare, pod: tuple[tuple[str, int], ...]) -> None:
-    held = tally.setdefault(share.node, {})
+    held = tally.get(share.node)
+    if held is None:
+        tally[share.node] = {resource: amount * share.num_pods for resource, amount in pod}
+        return
     for resource, amount in pod:
         held[resource] = held.get(resource, 0) + amount * share.num_pods
+
+
+def _amount(there: types.Resources, resource: str) -> int:
+    if resource == "accelerators":
+        return there.accelerators
+    if resource == "cpu_milli":
+        return there.cpu_milli
+    if resource == "memory_mib":
+        return there.memory_mib
+    return dict(there.other).get(resource, 0)
 
 
 def _capacity(added: Tally, *, nodes: dict[str, types.Node], snapshot: types.Snapshot) -> Iterator[str]:
@@ -261,12 +281,12 @@ def _capacity(added: Tally, *, nodes: dict[str, types.Node], snapshot: types.Sna
                 if share.node in added:
                     _add(used, share=share, pod=pod)
     for name, amounts in sorted(added.items()):
-        there = dict(nodes[name].available.items())
-        gone = used.get(name, {})
+        there = nodes[name].available
+        gone = used.get(name)
         for resource, amount in amounts.items():
-            free = max(there.get(resource, 0) - gone.get(resource, 0), 0)
-            if amount > free:
-                yield f"{name}: {amount} {resource} given where {free} are free"
+            free = _amount(there, resource) - (gone.get(resource, 0) if gone else 0)
+            if amount > max(free, 0):
+                yield f"{name}: {amount} {resource} given where {max(free, 0)} are free"
 
 
 def _reservations(plan: types.Plan, *, nodes: dict[str, types.Node], snapshot: types.Snapshot) -> Iterator[str]:

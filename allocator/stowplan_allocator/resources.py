@@ -82,9 +82,11 @@ class Resources:
 
     def items(self) -> tuple[tuple[str, int], ...]:
         """All non-zero amounts by name: ``accelerators``, ``cpu_milli``, ``memory_mib``, then the others."""
-        own = (
-            ("accelerators", self.accelerators),
-            ("cpu_milli", self.cpu_milli),
-            ("memory_mib", self.memory_mib),
-        )
-        return tuple((name, amount) for name, amount in own if amount) + self.other
+        own = []
+        if self.accelerators:
+            own.append(("accelerators", self.accelerators))
+        if self.cpu_milli:
+            own.append(("cpu_milli", self.cpu_milli))
+        if self.memory_mib:
+            own.append(("memory_mib", self.memory_mib))
+        return (*own, *self.other)
