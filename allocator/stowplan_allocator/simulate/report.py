@@ -215,7 +215,7 @@ h2{font-size:1.15rem;margin:2.5rem 0 .5rem}
 .cards{display:grid;grid-template-columns:repeat(auto-fit,minmax(9.5rem,1fr));gap:.75rem;margin:1.5rem 0}
 .card{background:var(--card);border:1px solid var(--line);border-radius:.5rem;padding:.8rem 1rem}
 .card dt{color:var(--faint);font-size:.86rem}
-.card dd{margin:.1rem 0;font-size:1.35rem;font-weight:600;font-variant-numeric:tabular-nums}
+.card dd{margin:.1rem 0;font-size:1.2rem;font-weight:600;white-space:nowrap;font-variant-numeric:tabular-nums}
 .card small{display:block;line-height:1.35}
 figure{margin:0}
 figure svg{display:block;width:100%;height:auto;color:var(--ink)}

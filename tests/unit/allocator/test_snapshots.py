@@ -16,7 +16,7 @@ from unit.allocator import worlds
 
 
 @given(st.from_type(sa.Snapshot))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_any_snapshot_comes_back_as_it_was(snapshot: sa.Snapshot) -> None:
     text = snapshots.write(snapshot)
     assert snapshots.read(text) == snapshot
@@ -24,7 +24,7 @@ def test_any_snapshot_comes_back_as_it_was(snapshot: sa.Snapshot) -> None:
 
 
 @given(worlds.snapshots())
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=8, deadline=None)
 def test_a_snapshot_that_was_kept_gives_the_same_plan(snapshot: sa.Snapshot) -> None:
     assert sa.plan(snapshots.read(snapshots.write(snapshot))) == sa.plan(snapshot)
 

