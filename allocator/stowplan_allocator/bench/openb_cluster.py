@@ -53,6 +53,10 @@ class Cluster:
         self._seen = np.full(shape, -1, dtype=np.int64)
         self._changed = np.zeros(len(machines), dtype=np.int64)
 
+    def fresh(self) -> Cluster:
+        """The same cluster before anything was placed."""
+        return Cluster(self.workload, rows=self._rows, policy=self._policy, rng=self._rng)
+
     def grades(self, want: int) -> Floats:
         """The grade of every node for one request; -inf where it does not fit."""
         stale = np.flatnonzero(self._seen[want] != self._changed)
