@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import stowplan_allocator as sa
-from stowplan_allocator import Reason
+from stowplan_allocator import Reason, growing, sizes
 from unit.allocator import brute, worlds
 from unit.allocator.worlds import PREFERRED, REQUIRED, job, node
 
@@ -161,6 +161,16 @@ WRONG = {
 def test_what_can_never_hold_is_named(wrong: sa.Job, want: str) -> None:
     plan = sa.plan(worlds.snapshot(rack("a", 8, 8, 8, 8), [wrong]))
     assert plan.waiting["x"] == sa.Waiting(Reason.MISCONFIGURED, want)
+
+
+@pytest.mark.parametrize("level", ["node", "rack"])
+def test_the_model_alone_grows_jobs_in_whole_slices(level: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sizes, "grow", lambda *args, **kwargs: None)
+    monkeypatch.setattr(growing, "_coarsely", lambda *args, **kwargs: (None, None))
+    nodes = rack("a", 3, 2, 2) + rack("b", 3)
+    plan = sa.plan(worlds.snapshot(nodes, [job("x", 8, 1, topology=slices(level, 2), allowed_num_pods=(2, 4, 6, 8))]))
+    assert plan.placements["x"].num_pods == 8
+    assert plan.certificate.status is sa.SolveStatus.OPTIMAL
 
 
 @st.composite
