@@ -114,9 +114,9 @@ _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 @_file("-f", "--file", words="YAML or JSON of both, Kubernetes manifests, or a saved snapshot.", several=True)
 @click.option("--trace", type=click.Choice(["openb", "philly"]), help="A public trace instead of files.")
 @_file("--data", words="openb: the folder; philly: the file.", metavar="PATH")
-@_word("--trace-list", "NAME", "openb: which list of pods.", default="default")
-@_number("--gpus", "philly: GPUs of the cluster.", kind=_COUNT, default=560)
-@_number("--gpus-per-node", "philly: GPUs of a node.", kind=_COUNT, default=8)
+@click.option("--trace-list", metavar="NAME", help="openb: which list of pods; else default.")
+@_number("--gpus", "philly: GPUs of the cluster; else 560.", kind=_COUNT)
+@_number("--gpus-per-node", "philly: GPUs of a node; else 8.", kind=_COUNT)
 @_number("--first", "Only the first N jobs to be submitted.", kind=_COUNT)
 @_time("--duration", "How long jobs run that do not say so themselves.")
 @click.option(

@@ -66,6 +66,7 @@ class _Shelf:
         self.notes: list[str] = []
         self.forms: list[tuple[str, forms.NodeForm]] = []
         self.nodes: list[tuple[str, types.Node]] = []
+        self.domains: dict[str, dict[str, str]] = {}
         self.submissions: list[tuple[str, workload.Submission]] = []
         self.levels: list[tuple[str, ...]] = []
         self.priorities = dict(request.priorities)
@@ -116,8 +117,7 @@ class _Shelf:
         elif kind == "Node":
             node = manifests.read_node(document, reading=self.request.reading, where=where, faults=self.faults)
             if node is not None:
-                self.nodes.append((where, node))
-                self.levels.append(tuple(name for name, _ in self.request.reading.levels))
+                self._add((where, node), levels=tuple(name for name, _ in self.request.reading.levels))
         elif kind == "PriorityClass":
             name, value = manifests.read_priority(document, where=where, faults=self.faults)
             self.priorities.setdefault(name, value)
@@ -150,14 +150,20 @@ class _Shelf:
                 fields = Fields(entry, place=functools.partial("{}.{}".format, place), faults=self.faults)
                 self._record(fields, nodes=kind == "nodes")
 
+    def _add(self, *nodes: tuple[str, types.Node], levels: tuple[str, ...]) -> None:
+        """Nodes whose domains are of these levels: in the end they get those of all."""
+        self.levels.append(levels)
+        for where, node in nodes:
+            self.nodes.append((where, node))
+            self.domains[node.name] = {level: name for level, name in zip(levels, node.topology, strict=False) if name}
+
     def _snapshot(self, document: Mapping[str, Any], *, where: str) -> None:
         try:
             snapshot = snapshots.from_document(document, where=where)
         except inputs.InputError as error:
             self.faults += error.faults
             return
-        self.nodes += ((f"{where}: {node.name}", node) for node in snapshot.nodes)
-        self.levels.append(snapshot.levels)
+        self._add(*((f"{where}: {node.name}", node) for node in snapshot.nodes), levels=snapshot.levels)
         if snapshot.reservations:
             self.notes.append(f"{where}: {len(snapshot.reservations)} reservations were left out")
         names = {node.name for node in snapshot.nodes}
@@ -193,12 +199,16 @@ class _Shelf:
                 self.submissions.append((f"{where}: metadata.name", made))
         levels = self.request.levels or merge_levels([*self.levels, *(form.levels for _, form in self.forms)])
         for where, form in self.forms:
-            topology = tuple(form.domains.get(level) for level in levels)
-            self.nodes += ((where, dataclasses.replace(node, topology=topology)) for node in form.nodes)
+            self.nodes += ((where, node) for node in form.nodes)
+            self.domains.update((node.name, form.domains) for node in form.nodes)
+        self.nodes = [(where, self._placed(node, levels)) for where, node in self.nodes]
         self._check(levels)
         inputs.refuse(self.faults)
         submissions = from_one_start([submission for _, submission in self.submissions])
         return Scenario(tuple(node for _, node in self.nodes), submissions, levels, tuple(self.notes))
+
+    def _placed(self, node: types.Node, levels: tuple[str, ...]) -> types.Node:
+        return dataclasses.replace(node, topology=tuple(self.domains[node.name].get(level) for level in levels))
 
     def _check(self, levels: tuple[str, ...]) -> None:
         self._distinct("node", ((where, node.name) for where, node in self.nodes))

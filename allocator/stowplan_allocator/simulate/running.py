@@ -36,6 +36,10 @@ STANDARD_OUTPUT = pathlib.Path("-")
 # Distances between samples that people can read off an axis; of the time that the run will probably take.
 _DISTANCES = (1, 5, 10, 30, 60, 300, 600, 1800, 3600, 7200, 21_600, 43_200, 86_400, 604_800)
 _WANTED_SAMPLES = 800
+_PHILLY_GPUS, _PHILLY_GPUS_PER_NODE = 560, 8
+# Options that only one kind of input listens to.
+_OF_FILES = ("duration", "level", "priority")
+_OF_TRACES = {"trace_list": "openb", "gpus": "philly", "gpus_per_node": "philly"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,9 +51,9 @@ class Choices:
     file: tuple[pathlib.Path, ...] = ()
     trace: str | None = None
     data: pathlib.Path | None = None
-    trace_list: str = "default"
-    gpus: int = 560
-    gpus_per_node: int = 8
+    trace_list: str | None = None
+    gpus: int | None = None
+    gpus_per_node: int | None = None
     first: int | None = None
     duration: int | None = None
     estimates: str = "given"
@@ -110,7 +114,7 @@ def run(choices: Choices, *, command: str) -> int:
         terminal.refuse(error)
         return USAGE
     except KeyboardInterrupt:
-        terminal.remarks(["stopped; nothing was written"])
+        terminal.remarks(["stopped; no file is half written"])
         return INTERRUPTED
     return 0
 
@@ -128,6 +132,7 @@ def check(choices: Choices) -> None:
     if not files and not choices.trace and not choices.data:
         fix = "give --nodes FILE --jobs FILE, --file FILE, or --trace NAME --data PATH"
         faults.append(inputs.Fault("", "there is nothing to simulate", fix))
+    faults += _unheard(choices)
     faults += _targets(choices)
     if choices.html or choices.png:
         try:
@@ -142,6 +147,16 @@ def check(choices: Choices) -> None:
         except ValueError as error:
             faults.append(inputs.Fault("--solver", str(error)))
     inputs.refuse(faults)
+
+
+def _unheard(choices: Choices) -> Iterable[inputs.Fault]:
+    """Options that would be ignored."""
+    for name, trace in _OF_TRACES.items():
+        if getattr(choices, name) is not None and choices.trace != trace:
+            yield inputs.Fault(f"--{name.replace('_', '-')}", f"it is for --trace {trace}", "leave it out")
+    for name in _OF_FILES:
+        if choices.trace and getattr(choices, name):
+            yield inputs.Fault(f"--{name}", "a trace does not ask for it", "leave it out")
 
 
 def _targets(choices: Choices) -> Iterable[inputs.Fault]:
@@ -181,9 +196,10 @@ def load(choices: Choices) -> loaders.Scenario:
 
 def _read(choices: Choices) -> loaders.Scenario:
     if choices.trace == "openb" and choices.data:
-        return openb.scenario(choices.data, name=choices.trace_list)
+        return openb.scenario(choices.data, name=choices.trace_list or "default")
     if choices.trace == "philly" and choices.data:
-        return philly.scenario(choices.data, num_gpus=choices.gpus, per_node=choices.gpus_per_node)
+        num_gpus, per_node = choices.gpus or _PHILLY_GPUS, choices.gpus_per_node or _PHILLY_GPUS_PER_NODE
+        return philly.scenario(choices.data, num_gpus=num_gpus, per_node=per_node)
     usual = manifests.Reading()
     known = dict(usual.levels)
     levels = tuple((name, label or known.get(name, name)) for name, label in choices.level)

@@ -131,6 +131,14 @@ REFUSED: dict[str, tuple[tuple[str, ...], list[str]]] = {
     "data without a trace": (("--data", "x"), ["--trace and --data belong together"]),
     "a trace beside files": (("--trace", "openb", "--data", "x", *DOCUMENT), ["give a trace or files"]),
     "a trace that is not there": (("--trace", "philly", "--data", "nope.csv"), ["nope.csv: it cannot be read"]),
+    "options that nobody would hear": (
+        (*DOCUMENT, "--gpus", "8", "--trace-list", "x"),
+        ["--trace-list: it is for --trace openb; leave it out", "--gpus: it is for --trace philly"],
+    ),
+    "options that a trace would not hear": (
+        ("--trace", "openb", "--data", "x", "--duration", "5", "--level", "rack"),
+        ["--duration: a trace does not ask for it", "--level: a trace does not ask for it"],
+    ),
     "files that are not there": (
         ("--nodes", "a.csv", "--jobs", "b.csv"),
         ["Error: a.csv: there is no such file", "Error: b.csv: there is no such file"],
@@ -206,7 +214,7 @@ def test_an_interrupt_ends_with_130_and_writes_nothing(tmp_path: pathlib.Path, m
     monkeypatch.setattr(running, "simulate", interrupted)
     done = _run(*DOCUMENT, *QUICK, "--json", str(tmp_path / "x.json"))
     assert (done.exit_code, list(tmp_path.iterdir())) == (130, [])
-    assert "nothing was written" in done.stderr
+    assert "no file is half written" in done.stderr
 
 
 def test_notes_are_on_standard_error(tmp_path: pathlib.Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import pathlib
+import re
 import tempfile
 from typing import Any
 
@@ -357,11 +358,42 @@ def test_a_job_that_runs_on_nodes_that_are_gone_waits(tmp_path: pathlib.Path) ->
     assert '"runs" runs on nodes that are not there, so it waits' in got.notes[0]
 
 
+@pytest.mark.parametrize("kind", ["nodes", "jobs"])
+def test_the_documentation_names_every_field(tmp_path: pathlib.Path, kind: str) -> None:
+    entry = {"name": "a", "duration": 5} if kind == "jobs" else {"name": "a"}
+    if kind == "jobs":
+        entry |= {"topology": {"level": "node", "?": 1}, "spread": {"level": "node", "max_pods": 1, "?": 1}}
+    got = _faults(tmp_path, files_json=json.dumps({kind: [{**entry, "?": 1}]}))
+    known = [name for fault in got if "known: " in fault for name in fault.partition("known: ")[2].split(", ")]
+    text = (ROOT / "docs" / "simulator.md").read_text()
+    assert len(known) >= 12
+    assert not [name for name in known if not re.search(rf"`(?:\w+\.)?{name}(?:\.\w+)?`", text)]
+
+
 def test_times_without_a_date_count_from_the_first_date(tmp_path: pathlib.Path) -> None:
     jobs = "name,duration,submit\na,5,2026-11-02T08:30:00\nb,5,10s\nc,5,2026-11-02 09:30:00+01:00\n"
     got = _load(tmp_path, nodes=NODES, jobs=jobs)
     assert [one.submitted_seconds - 1_793_608_200 for one in got.submissions] == [0, 10, 0]
     assert got.submissions[1].job.created_at_seconds == 1_793_608_210
+
+
+def test_nodes_of_all_kinds_of_files_share_one_order_of_levels(tmp_path: pathlib.Path) -> None:
+    own = (
+        "levels: [zone, row, rack]\nnodes: [{name: a, topology: {rack: r2, row: w}}]\njobs: [{name: j, duration: 5}]\n"
+    )
+    (tmp_path / "own.yaml").write_text(own)
+    (tmp_path / "kept.json").write_text(snapshots.write(worlds.snapshot([worlds.node("k", zone="z3", rack="r3")], [])))
+    (tmp_path / "nodes.yaml").write_text(NODE)
+    names = ("kept.json", "nodes.yaml", "own.yaml")
+    request = loaders.Request(files=tuple(tmp_path / name for name in names), duration=5)
+    got = loaders.load(request)
+    assert got.levels == ("zone", "row", "rack")
+    assert {node.name: node.topology for node in got.nodes} == {
+        "k": ("z3", None, "r3"),
+        "gpu-1": ("z1", None, "r1"),
+        "cpu-1": (None, None, None),
+        "a": (None, "w", "r2"),
+    }
 
 
 def test_the_order_of_levels_is_that_of_whoever_names_most() -> None:
