@@ -28,7 +28,7 @@ SHARE_OF_TIME = 0.5  # of what is left, for one long question
 
 def jobs_moved(oracle: Oracle) -> Iterator[Alternative]:
     """The cheapest running jobs to move elsewhere."""
-    beside = oracle.plan(oracle.ahead).placements
+    beside = oracle.placed_ahead()
     limit = min(oracle.settings.time_limit_seconds, oracle.left() * SHARE_OF_TIME)
     found = moving.moves(
         oracle.ahead, oracle.job.id, settings=replace(oracle.settings, time_limit_seconds=limit), beside=beside

@@ -1,14 +1,14 @@
 """Would the job start after this change? Asked of ``plan()``, and of a count first that is much cheaper.
 
 What must stay true: ``starts`` is the word of ``plan()`` on everything that stands before the
-job in the queue; ``could`` says no only where ``plan()`` would; no question is asked when the
+job in the queue; ``could`` says no and ``surely`` says yes only where ``plan()`` would; no question is asked when the
 time is over.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from stowplan_allocator import compiling, forecast, gangs, planner, types
@@ -31,6 +31,7 @@ class Oracle:
         self.settings = replace(settings, explain=False)
         self.deadline = time.monotonic() + budget_seconds
         self.num_plans = 0
+        self._placed_ahead: Mapping[str, types.Placement] | None = None
         # Waiting jobs behind this one never decide whether it starts.
         self.ahead = forecast.until(snapshot, job_id, settings=settings)
         self.job = next(job for job in snapshot.jobs if job.id == job_id)
@@ -62,8 +63,33 @@ class Oracle:
 
     def could(self, patch: Patch) -> bool:
         """Whether the job fits beside all that runs, if nobody else waited: it starts only then."""
+        return self._fits_alone(patch.apply(self.ahead))
+
+    def surely(self, patch: Patch) -> bool:
+        """Whether the job fits beside all that runs and all that this plan gives those ahead of it: it starts then.
+
+        Known only of changes to the job's own wishes, which leave those ahead as they are.
+        """
+        if [job.id for job in patch.jobs] != [self.job.id] or patch != Patch(jobs=patch.jobs):
+            return False
+        if self.ahead.reservations or patch.jobs[0].priority != self.job.priority:
+            return False
+        return self._fits_alone(patch.apply(self._standing()))
+
+    def placed_ahead(self) -> Mapping[str, types.Placement]:
+        """Where the plan without any change puts those ahead that start."""
+        if self._placed_ahead is None:
+            self._placed_ahead = self.plan(self.ahead).placements
+        return self._placed_ahead
+
+    def _standing(self) -> types.Snapshot:
+        placed = self.placed_ahead()
+        jobs = tuple(replace(job, placement=placed.get(job.id, job.placement)) for job in self.ahead.jobs)
+        return replace(self.ahead, jobs=jobs)
+
+    def _fits_alone(self, snapshot: types.Snapshot) -> bool:
         self.left()
-        alone = self.alone(patch.apply(self.ahead))
+        alone = self.alone(snapshot)
         if alone is None:
             return False
         problem, gang = alone
@@ -84,27 +110,29 @@ class Oracle:
     def easiest(self, values: Sequence[int], patch: Callable[[int], Patch]) -> int | None:
         """The last of the values, of which each starts the job at least as easily as the next, that starts it.
 
-        Searched by halves, by counting first; the one returned was planned.
+        Searched by halves, by counting as far as that tells; the one returned was planned.
         """
-        low, high = 0, len(values)
-        while low < high:
-            middle = (low + high) // 2
-            if self.could(patch(values[middle])):
-                low = middle + 1
-            else:
-                high = middle
-        best = None
-        low, high = 0, low
-        # The count is right unless somebody ahead in the queue wants the same room: try its last value first.
-        middle = high - 1
-        while low < high:
-            if self.starts(patch(values[middle])):
-                best = values[middle]
-                low = middle + 1
-            else:
-                high = middle
-            middle = (low + high) // 2
-        return best
+        most = _prefix(len(values), lambda i: self.could(patch(values[i])))
+        sure = _prefix(most, lambda i: self.surely(patch(values[i])))
+        # The first count is right unless somebody ahead wants the same room, so its last value is planned first.
+        if most > sure and self.starts(patch(values[most - 1])):
+            return values[most - 1]
+        number = sure + _prefix(max(most - 1 - sure, 0), lambda i: self.starts(patch(values[sure + i])))
+        if number == sure and sure and not self.starts(patch(values[sure - 1])):
+            number = _prefix(sure - 1, lambda i: self.starts(patch(values[i])))
+        return values[number - 1] if number else None
+
+
+def _prefix(length: int, holds: Callable[[int], bool]) -> int:
+    """How many of the first positions hold, where none holds behind one that does not."""
+    low, high = 0, length
+    while low < high:
+        middle = (low + high) // 2
+        if holds(middle):
+            low = middle + 1
+        else:
+            high = middle
+    return low
 
 
 def _slots(gang: Gang, *, group: gangs.Group, problem: Problem) -> dict[int, int]:
