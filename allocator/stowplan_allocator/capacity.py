@@ -23,10 +23,11 @@ Row = tuple[list[Term], float]
 
 
 class Capacity:
-    """Makes the rows; what nodes of equal room hold is remembered from cell to cell."""
+    """Makes the rows; what nodes of equal room hold is remembered from cell to cell, and from model to model."""
 
     def __init__(self) -> None:
         self._holding = holding.Holding()
+        self._useful: dict[tuple[holding.Item, ...], tuple[holding.Item, ...]] = {}
 
     def rows(
         self, blocks: Sequence[Block], *, phantoms: Mapping[int, pulp.LpVariable], rooms: Mapping[Vector, int]
@@ -64,7 +65,10 @@ class Capacity:
         """Blocks and phantoms by weight, at most ``right``, or less where a closer look at ``rooms`` says so."""
         if rooms:
             alone = (0,) * (len(next(iter(rooms))) - 1)
-            items = holding.useful([*weights.items(), *(((size, *alone), weight) for size, weight in held.items())])
+            items = tuple(sorted([*weights.items(), *(((size, *alone), weight) for size, weight in held.items())]))
+            if items not in self._useful:
+                self._useful[items] = holding.useful(items)
+            items = self._useful[items]
             closer = [self._holding.most(room, items) for room in rooms]
             if None not in closer:
                 holds = zip(rooms.values(), closer, strict=True)

@@ -41,12 +41,14 @@ from stowplan_allocator.stopwatch import Stopwatch
 
 CHAIN_LENGTH = 200
 MAX_CANDIDATES = 400
+CHAIN_SHARE = 0.4  # of the time that is left, for one question about the chain
 MAX_PACKINGS = 8
 
 
 def solve(problem: Problem, *, settings: types.Settings, deadline: float, watch: Stopwatch) -> Search:
     """Run all tiers; the search holds the best placement found and what is proven about it."""
     search = Search(problem, settings, deadline, watch)
+    search.chain_length = CHAIN_LENGTH
     limits = bounds.Bounds(problem)
     priorities = sorted({shape.priority for shape in problem.shapes}, reverse=True)
     for priority in priorities:
@@ -96,7 +98,7 @@ def _admit(search: Search, *, jobs: Sequence[types.Job], limits: bounds.Bounds) 
             search.give_up(request.index)
             continue
         ahead = [other for other in jobs[position:] if shape_of[other.id].request.index not in search.refused]
-        chain = [shape_of[other.id] for other in ahead[:CHAIN_LENGTH]]
+        chain = [shape_of[other.id] for other in ahead[: search.chain_length]]
         placed, proven = _place_chain(search, chain=chain)
         if placed:
             # The chain skips refused requests: walk on to just behind what it placed.
@@ -124,8 +126,12 @@ def _place_chain(search: Search, *, chain: Sequence[Shape]) -> tuple[int, bool]:
     """Place a prefix of the chain, moving anything: how many, and whether it is proven that the next does not fit."""
     try:
         built = search.build(numbers=search.numbers(), chain=[shape.index for shape in chain], coarse=True)
-        solved = search.solve(built, terms=[(y, 1.0) for y in built.y], maximise=True)
+        solved = search.solve(built, terms=[(y, 1.0) for y in built.y], maximise=True, share=CHAIN_SHARE)
         most = len(chain) if solved.bound is None else min(solved.bound, len(chain))
+        if most and not solved.value:
+            # No time for so many at once, here and further on; and the whole model would only take longer.
+            search.chain_length = max(len(chain) // 8, 1)
+            return _place_chain(search, chain=chain[: search.chain_length]) if len(chain) > 1 else (0, False)
         if most == 0:
             return 0, True
         if solved.value:

@@ -118,7 +118,9 @@ class Model:
         only_one: bool = False,
         phantoms: bool = False,
         sizes: Mapping[int, tuple[int, ...]] | None = None,
+        limits: capacity.Capacity | None = None,
     ) -> None:
+        """``limits`` remembers what nodes hold from one model to the next."""
         self.problem = problem
         self.rooms = rooms
         self.lp = pulp.LpProblem("stowplan", pulp.LpMaximize)
@@ -128,7 +130,7 @@ class Model:
         self.groups: dict[int, list[Group]] = {}
         self._sizes = sizes or {}
         self._names = 0
-        self._capacity = capacity.Capacity()
+        self._capacity = capacity.Capacity() if limits is None else limits
         self._in_cell: list[list[capacity.Block]] = [[] for _ in problem.cells]
         self.y = [self.add_integer("y", 1) for _ in chain]
         if only_one:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from stowplan_allocator import cells, greedy, model, objectives, packing, types
+from stowplan_allocator.capacity import Capacity
 from stowplan_allocator.problem import Problem, Shape
 from stowplan_allocator.stock import Stock
 from stowplan_allocator.stopwatch import Stopwatch
@@ -50,6 +51,9 @@ class Search:
     undecided: set[str] = field(default_factory=set)
     results: list[types.TierResult] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    limits: Capacity = field(default_factory=Capacity)
+    # How many jobs of the queue one solve looks at; fewer once so many took too long.
+    chain_length: int = 1
     squeezed: int = 0
 
     def __post_init__(self) -> None:
@@ -121,6 +125,7 @@ class Search:
                 only_one=only_one,
                 phantoms=phantoms,
                 sizes=sizes,
+                limits=self.limits,
             )
             for tier, value in self.kept:
                 built.require(tier.terms(built), ">=" if tier.maximise else "<=", float(value - tier.offset))
@@ -129,9 +134,11 @@ class Search:
             built.start_from(self._counts(problem))
         return built
 
-    def solve(self, built: model.Model, *, terms: Sequence[model.Term], maximise: bool) -> model.Solved:
+    def solve(
+        self, built: model.Model, *, terms: Sequence[model.Term], maximise: bool, share: float = SHARE_OF_TIME
+    ) -> model.Solved:
         """Solve within a share of the time that is left."""
-        limit = self.left() * SHARE_OF_TIME
+        limit = self.left() * share
         with self.watch.phase("solve"):
             return built.solve(terms, maximise=maximise, settings=self.settings, limit_seconds=limit)
 
