@@ -137,12 +137,14 @@ class Stow:
         plain = fragmentation.weighted(want for want in workload.wants if not want.total_milli)
         self._cuts = np.array(sorted({want.others[0] for want in plain}), dtype=np.int64)
         steps = [sum(want.weight * want.others[0] for want in plain if want.others[0] <= cut) for cut in self._cuts]
-        self._plain = np.array([0.0, *steps]) * room_value.PLAIN * WHOLE / self._cpu
+        self._plain = np.array([0.0, *steps]) * room_value.PLAIN * WHOLE / (self._cpu or 1.0)
 
     def worth(self, kinds: Ints, cpu: Ints, memory: Ints, states: Ints) -> Floats:
         """See ``room_value``."""
-        limit = np.minimum(cpu * (WHOLE / self._cpu), memory * (WHOLE / self._memory))
-        value = np.minimum(self._states.value[states], limit)
+        value = self._states.value[states]
+        for have, need in ((cpu, self._cpu), (memory, self._memory)):
+            if need > 0:
+                value = np.minimum(value, have * (WHOLE / need))
         fragments = self._fragments(kinds, cpu, states)
         plain = self._plain[np.searchsorted(self._cuts, cpu, side="right")]
         worth: Floats = value - room_value.FRAGMENTS * fragments + plain

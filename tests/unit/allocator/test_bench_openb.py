@@ -243,6 +243,13 @@ def test_a_run_is_the_same_again_and_another_seed_is_another_sample() -> None:
     assert openb_workload.sample(workload, seed=3) != openb_workload.sample(workload, seed=4)
 
 
+def test_pods_may_ask_for_devices_alone() -> None:
+    workload = Workload((Machine("n", 10, 10, 2, "A"),), (Want(1, 600, (0, 0), 3.0),), (0, 0, 0))
+    for strategy in openb_run.STRATEGIES:
+        figures = openb_run.run(workload, rows=Rows(workload), strategy=strategy, ties="name", seed=1)
+        assert figures.unallocated_percent == pytest.approx(40)
+
+
 def test_pods_are_sampled_until_enough_is_asked_for() -> None:
     workload = a_workload()
     size = max(want.total_milli for want in workload.wants)
