@@ -107,7 +107,7 @@ def elastic(draw: st.DrawFn, most: int = 4) -> sa.Snapshot:
 
 @pytest.mark.parametrize("way", ["all", "no greed", "no coarse solve"])
 @given(snapshot=elastic())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_no_choice_of_sizes_has_more_goodput(way: str, snapshot: sa.Snapshot) -> None:
     with pytest.MonkeyPatch.context() as patch:
         if way != "all":
@@ -129,7 +129,7 @@ STEADY = [one for one in sa.Strategy if one not in (sa.Strategy.GENETIC, sa.Stra
 
 
 @given(worlds.snapshots(max_nodes=5, max_jobs=5, max_pods=2), st.data(), st.sampled_from(STEADY))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_being_elastic_costs_nobody_a_place(snapshot: sa.Snapshot, data: st.DataObject, strategy: sa.Strategy) -> None:
     """Of one priority exactly those start who would start if every job had its smallest size."""
     sets = st.sampled_from([(1,), (1, 2), (1, 3, 4), (2, 5), (2, 3)])

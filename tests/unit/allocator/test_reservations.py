@@ -190,7 +190,7 @@ def reserved(draw: st.DrawFn) -> sa.Snapshot:
 
 
 @given(reserved())
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=80, deadline=None)
 def test_no_assignment_that_keeps_the_reservations_is_better(snapshot: sa.Snapshot) -> None:
     plan = sa.plan(snapshot)
     got, want = brute.rank(snapshot, dict(plan.placements)), brute.best_rank(snapshot)
@@ -198,7 +198,7 @@ def test_no_assignment_that_keeps_the_reservations_is_better(snapshot: sa.Snapsh
 
 
 @given(reserved(), st.sampled_from([sa.Strategy.GREEDY]))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_greed_keeps_reservations_and_names_them(snapshot: sa.Snapshot, strategy: sa.Strategy) -> None:
     plan = sa.plan(snapshot, sa.Settings(strategy=strategy))
     assert brute.keeps_reservations(snapshot, dict(plan.placements))
