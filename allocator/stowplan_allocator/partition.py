@@ -212,12 +212,14 @@ def _cuts(stage: Stage, *, limits: Limits) -> list[int]:
     room = limits.pod.memory_mib * MIB
     total = stage.num_bytes(0, stage.items)
     number = max(-(-stage.items // limits.items_per_subtask), -(-total // room) if room else 0)
+    upto = list(itertools.accumulate(stage.sizes, initial=0))
     while number < stage.items:
         bounds = _even(stage.items, number=number)
         if not stage.sizes:
-            if stage.num_bytes(0, -(-stage.items // number)) <= room:
-                return bounds
-        elif all(stage.num_bytes(first, end) <= room for first, end in itertools.pairwise(bounds)):
+            largest = stage.num_bytes(0, -(-stage.items // number))
+        else:
+            largest = max(upto[end] - upto[first] for first, end in itertools.pairwise(bounds))
+        if largest <= room:
             return bounds
         number += 1
     return _even(stage.items, number=stage.items)
