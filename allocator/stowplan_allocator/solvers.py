@@ -15,6 +15,7 @@ from stowplan_allocator import types
 HIGHS, CBC = "HiGHS", "CBC"
 # CBC in this process, from the Python package; or as a program on the PATH. PuLP 4 bundles neither.
 CYLP, COIN = "CyLP", "COIN_CMD"
+FEASIBILITY_TOLERANCE = 1e-6
 
 
 def make(settings: types.Settings, *, limit_seconds: float, relaxed: bool = False) -> pulp.LpSolver:
@@ -32,7 +33,24 @@ def make(settings: types.Settings, *, limit_seconds: float, relaxed: bool = Fals
     if name in (HIGHS, CYLP, COIN):
         # All objectives have integer coefficients: less than 1 away is the optimum.
         options["gapAbs"] = 0.99
+    if name == CYLP:
+        return Cbc(**options)  # type: ignore[no-untyped-call]  # PuLP's constructor has no types
     return pulp.getSolver(name, **options)
+
+
+class Cbc(pulp.CYLP):
+    """PuLP's CyLP, which takes a programme that Cbc solves at the root for one without a solution.
+
+    It asks how many solutions the search has found, and there was no search. An optimum that
+    satisfies all constraints is a solution.
+    """
+
+    # PuLP's name of the method.
+    def findSolutionValues(self, lp: pulp.LpProblem, column_names: list[str]) -> tuple[int, bool]:  # noqa: N802
+        """The status, and whether the variables hold a solution."""
+        status, has_solution = super().findSolutionValues(lp, column_names)
+        optimal = status == pulp.constants.LpSolveStatus.Optimal
+        return status, has_solution or (optimal and lp.valid(FEASIBILITY_TOLERANCE))
 
 
 def resolve(name: str) -> str:

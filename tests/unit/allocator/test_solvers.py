@@ -31,6 +31,29 @@ def test_cbc_is_asked_and_admits_what_highs_admits(monkeypatch: pytest.MonkeyPat
     assert cbc.certificate.tiers[0].status is sa.SolveStatus.OPTIMAL
 
 
+PROGRAMMES = {
+    "solved at the root, without a search": (3.0, 0.0, (True, 3.0, 3.0)),
+    "a value of nothing": (0.0, 0.0, (True, 0.0, 0.0)),
+    "infeasible": (3.0, 4.0, (False, None, None)),
+}
+
+
+@pytest.mark.parametrize("name", ["HiGHS", "CBC"])
+@pytest.mark.parametrize(("most", "least", "want"), PROGRAMMES.values(), ids=PROGRAMMES)
+def test_a_solution_is_known_for_one(
+    name: str, most: float, least: float, want: tuple[bool, float | None, float | None]
+) -> None:
+    lp = pulp.LpProblem("small", pulp.LpMaximize)
+    x = lp.add_variable("x", 0, 9, "Integer")
+    x.varValue = 0.0
+    lp.addConstraint(x + 0 <= most)
+    lp.addConstraint(x + 0 >= least)
+    lp.setObjective(x + 0)
+    stats = lp.solve(solvers.make(sa.Settings(solver=name), limit_seconds=5))
+    assert (stats.has_solution, stats.objective, stats.best_bound) == want
+    assert (stats.status == pulp.constants.LpSolveStatus.Infeasible) is not stats.has_solution
+
+
 @given(worlds.snapshots(max_nodes=3, max_jobs=4, max_pods=3))
 @settings(max_examples=40, deadline=None)
 def test_what_cbc_proves_is_true(snapshot: sa.Snapshot) -> None:
