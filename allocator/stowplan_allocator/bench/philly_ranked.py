@@ -37,7 +37,9 @@ class Strict(live.ByLiveStock):
 class Displacing(live.ByLiveStock):
     """Backfilling, and running jobs lose their place to those ranked before where they stand."""
 
-    def __init__(self, nodes: Sequence[types.Node], *, jobs: Sequence[types.Job], rank: live.Rank, standing: live.Rank):
+    def __init__(
+        self, nodes: Sequence[types.Node], *, jobs: Sequence[types.Job], rank: live.Rank, standing: live.Rank
+    ) -> None:
         if not live.is_plain(jobs) or any(job.topology or job.products or job.priority for job in jobs):
             raise ValueError("displacing by rank takes jobs without products, topology and priority")
         super().__init__(nodes, jobs=jobs, levels=(), settings=types.Settings(), rank=rank)
