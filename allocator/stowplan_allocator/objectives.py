@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from stowplan_allocator import greedy
+from stowplan_allocator import greedy, lone
 from stowplan_allocator.model import Model, Term
 from stowplan_allocator.problem import Cell, Problem, Request, Shape
 from stowplan_allocator.stock import Stock
@@ -129,6 +129,9 @@ def whole_slots(problem: Problem, *, spots: Spots) -> Tier:
     taken = sum(num_placed(shape, spots=spots) * shape.request.num_pods * shape.request.vector[0] for shape in shapes)
     free = sum(problem.free[node][0] for node in nodes)
     easy = min(untouched, worth(free - taken))
+    if len(shapes) == 1 and num_placed(shapes[0], spots=spots) == 1:
+        loss = lone.least_loss(problem, shape=shapes[0], spot=spots[shapes[0].jobs[0].id], worth=worth)
+        easy = easy if loss is None else min(easy, untouched - loss)
     return Tier("whole slots", True, measure, easy, terms, uses_phantoms=True)
 
 

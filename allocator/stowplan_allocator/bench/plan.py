@@ -132,6 +132,7 @@ def arrival(snapshot: types.Snapshot, *, number: int) -> types.Snapshot:
 @click.option("--shapes", default=60, show_default=True, help="Different shapes; 1: gangs of 8 pods.")
 @click.option("--demand", default=1.1, show_default=True, help="All jobs' accelerators over those of the cluster.")
 @click.option("--mix", type=click.Choice([mix.value for mix in workloads.Mix]), default="plain", show_default=True)
+@click.option("--nodes-per-rack", default=workloads.NODES_PER_RACK, show_default=True)
 @click.option("--seed", default=1, show_default=True, help="Of the first workload; each further one has the next.")
 @click.option("--workloads", "num_workloads", default=3, show_default=True, help="Different workloads.")
 @click.option("--repeats", default=3, show_default=True, help="Plans of each workload that are timed.")
@@ -154,6 +155,7 @@ def measure(
     shapes: int,
     demand: float,
     mix: str,
+    nodes_per_rack: int,
     seed: int,
     num_workloads: int,
     repeats: int,
@@ -174,6 +176,7 @@ def measure(
             seed=seed + number,
             demand=demand,
             mix=workloads.Mix(mix),
+            nodes_per_rack=nodes_per_rack,
         )
         for _ in range(warm_up):
             planner.plan(snapshot, settings)

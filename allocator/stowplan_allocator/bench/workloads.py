@@ -54,19 +54,29 @@ class Wish:
         return self.num_pods * share
 
 
-def cluster(num_nodes: int, *, products: Sequence[str] = (PRODUCT,)) -> tuple[types.Node, ...]:
-    """Racks of 32 nodes with 8 accelerators each, 8 racks to a zone; rack by rack one product after the other."""
+def cluster(
+    num_nodes: int, *, products: Sequence[str] = (PRODUCT,), nodes_per_rack: int = NODES_PER_RACK
+) -> tuple[types.Node, ...]:
+    """Racks of nodes with 8 accelerators each, 8 racks to a zone; rack by rack one product after the other."""
     room = types.Resources(ACCELERATORS, CPU_MILLI, MEMORY_MIB)
     nodes = []
     for i in range(num_nodes):
-        rack = i // NODES_PER_RACK
+        rack = i // nodes_per_rack
         path = (f"z{rack // RACKS_PER_ZONE}", f"r{rack}")
         nodes.append(types.Node(f"node-{i}", products[rack % len(products)], room, room, path))
     return tuple(nodes)
 
 
 def steady(
-    *, num_nodes: int, num_jobs: int, num_running: int, num_shapes: int, seed: int, demand: float, mix: Mix = Mix.PLAIN
+    *,
+    num_nodes: int,
+    num_jobs: int,
+    num_running: int,
+    num_shapes: int,
+    seed: int,
+    demand: float,
+    mix: Mix = Mix.PLAIN,
+    nodes_per_rack: int = NODES_PER_RACK,
 ) -> types.Snapshot:
     """A cluster where jobs run and others wait.
 
@@ -76,7 +86,7 @@ def steady(
     """
     name = f"{mix} {num_nodes} {num_jobs} {num_running} {num_shapes} {seed}"
     rng = random.Random(name)  # noqa: S311 - a workload is no secret
-    nodes = cluster(num_nodes)
+    nodes = cluster(num_nodes, nodes_per_rack=nodes_per_rack)
     wishes = _wishes(mix, num_shapes=num_shapes, num_jobs=num_jobs, rng=rng)
     placed_first = num_running * 100 // (100 - ENDED_PERCENT)
     weights = tilted([wish.nodes_worth for wish in wishes], mean=num_nodes * demand / (num_jobs + num_running))
