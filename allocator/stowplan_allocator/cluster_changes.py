@@ -8,13 +8,14 @@ plan or by a count.
 from __future__ import annotations
 
 import functools
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from stowplan_allocator import choosing, forecast, gangs, moving, types, words
 from stowplan_allocator import problem as problems
 from stowplan_allocator.choosing import Victim
-from stowplan_allocator.oracle import Oracle
+from stowplan_allocator.oracle import Oracle, OutOfTime
 from stowplan_allocator.problem import Vector
 from stowplan_allocator.relaxing import Alternative, ChangeKind, Patch, copies, is_broken, restored
 
@@ -24,15 +25,19 @@ MAX_NEW_NODES = 1024
 # Kinds of nodes, or domains of a required level, of one product that are planned.
 MAX_MODELS = 3
 SHARE_OF_TIME = 0.5  # of what is left, for one long question
+ALMOST = 0.9  # of its time: an answer that took longer was cut
 
 
 def jobs_moved(oracle: Oracle) -> Iterator[Alternative]:
     """The cheapest running jobs to move elsewhere."""
     beside = oracle.placed_ahead()
     limit = min(oracle.settings.time_limit_seconds, oracle.left() * SHARE_OF_TIME)
+    started = time.monotonic()
     found = moving.moves(
         oracle.ahead, oracle.job.id, settings=replace(oracle.settings, time_limit_seconds=limit), beside=beside
     )
+    if found is None and time.monotonic() - started > limit * ALMOST:
+        raise OutOfTime
     if found is None or not found.moves:
         return
     running = {job.id: job for job in oracle.ahead.jobs}
@@ -220,10 +225,10 @@ def _fewest(oracle: Oracle, patch: Callable[[int], Patch], *, least: int, most: 
 
 def later(oracle: Oracle) -> Iterator[Alternative]:
     """Patience: the forecast's start."""
-    settings = oracle.settings
-    moment = forecast.first_start(
-        oracle.ahead, oracle.job.id, settings=settings, budget_seconds=oracle.left() * SHARE_OF_TIME
-    )
+    replay = forecast.Replay(oracle.ahead, settings=oracle.settings, budget_seconds=oracle.left() * SHARE_OF_TIME)
+    moment = next((moment for moment in replay.moments() if oracle.job.id in moment.started), None)
+    if moment is None and replay.cut:
+        raise OutOfTime
     if moment is None or moment.snapshot.now_seconds <= oracle.snapshot.now_seconds:
         return
     then = moment.snapshot

@@ -72,18 +72,11 @@ def reserve(
     there only as long as they do not delay it. None where no known ends make room.
     """
     settings = settings or types.Settings()
-    moment = first_start(until(snapshot, job_id, settings=settings), job_id, settings=settings)
+    replay = Replay(until(snapshot, job_id, settings=settings), settings=settings)
+    moment = next((moment for moment in replay.moments() if job_id in moment.started), None)
     if moment is None:
         return None
     return types.Reservation(job_id, moment.started[job_id], moment.snapshot.now_seconds)
-
-
-def first_start(
-    snapshot: types.Snapshot, job_id: str, *, settings: types.Settings, budget_seconds: float | None = None
-) -> Moment | None:
-    """The moment at which the job starts."""
-    replay = Replay(snapshot, settings=settings, budget_seconds=budget_seconds)
-    return next((moment for moment in replay.moments() if job_id in moment.started), None)
 
 
 def until(snapshot: types.Snapshot, job_id: str, *, settings: types.Settings) -> types.Snapshot:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import stowplan_allocator as sa
 from stowplan_allocator import alternatives as looking
-from stowplan_allocator import relaxing
+from stowplan_allocator import forecast, relaxing
 from stowplan_allocator.relaxing import ChangeKind
 from unit.allocator import worlds
 from unit.allocator.worlds import A100, H100, job, node, running
@@ -151,6 +151,16 @@ def test_a_reservation_that_is_given_up() -> None:
 def test_what_the_budget_left_out_is_said() -> None:
     snapshot = worlds.snapshot([node("n1")], [job("x", 2)])
     assert looking.explore(snapshot, "x", budget_seconds=0.0).not_tried == tuple(ChangeKind)
+
+
+def test_a_forecast_that_was_cut_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    jobs = [running(f"r{i}", {"n1": 1}, 1, expected_seconds=10 * (i + 1)) for i in range(8)]
+    snapshot = worlds.snapshot([node("n1")], [*jobs, job("x", 1, 8)])
+    monkeypatch.setattr(forecast, "MAX_STEPS", 1)
+    monkeypatch.setattr(forecast.Replay, "_advance", lambda *_: None)
+    found = looking.explore(snapshot, "x", budget_seconds=60)
+    assert found.not_tried == (ChangeKind.LATER,)
+    assert ChangeKind.MORE_NODES in {one.kind for one in found.alternatives}
 
 
 def test_a_job_that_does_not_wait_has_no_alternatives() -> None:
