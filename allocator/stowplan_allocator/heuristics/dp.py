@@ -123,7 +123,7 @@ def _unit(search: Search, *, request: Request, cells: tuple[Cell, ...], level: i
         is_whole = is_whole and not stays and set(problem.cells_of[other.index]) <= {cell.index for cell in cells}
         if stays:
             continue
-        per_block = other.num_pods // greedy.block_of(other, num_levels=num_levels)[0]
+        per_block = _pods_of_block(problem, request=other)
         pieces.append(Piece(job, other.index, sum(pods for _, pods in here) // per_block))
         for node, pods in here:
             free[node] = tuple(have + need * pods for have, need in zip(free[node], other.vector, strict=True))
@@ -149,6 +149,11 @@ def _kind(problem: Problem, *, request: Request, cells: Sequence[Cell]) -> profi
     return profiles.Kind(block, frozenset(cell.index for cell in cells if request.index in cell.requests))
 
 
+def _pods_of_block(problem: Problem, *, request: Request) -> int:
+    num_blocks, _ = greedy.block_of(request, num_levels=len(problem.levels))
+    return request.num_pods // num_blocks
+
+
 def _repack(search: Search, *, request: Request, units: Sequence[Unit]) -> list[Take]:
     """Move what the units hold and take the room of one more gang: in one unit if one holds it, else in few."""
     num_levels = len(search.problem.levels)
@@ -161,7 +166,7 @@ def _repack(search: Search, *, request: Request, units: Sequence[Unit]) -> list[
         left.remove(unit)
         here = min(unit.slots, missing)
         nodes = _move(search, unit=unit)
-        per_block = request.num_pods // greedy.block_of(request, num_levels=num_levels)[0]
+        per_block = _pods_of_block(search.problem, request=request)
         cell_of = {node: cell.index for cell in unit.cells for node in cell.nodes}
         for node in nodes[:here]:
             search.stock.take_on(cell_of[node], node, block, 1)
@@ -173,7 +178,6 @@ def _repack(search: Search, *, request: Request, units: Sequence[Unit]) -> list[
 def _move(search: Search, *, unit: Unit) -> list[int]:
     """Put every piece where the filling has blocks of its kind; returns the nodes of those that stay unused."""
     problem = search.problem
-    num_levels = len(problem.levels)
     cell_of = {node: cell.index for cell in unit.cells for node in cell.nodes}
     slots: list[list[int]] = [[] for _ in unit.kinds]
     for node, mix in unit.filling.nodes:
@@ -187,7 +191,7 @@ def _move(search: Search, *, unit: Unit) -> list[int]:
     # Large pieces first, so that they get nodes that stand together.
     for piece in sorted(unit.pieces, key=lambda piece: -piece.blocks):
         request = problem.requests[piece.request]
-        per_block = request.num_pods // greedy.block_of(request, num_levels=num_levels)[0]
+        per_block = _pods_of_block(search.problem, request=request)
         kind = unit.kind_of[piece.request]
         nodes, slots[kind] = slots[kind][: piece.blocks], slots[kind][piece.blocks :]
         spot = search.spots[piece.job]
