@@ -14,7 +14,8 @@ from stowplan_allocator.fragmentation import Room, Want
 from unit.allocator import worlds
 from unit.allocator.worlds import node
 
-FGD = sa.Settings(strategy=sa.Strategy.FGD)
+# On a busy machine the first plan may take seconds, because it loads the solver.
+FGD = sa.Settings(strategy=sa.Strategy.FGD, time_limit_seconds=300)
 
 
 def test_a_pod_goes_where_accelerators_lack_cpu_although_greed_would_not() -> None:
