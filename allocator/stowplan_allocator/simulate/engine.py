@@ -183,15 +183,20 @@ class Simulation:
                 self._start(life, placement=placement)
 
     def _decide(self) -> None:
-        decision = None
+        # Nobody is stopped twice at one moment: a decider that could not use the room would ask for ever.
+        stopped: set[int] = set()
+        going_on = True
         began = time.process_time()
-        while decision is None or decision.evictions:
+        while going_on:
             decision = self._decider.decide(self._now, running=self._running.values())
             for number, placement in decision.starts:
                 self._start(self.lives[number], placement=placement)
-            for number in decision.evictions:
+            leaving = [number for number in decision.evictions if number not in stopped]
+            for number in leaving:
                 self._stop(self.lives[number], records.Outcome.PREEMPTED)
                 self._wait(self.lives[number])
+            stopped.update(leaving)
+            going_on = bool(leaving)
             self._note(decision.waiting)
         self._plan_seconds += time.process_time() - began
 

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 import stowplan_allocator as sa
 from stowplan_allocator import simulate
-from stowplan_allocator.simulate import failures
+from stowplan_allocator.simulate import deciding, failures
+from stowplan_allocator.simulate.lives import Life
 from unit.allocator import worlds
 
 GREEDY = sa.Settings(strategy=sa.Strategy.GREEDY)
@@ -84,6 +85,19 @@ def test_nodes_fail_at_moments_of_their_own() -> None:
     assert alone != list(itertools.islice(failures.moments("n1", failures=model, seed=5, from_seconds=0), 200))
     assert all(back == down + 10 for down, back in alone)
     assert 800 < alone[-1][0] / 200 < 1250
+
+
+def test_nobody_is_stopped_twice_at_one_moment() -> None:
+    class PingPong(deciding.BySnapshot):
+        def decide(self, now: int, *, running: Iterable[Life]) -> deciding.Decision:
+            decision = super().decide(now, running=running)
+            return deciding.Decision(decision.starts, [life.number for life in running if now == 7])
+
+    nodes = [worlds.node("n1")]
+    decider = PingPong(nodes, levels=worlds.LEVELS, settings=GREEDY)
+    history = simulate.simulate(nodes, [submit("a", 0, 10), submit("b", 7, 10)], decider=decider)
+    assert spans(history)["a"][:2] == [(0, 7, "preempted"), (7, 70, "completed")]
+    assert [outcome for *_, outcome in spans(history)["b"]] == ["completed"]
 
 
 def test_a_stream_of_short_jobs_does_not_starve_a_long_one() -> None:
