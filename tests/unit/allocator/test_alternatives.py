@@ -170,14 +170,19 @@ def test_a_job_that_does_not_wait_has_no_alternatives() -> None:
 
 @given(
     worlds.busy_snapshots(max_nodes=4, max_waiting=3),
-    st.sampled_from([sa.Strategy.EXACT, sa.Strategy.GREEDY]),
+    st.sampled_from(list(sa.Strategy)),
     st.sampled_from([sa.Preemption.NEVER, sa.Preemption.QUEUE_ORDER]),
+    st.booleans(),
 )
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_every_alternative_applied_starts_the_job(
-    snapshot: sa.Snapshot, strategy: sa.Strategy, preemption: sa.Preemption
+    snapshot: sa.Snapshot, strategy: sa.Strategy, preemption: sa.Preemption, reserved: bool
 ) -> None:
     setting = sa.Settings(strategy=strategy, preemption=preemption)
+    first = next(one.id for one in snapshot.jobs if one.placement is None)
+    kept = forecast.reserve(snapshot, first) if reserved else None
+    if kept is not None:
+        snapshot = dataclasses.replace(snapshot, reservations=(kept,))
     for waiting in [one for one in snapshot.jobs if one.placement is None]:
         found = looking.explore(snapshot, waiting.id, settings=setting, budget_seconds=60)
         assert not found.not_tried
