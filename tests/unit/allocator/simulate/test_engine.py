@@ -90,8 +90,10 @@ def test_nodes_fail_at_moments_of_their_own() -> None:
 def test_nobody_is_stopped_twice_at_one_moment() -> None:
     class PingPong(deciding.BySnapshot):
         def decide(self, now: int, *, running: Iterable[Life]) -> deciding.Decision:
+            before = [life.number for life in running]
             decision = super().decide(now, running=running)
-            return deciding.Decision(decision.starts, [life.number for life in running if now == 7])
+            everybody = [*before, *(number for number, _ in decision.starts)]
+            return deciding.Decision(decision.starts, everybody if now == 7 else ())
 
     nodes = [worlds.node("n1")]
     decider = PingPong(nodes, levels=worlds.LEVELS, settings=GREEDY)
