@@ -70,10 +70,20 @@ def solve(problem: Problem, *, settings: types.Settings, deadline: float, watch:
         search.limit(deadline - time.monotonic())
         rest = spans.tiers(search.problem, rooms=search.rooms, spots=search.spots)
         rest.append(objectives.whole_slots(search.problem, spots=search.spots))
+        _improve_alone(search, rest=rest)
         price = objectives.price(search.problem, spots=search.spots)
         search.limit(settings.late_tiers_seconds)
         tiers.improve(search, tiers=[*rest, *([price] if price is not None else [])])
     return search
+
+
+def _improve_alone(search: Search, *, rest: Sequence[objectives.Tier]) -> None:
+    """One job alone is tried in the domains where it may lose the least: often that is the proof."""
+    for spot, stock in objectives.try_best_domains(search.problem, rooms=search.rooms, spots=search.spots):
+        spots = dict.fromkeys(search.spots, spot)
+        after, before = ([tier.measure(held) for tier in rest] for held in (spots, search.spots))
+        if search.keeps(spots) and tiers.better(rest, after=after, before=before):
+            search.spots, search.stock = spots, stock
 
 
 def _admit(search: Search, *, jobs: Sequence[types.Job], limits: bounds.Bounds) -> None:

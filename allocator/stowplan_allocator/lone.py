@@ -12,8 +12,10 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterator
 
-from stowplan_allocator import greedy
+from stowplan_allocator import greedy, topology
 from stowplan_allocator.problem import Path, Problem, Shape
+
+MAX_DOMAINS = 4
 
 
 def least_loss(problem: Problem, *, shape: Shape, spot: greedy.Spot, worth: Callable[[int], int]) -> int | None:
@@ -22,12 +24,29 @@ def least_loss(problem: Problem, *, shape: Shape, spot: greedy.Spot, worth: Call
     size = request.vector[0]
     if not size or request.sizes or len({problem.paths[node] for node, _ in spot.takes}) > 1:
         return None
+    losses = _losses(problem, shape=shape, num_pods=spot.num_pods, worth=worth)
+    return math.ceil(min(losses.values(), default=0) - 1e-9)
+
+
+def best_domains(
+    problem: Problem, *, shape: Shape, spot: greedy.Spot, worth: Callable[[int], int]
+) -> list[greedy.Choice]:
+    """Where the job may lose the least, the first by name of equal ones."""
+    if not shape.request.vector[0]:
+        return []
+    losses = _losses(problem, shape=shape, num_pods=spot.num_pods, worth=worth)
+    ranked = sorted(losses, key=lambda path: (losses[path], topology.path_key(path)))
+    return [(spot.product, path) for path in ranked[:MAX_DOMAINS]]
+
+
+def _losses(problem: Problem, *, shape: Shape, num_pods: int, worth: Callable[[int], int]) -> dict[Path, float]:
     rooms: dict[Path, Counter[int]] = {}
-    for index in problem.cells_of[request.index]:
+    for index in problem.cells_of[shape.request.index]:
         cell = problem.cells[index]
         rooms.setdefault(cell.path, Counter()).update(problem.free[node][0] for node in cell.nodes)
-    losses = (_least(frees, num_pods=spot.num_pods, size=size, worth=worth) for frees in rooms.values())
-    return math.ceil(min((loss for loss in losses if loss is not None), default=0) - 1e-9)
+    size = shape.request.vector[0]
+    found = {path: _least(frees, num_pods=num_pods, size=size, worth=worth) for path, frees in rooms.items()}
+    return {path: loss for path, loss in found.items() if loss is not None}
 
 
 def _least(frees: Counter[int], *, num_pods: int, size: int, worth: Callable[[int], int]) -> float | None:

@@ -135,6 +135,25 @@ def whole_slots(problem: Problem, *, spots: Spots) -> Tier:
     return Tier("whole slots", True, measure, easy, terms, uses_phantoms=True)
 
 
+def try_best_domains(problem: Problem, *, rooms: Stock, spots: Spots) -> list[tuple[greedy.Spot, Stock]]:
+    """For a plan of one job, other places where it may cost fewer whole slots, each with what is free beside it."""
+    shapes = placed_shapes(problem, spots=spots)
+    if len(shapes) != 1 or num_placed(shapes[0], spots=spots) != 1:
+        return []
+    [shape] = shapes
+    largest = _largest_piece(problem)
+    choices = lone.best_domains(
+        problem, shape=shape, spot=spots[shape.jobs[0].id], worth=lambda free: _worth(free, largest=largest)
+    )
+    found = []
+    for choice in choices:
+        stock = rooms.copy()
+        spot = greedy.place(shape.request, problem=problem, stock=stock, first=choice)
+        if spot is not None:
+            found.append((spot, stock))
+    return found
+
+
 def _largest_piece(problem: Problem) -> int:
     return max((size for size in problem.sizes if size & (size - 1) == 0), default=1)
 
