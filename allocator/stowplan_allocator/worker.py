@@ -18,6 +18,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import gc
 import importlib
 import os
 import pathlib
@@ -216,6 +217,9 @@ def main() -> None:
     _send(answers, _READY)
     snapshot = types.Snapshot((), ())
     memory = Memory()
+    # Looking for garbage through a snapshot of thousands of objects takes longer than many a plan: that is done
+    # between plans, and only for what is new.
+    gc.disable()
     while True:
         news, settings = pickle.loads(questions.get())  # noqa: S301 - from our parent alone
         snapshot = differences.apply(news, to=snapshot) if isinstance(news, differences.Difference) else news
@@ -231,6 +235,8 @@ def main() -> None:
         _send(answers, _ANSWER + pickle.dumps(result, pickle.HIGHEST_PROTOCOL))
         if overrun.is_still_at_work():
             os._exit(0)  # the next plan deserves a processor of its own; the parent starts another worker
+        gc.collect()
+        gc.freeze()
 
 
 class Interim:
