@@ -138,6 +138,18 @@ def test_alternatives(sentence: str) -> None:
     assert kinds == sorted(kinds, key=list(ChangeKind).index)
 
 
+def test_room_that_is_held_for_a_preempting_job_is_no_alternative() -> None:
+    jobs = [
+        running("low", {"n1": 1}, 4, cost=1),
+        job("high", priority=5),
+        job("x", created_at_seconds=1),
+    ]
+    setting = sa.Settings(preemption=sa.Preemption.LOWER_PRIORITY)
+    for chosen, want in ((sa.Settings(), True), (setting, False)):
+        found = looking.alternatives(worlds.snapshot([node("n1")], jobs), "x", settings=chosen)
+        assert (ChangeKind.SMALLER_PODS in {one.kind for one in found}) is want
+
+
 def test_a_reservation_that_is_given_up() -> None:
     kept = sa.Reservation("big", sa.Placement(H100, (sa.NodeShare("n1", 1), sa.NodeShare("n2", 1))), 50)
     jobs = [running("a", {"n2": 1}, 8, expected_seconds=50), job("big", 2, created_at_seconds=1), job("x")]

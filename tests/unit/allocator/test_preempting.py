@@ -166,6 +166,17 @@ CASES = {
         want_evicted={"a": "high", "b": "high"},
         want_held={"high": {"n1"}},
     ),
+    "who has been told to leave makes room for all whom that room holds together": Case(
+        # Alone the first job would take a whole large node, and the second would need more victims.
+        nodes=[node("n1"), node("n2"), node("n3", free=3), node("n4", free=3), node("n5"), node("n6")],
+        jobs=[
+            *(running(f"go{i}", {f"n{i}": 1}, 8 if i < 3 else 3, leaving=True) for i in (1, 2, 3, 4)),
+            *(running(f"stay{i}", {f"n{i}": 1}, 8, cost=1) for i in (5, 6)),
+            worlds.job("first", 2, 3, priority=5, created_at_seconds=1),
+            worlds.job("second", 2, 8, priority=5, created_at_seconds=2),
+        ],
+        want_held={"first": {"n3", "n4"}, "second": {"n1", "n2"}},
+    ),
     "a job that leaves already is not told twice": Case(
         nodes=[node("n1"), node("n2")],
         jobs=[
@@ -242,6 +253,30 @@ def test_no_set_of_victims_loses_less(snapshot: sa.Snapshot, preemption: sa.Pree
         assert (tier.value, tier.bound, tier.gap, tier.status) == (want[0], want[0], 0.0, sa.SolveStatus.OPTIMAL)
     else:
         assert want is None
+
+
+TWO_PAIRS = [
+    running("a", {"n1": 1}, 4, cost=30),
+    running("b", {"n1": 1}, 4, cost=30),
+    running("c", {"n2": 1}, 6, cost=50),
+    running("d", {"n2": 1}, 2, cost=1),
+    worlds.job("high", 2, 4, priority=5),
+]
+# One of them gone, its node has room for three accelerators and not for four: a device was lost under them.
+OVERFULL = [running("e", {"n3": 1}, 4, cost=20), running("f", {"n3": 1}, 4, cost=25)]
+
+
+@pytest.mark.parametrize("more", [[], OVERFULL], ids=["two nodes", "a tempting third one"])
+def test_the_programme_finds_what_no_simple_order_of_victims_finds(more: list[sa.Job]) -> None:
+    snapshot = worlds.snapshot([node("n1"), node("n2"), node("n3", free=7 if more else 0)], TWO_PAIRS + more)
+    exact = sa.plan(snapshot, LOWER)
+    assert {eviction.job_id for eviction in exact.evictions} == {"c", "d"}
+    [tier] = [tier for tier in exact.certificate.tiers if tier.name == "disruptions"]
+    assert (tier.value, tier.bound, tier.status) == (51, 51, sa.SolveStatus.OPTIMAL)
+    greedy = sa.plan(snapshot, dataclasses.replace(LOWER, strategy=sa.Strategy.GREEDY))
+    assert sum(eviction.cost for eviction in greedy.evictions) > 51
+    [tier] = [tier for tier in greedy.certificate.tiers if tier.name == "disruptions"]
+    assert (tier.bound, tier.status) == (1, sa.SolveStatus.FEASIBLE)
 
 
 def _ranks_below(victim: sa.Job, job: sa.Job, preemption: sa.Preemption) -> bool:
