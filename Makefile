@@ -59,8 +59,10 @@ bench: venv ## the figures of docs/benchmarks.md on planning speed, as JSON file
 	@mkdir -p $(RESULTS)/bench
 	$(BENCH) plan --nodes 1000 --jobs 900 --running 0 --shapes 1 --json $(RESULTS)/bench/gangs.json
 	$(BENCH) plan --nodes 5000 --jobs 1000 --running 3000 --shapes 60 --json $(RESULTS)/bench/steady.json
-	$(BENCH) plan --nodes 20000 --jobs 10000 --running 0 --shapes 60 --json $(RESULTS)/bench/large.json
-	for mix in distinct odd racks cpu; do $(BENCH) plan --mix $$mix --json $(RESULTS)/bench/$$mix.json; done
+	$(BENCH) plan --nodes 20000 --jobs 10000 --running 0 --shapes 60 --workloads 1 --json $(RESULTS)/bench/large.json
+	for mix in distinct odd racks cpu; do $(BENCH) plan --mix $$mix --workloads 1 --json $(RESULTS)/bench/$$mix.json; done
+	for nodes in 200 1000; do for demand in 0.95 1.3; do \
+	  $(BENCH) race --nodes $$nodes --demand $$demand --json $(RESULTS)/bench/race-$$nodes-$$demand.json; done; done
 
 clean: ## remove what the repository's commands made inside it
 	rm -rf $(VENV) .venv-trainer $(RESULTS) .mypy_cache .ruff_cache .pytest_cache .hypothesis
