@@ -54,9 +54,25 @@ def publish(
     if path == "-":
         sys.stdout.write(text)
         return
-    rich.console.Console().print(table(title, results))
+    show(rich.console.Console(), title, results)
     if path is not None:
         pathlib.Path(path).write_text(text, encoding="utf-8")
+
+
+def show(console: rich.console.Console, title: str, results: Sequence[Row]) -> None:
+    """Print a table where its lines fit, and into a file or a pipe whatever their length; else one block per result."""
+    drawn = table(title, results)
+    needed = console.measure(drawn, options=console.options.update(max_width=10_000)).maximum
+    if needed <= console.width or not console.is_terminal:
+        console.width = max(needed, console.width)
+        console.print(drawn)
+        return
+    console.print(title, style="bold")
+    for row in results:
+        block = rich.table.Table(show_header=False)
+        for name, value in row.items():
+            block.add_row(name, _text(value))
+        console.print(block)
 
 
 def versions() -> dict[str, str]:
