@@ -66,14 +66,14 @@ def test_every_listed_command_has_its_module() -> None:
 
 
 @pytest.mark.parametrize(
-    ("width", "is_terminal", "want_lines"),
-    [(200, True, 1), (40, True, 0), (40, False, 1)],
+    ("width", "is_terminal", "want_headers"),
+    [(200, True, 1), (60, True, 0), (60, False, 1)],
     ids=["a wide terminal: a table", "a narrow one: a block per result", "a pipe: a table of any width"],
 )
-def test_no_figure_is_folded_over_lines(width: int, is_terminal: bool, want_lines: int) -> None:
+def test_no_figure_is_folded_over_lines(width: int, is_terminal: bool, want_headers: int) -> None:
     row = {"a_rather_long_name": "a rather long value", "another_long_name": 0.123, "third_long_name": 17}
     file = io.StringIO()
     report.show(rich.console.Console(file=file, width=width, force_terminal=is_terminal), "Title", [row, row])
     lines = file.getvalue().splitlines()
     assert sum("a rather long value" in line for line in lines) == 2
-    assert sum("a_rather_long_name" in line and "third_long_name" in line for line in lines) == want_lines
+    assert sum("a_rather_long_name" in line and "third_long_name" in line for line in lines) == want_headers
