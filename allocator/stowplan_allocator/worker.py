@@ -20,6 +20,7 @@ import contextlib
 import dataclasses
 import gc
 import importlib
+import itertools
 import os
 import pathlib
 import pickle
@@ -41,6 +42,7 @@ _READY, _INTERIM, _ANSWER = b"r", b"i", b"a"
 # Of the time limit: when the worker sends a greedy plan first, and when it is stopped.
 INTERIM_SHARE = 0.5
 STOP_SHARE = 1.08
+PLANS_BETWEEN_FULL_COLLECTIONS = 256
 _PACKAGE_ROOT = str(pathlib.Path(__file__).resolve().parent.parent)
 
 
@@ -220,7 +222,7 @@ def main() -> None:
     # Looking for garbage through a snapshot of thousands of objects takes longer than many a plan: that is done
     # between plans, and only for what is new.
     gc.disable()
-    while True:
+    for num_plans in itertools.count(1):
         news, settings = pickle.loads(questions.get())  # noqa: S301 - from our parent alone
         snapshot = differences.apply(news, to=snapshot) if isinstance(news, differences.Difference) else news
         result: object
@@ -235,8 +237,15 @@ def main() -> None:
         _send(answers, _ANSWER + pickle.dumps(result, pickle.HIGHEST_PROTOCOL))
         if overrun.is_still_at_work():
             os._exit(0)  # the next plan deserves a processor of its own; the parent starts another worker
-        gc.collect()
-        gc.freeze()
+        collect_garbage(num_plans=num_plans)
+
+
+def collect_garbage(*, num_plans: int) -> None:
+    """Look through what is new; now and then through all, for what was kept may have become garbage since."""
+    if num_plans % PLANS_BETWEEN_FULL_COLLECTIONS == 0:
+        gc.unfreeze()
+    gc.collect()
+    gc.freeze()
 
 
 class Interim:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import subprocess
 import sys
 import time
+import weakref
 from collections.abc import AsyncIterator
 
 import pytest
@@ -175,3 +177,24 @@ async def test_the_worker_dies_with_its_parent() -> None:
         parent.kill()
         parent.wait()
     await wait_until_gone(pid)
+
+
+class Ring:
+    """Garbage that only the collector finds."""
+
+    def __init__(self) -> None:
+        self.me = self
+
+
+def test_garbage_among_what_was_kept_is_found_now_and_then() -> None:
+    ring = Ring()
+    found = weakref.ref(ring)
+    try:
+        worker_module.collect_garbage(num_plans=1)
+        del ring
+        worker_module.collect_garbage(num_plans=2)
+        assert found() is not None
+        worker_module.collect_garbage(num_plans=worker_module.PLANS_BETWEEN_FULL_COLLECTIONS)
+        assert found() is None
+    finally:
+        gc.unfreeze()
