@@ -13,11 +13,9 @@ from collections.abc import Iterator, Mapping
 
 from stowplan_allocator import problem, types
 
-# Node -> resource -> how much of it is taken there.
-Tally = dict[str, dict[str, int]]
-
-
+NOWHERE = -1
 ANY = types.CapacityType.ANY
+REQUIRED = types.TopologyMode.REQUIRED
 
 
 class PlanViolationError(AssertionError):
@@ -40,38 +38,78 @@ def verify(plan: types.Plan, *, snapshot: types.Snapshot, settings: types.Settin
         raise PlanViolationError(breaches)
 
 
+class _Sums:
+    """What is taken of each node, by its index: flat lists of numbers, since every plan pays for them."""
+
+    def __init__(self, num_nodes: int) -> None:
+        self.accelerators = [0] * num_nodes
+        self.cpu_milli = [0] * num_nodes
+        self.memory_mib = [0] * num_nodes
+        self.other: dict[int, dict[str, int]] = {}
+
+    def add(self, at: list[int], *, counts: list[int], pod: types.Resources) -> None:
+        """So many pods on each of these nodes."""
+        accelerators, cpu_milli, memory_mib = self.accelerators, self.cpu_milli, self.memory_mib
+        for i, count in zip(at, counts, strict=True):
+            accelerators[i] += pod.accelerators * count
+            cpu_milli[i] += pod.cpu_milli * count
+            memory_mib[i] += pod.memory_mib * count
+            if pod.other:
+                held = self.other.setdefault(i, {})
+                for resource, amount in pod.other:
+                    held[resource] = held.get(resource, 0) + amount * count
+
+    def of(self, i: int) -> dict[str, int]:
+        """All amounts of one node by resource."""
+        own = {"accelerators": self.accelerators[i], "cpu_milli": self.cpu_milli[i], "memory_mib": self.memory_mib[i]}
+        return own | self.other.get(i, {})
+
+
 def find_breaches(plan: types.Plan, *, snapshot: types.Snapshot) -> Iterator[str]:
-    """Every breach in words; nothing for a sound plan."""
-    nodes = {node.name: node for node in snapshot.nodes}
+    """Every breach in words; nothing for a sound plan. What matters to some jobs only is asked of these alone."""
+    nodes = snapshot.nodes
+    index = {node.name: i for i, node in enumerate(nodes)}
     pending = {job.id: job for job in snapshot.jobs if job.placement is None}
     yield from _answers(plan, pending=pending)
-    added: Tally = {}
+    added, touched = _Sums(len(nodes)), set[int]()
     for job_id, placement in plan.placements.items():
         job = pending.get(job_id)
         if job is None:
             continue
-        yield from _gang(job, placement=placement)
-        placed_on = []
-        pod = job.pod.items()
+        at = [index.get(share.node, NOWHERE) for share in placement.shares]
+        counts = [share.num_pods for share in placement.shares]
+        yield from _gang(job, placement=placement, counts=counts)
+        if NOWHERE in at:
+            lost = [share.node for share in placement.shares if share.node not in index]
+            yield from (f"{job.id}: node {name} is not in the snapshot" for name in lost)
+            at, counts = _known(placement, index=index)
+        added.add(at, counts=counts, pod=job.pod)
+        touched.update(at)
+        product = placement.product
+        if job.products and all(choice.product != product for choice in job.products):
+            yield f'{job.id}: product "{product}" is not acceptable'
+        fussy = _wants_product(job)
         picky = job.node_selector or job.avoided_nodes or job.node_affinity or job.capacity_type is not ANY
-        for share in placement.shares:
-            node = nodes.get(share.node)
-            if node is None:
-                yield f"{job.id}: node {share.node} is not in the snapshot"
-                continue
-            placed_on.append(node)
-            _add(added, share=share, pod=pod)
-            if picky or node.blocked or node.taints:
+        for i in at:
+            node = nodes[i]
+            if fussy and node.product != product:
+                yield f'{job.id} on {node.name}: the node is "{node.product}", the placement says "{product}"'
+            if picky or node.taints or node.blocked:
                 yield from _node_rules(job, node=node)
-        yield from _product(job, placement=placement, nodes=placed_on)
-        if job.spread is not None:
-            yield from _spread(job, placement=placement, nodes=nodes, levels=snapshot.levels)
-        if job.topology is not None:
-            yield from _slices(job, placement=placement, nodes=nodes, levels=snapshot.levels)
+        if job.spread is not None or (job.topology is not None and job.topology.mode is REQUIRED):
+            placed_on = [nodes[i] for i in at]
+            yield from _spread(job, nodes=placed_on, counts=counts, levels=snapshot.levels)
+            yield from _slices(job, nodes=placed_on, counts=counts, levels=snapshot.levels)
             yield from _topology(job, nodes=placed_on, levels=snapshot.levels)
-    yield from _capacity(added, nodes=nodes, snapshot=snapshot)
+    yield from _capacity(added, touched=touched, index=index, snapshot=snapshot)
     if snapshot.reservations:
-        yield from _reservations(plan, nodes=nodes, snapshot=snapshot)
+        yield from _reservations(plan, index=index, snapshot=snapshot)
+
+
+def _known(placement: types.Placement, *, index: Mapping[str, int]) -> tuple[list[int], list[int]]:
+    """The nodes of a placement by index, but for those that do not exist, and the pods on each."""
+    known = [share for share in placement.shares if share.node in index]
+    return [index[share.node] for share in known], [share.num_pods for share in known]
 
 
 def find_eviction_breaches(plan: types.Plan, *, snapshot: types.Snapshot, settings: types.Settings) -> Iterator[str]:
@@ -126,16 +164,19 @@ def _answers(plan: types.Plan, *, pending: dict[str, types.Job]) -> Iterator[str
             yield f"{job_id}: the plan gives {answers} answers, not one"
 
 
-def _gang(job: types.Job, *, placement: types.Placement) -> Iterator[str]:
-    if job.allowed_num_pods and placement.num_pods not in job.allowed_num_pods:
+def _gang(job: types.Job, *, placement: types.Placement, counts: list[int]) -> list[str]:
+    found = []
+    placed = sum(counts)
+    if job.allowed_num_pods and placed not in job.allowed_num_pods:
         allowed = ", ".join(map(str, job.allowed_num_pods))
-        yield f"{job.id}: {placement.num_pods} pods are placed where only {allowed} are allowed"
-    if not job.allowed_num_pods and placement.num_pods != job.num_pods:
-        yield f"{job.id}: {placement.num_pods} of {job.num_pods} pods are placed"
-    if any(share.num_pods < 1 for share in placement.shares):
-        yield f"{job.id}: a share of less than one pod"
-    if len(placement.shares) > 1 and len({share.node for share in placement.shares}) != len(placement.shares):
-        yield f"{job.id}: a node is named in two shares"
+        found.append(f"{job.id}: {placed} pods are placed where only {allowed} are allowed")
+    if not job.allowed_num_pods and placed != job.num_pods:
+        found.append(f"{job.id}: {placed} of {job.num_pods} pods are placed")
+    if counts and min(counts) < 1:
+        found.append(f"{job.id}: a share of less than one pod")
+    if len(counts) > 1 and len({share.node for share in placement.shares}) != len(counts):
+        found.append(f"{job.id}: a node is named in two shares")
+    return found
 
 
 def _node_rules(job: types.Job, *, node: types.Node) -> Iterator[str]:
@@ -181,16 +222,11 @@ def _term_holds(term: types.AffinityTerm, *, labels: Mapping[str, str]) -> bool:
     return bool(term)
 
 
-def _product(job: types.Job, *, placement: types.Placement, nodes: list[types.Node]) -> Iterator[str]:
-    slices = any("/mig-" in name or name.endswith(".shared") for name, _ in job.pod.other)
-    if not job.products and not job.pod.accelerators and not slices:
-        return
-    acceptable = {choice.product for choice in job.products}
-    if acceptable and placement.product not in acceptable:
-        yield f'{job.id}: product "{placement.product}" is not acceptable'
-    for node in nodes:
-        if node.product != placement.product:
-            yield f'{job.id} on {node.name}: the node is "{node.product}", the placement says "{placement.product}"'
+def _wants_product(job: types.Job) -> bool:
+    """Whether the job takes accelerators or parts of them, or names products."""
+    if job.pod.accelerators or job.products:
+        return True
+    return any("/mig-" in name or name.endswith(".shared") for name, _ in job.pod.other)
 
 
 def _topology(job: types.Job, *, nodes: list[types.Node], levels: tuple[str, ...]) -> Iterator[str]:
@@ -222,74 +258,64 @@ def _domain(node: types.Node, *, level: str, levels: tuple[str, ...]) -> tuple[s
     return node.topology[: depth + 1] if depth < len(node.topology) and node.topology[depth] is not None else None
 
 
-def _slices(
-    job: types.Job, *, placement: types.Placement, nodes: dict[str, types.Node], levels: tuple[str, ...]
-) -> Iterator[str]:
+def _slices(job: types.Job, *, nodes: list[types.Node], counts: list[int], levels: tuple[str, ...]) -> Iterator[str]:
     asked = job.topology
     if asked is None or asked.slice_size is None or asked.mode is not types.TopologyMode.REQUIRED:
         return
-    ranks = [nodes[share.node] for share in placement.shares for _ in range(share.num_pods) if share.node in nodes]
+    ranks = [node for node, count in zip(nodes, counts, strict=True) for _ in range(count)]
     for first in range(0, len(ranks), asked.slice_size):
         inside = {_domain(node, level=asked.level, levels=levels) for node in ranks[first : first + asked.slice_size]}
         if None in inside or len(inside) > 1:
             yield f"{job.id}: ranks {first} to {first + asked.slice_size - 1} are not in one {asked.level}"
 
 
-def _spread(
-    job: types.Job, *, placement: types.Placement, nodes: dict[str, types.Node], levels: tuple[str, ...]
-) -> Iterator[str]:
+def _spread(job: types.Job, *, nodes: list[types.Node], counts: list[int], levels: tuple[str, ...]) -> Iterator[str]:
     if job.spread is None:
         return
     pods: dict[tuple[str | None, ...], int] = {}
-    for share in placement.shares:
-        domain = _domain(nodes[share.node], level=job.spread.level, levels=levels) if share.node in nodes else None
+    for node, placed in zip(nodes, counts, strict=True):
+        domain = _domain(node, level=job.spread.level, levels=levels)
         if domain is None:
-            yield f"{job.id} on {share.node}: the node is in no {job.spread.level}"
+            yield f"{job.id} on {node.name}: the node is in no {job.spread.level}"
         else:
-            pods[domain] = pods.get(domain, 0) + share.num_pods
+            pods[domain] = pods.get(domain, 0) + placed
     for domain, count in pods.items():
         if count > job.spread.max_pods:
             where = "/".join(name or "?" for name in domain)
             yield f"{job.id}: {count} pods in {job.spread.level} {where}, where at most {job.spread.max_pods} may be"
 
 
-def _add(tally: Tally, *, share: types.NodeShare, pod: tuple[tuple[str, int], ...]) -> None:
-    held = tally.get(share.node)
-    if held is None:
-        tally[share.node] = {resource: amount * share.num_pods for resource, amount in pod}
-        return
-    for resource, amount in pod:
-        held[resource] = held.get(resource, 0) + amount * share.num_pods
-
-
-def _amount(there: types.Resources, resource: str) -> int:
-    if resource == "accelerators":
-        return there.accelerators
-    if resource == "cpu_milli":
-        return there.cpu_milli
-    if resource == "memory_mib":
-        return there.memory_mib
-    return dict(there.other).get(resource, 0)
-
-
-def _capacity(added: Tally, *, nodes: dict[str, types.Node], snapshot: types.Snapshot) -> Iterator[str]:
-    used: Tally = {}
+def _capacity(added: _Sums, *, touched: set[int], index: dict[str, int], snapshot: types.Snapshot) -> Iterator[str]:
+    nodes = snapshot.nodes
+    names = {nodes[i].name for i in touched}
+    used = _Sums(len(nodes))
     for job in snapshot.jobs:
         if job.placement is not None:
-            pod = job.pod.items()
             for share in job.placement.shares:
-                if share.node in added:
-                    _add(used, share=share, pod=pod)
-    for name, amounts in sorted(added.items()):
-        there = nodes[name].available
-        gone = used.get(name)
-        for resource, amount in amounts.items():
-            free = _amount(there, resource) - (gone.get(resource, 0) if gone else 0)
-            if amount > max(free, 0):
-                yield f"{name}: {amount} {resource} given where {max(free, 0)} are free"
+                if share.node in names:
+                    at, counts = _known(job.placement, index=index)
+                    used.add(at, counts=counts, pod=job.pod)
+                    break
+    for i in touched:
+        there = nodes[i].available
+        if (
+            added.accelerators[i] + used.accelerators[i] > there.accelerators
+            or added.cpu_milli[i] + used.cpu_milli[i] > there.cpu_milli
+            or added.memory_mib[i] + used.memory_mib[i] > there.memory_mib
+            or i in added.other
+        ):
+            yield from _node_capacity(nodes[i], added=added.of(i), used=used.of(i))
 
 
-def _reservations(plan: types.Plan, *, nodes: dict[str, types.Node], snapshot: types.Snapshot) -> Iterator[str]:
+def _node_capacity(node: types.Node, *, added: Mapping[str, int], used: Mapping[str, int]) -> Iterator[str]:
+    there = dict(node.available.items())
+    for resource, amount in added.items():
+        free = max(there.get(resource, 0) - used.get(resource, 0), 0)
+        if amount > free:
+            yield f"{node.name}: {amount} {resource} given where {free} are free"
+
+
+def _reservations(plan: types.Plan, *, index: dict[str, int], snapshot: types.Snapshot) -> Iterator[str]:
     """Each reservation of a waiting job against all others, and all that hold at one moment against those without."""
     jobs = {job.id: job for job in snapshot.jobs}
     kept = [one for one in snapshot.reservations if one.job_id in jobs and jobs[one.job_id].placement is None]
@@ -304,26 +330,29 @@ def _reservations(plan: types.Plan, *, nodes: dict[str, types.Node], snapshot: t
         groups.append((start, late))
     for moment, group in groups:
         owners = {one.job_id for one in group}
-        room: Tally = {}
-        taken: Tally = {}
-        for one in group:
-            for share in one.placement.shares:
-                _add(room, share=share, pod=jobs[one.job_id].pod.items())
-        for job in snapshot.jobs:
-            if job.placement is not None and stands(job, moment=moment, since=snapshot.now_seconds):
-                for share in job.placement.shares:
-                    _add(room, share=share, pod=job.pod.items())
-        for job_id, placement in plan.placements.items():
-            if job_id not in jobs or job_id in owners:
-                continue
-            if stands(jobs[job_id], moment=moment, since=snapshot.now_seconds):
-                for share in placement.shares:
-                    _add(taken, share=share, pod=jobs[job_id].pod.items())
+        room, taken = _Sums(len(snapshot.nodes)), _Sums(len(snapshot.nodes))
+        standing = [(one.placement, jobs[one.job_id]) for one in group]
+        standing += [
+            (job.placement, job)
+            for job in snapshot.jobs
+            if job.placement is not None and stands(job, moment=moment, since=snapshot.now_seconds)
+        ]
+        started = [
+            (placement, jobs[job_id])
+            for job_id, placement in plan.placements.items()
+            if job_id in jobs and job_id not in owners
+            if stands(jobs[job_id], moment=moment, since=snapshot.now_seconds)
+        ]
+        for sums, placed in ((room, standing), (taken, started)):
+            for placement, job in placed:
+                at, counts = _known(placement, index=index)
+                sums.add(at, counts=counts, pod=job.pod)
         reserved = {share.node: one for one in group for share in one.placement.shares}
-        for name in sorted(reserved.keys() & taken.keys() & nodes.keys()):
-            there = dict(nodes[name].available.items())
-            asked = {resource for resource, _ in jobs[reserved[name].job_id].pod.items()}
-            for resource, amount in taken[name].items():
-                left = max(there.get(resource, 0) - room.get(name, {}).get(resource, 0), 0)
-                if resource in asked and amount > left:
+        for name in sorted(reserved.keys() & index.keys()):
+            i = index[name]
+            there, kept_here, taken_here = dict(snapshot.nodes[i].available.items()), room.of(i), taken.of(i)
+            for resource, _ in jobs[reserved[name].job_id].pod.items():
+                amount = taken_here.get(resource, 0)
+                left = max(there.get(resource, 0) - kept_here.get(resource, 0), 0)
+                if amount > left:
                     yield f"{name}: {amount} {resource} taken where {left} are not kept for {', '.join(sorted(owners))}"

@@ -91,6 +91,8 @@ BREACHES: dict[str, tuple[sa.Plan, str]] = {
         "a node is named in two shares",
     ),
     "a node that does not exist": (x_on(a=1, ghost=1), "node ghost is not in the snapshot"),
+    "a node beside one that does not exist": (x_on(ghost=1, far=2), "x: 3 of 2 pods are placed"),
+    "too much of a node beside one that does not exist": (x_on(ghost=1, b=2), "b: 8 accelerators given where 4"),
     "a blocked node": (x_on(a=1, cordoned=1), "the node is blocked (cordoned)"),
     "an avoided node": (x_on(a=1, avoided=1), "the job avoids the node"),
     "a node without the selector's label": (x_on(a=1, plain=1), "the node lacks label pool=p"),
@@ -163,6 +165,20 @@ def test_every_resource_is_counted(resource: str) -> None:
     snapshot = worlds.snapshot(nodes, [sa.Job("x", "x", 2, amounts(2))], ())
     plan = dataclasses.replace(GOOD, placements={"x": sa.Placement("", shares(a=2))}, waiting={})
     with pytest.raises(sa.PlanViolationError, match=f"4 {resource} given where 3 are free"):
+        checks.verify(plan, snapshot=snapshot)
+
+
+@pytest.mark.parametrize("resource", ["cpu_milli", "memory_mib", "rdma/hca"])
+def test_what_running_jobs_hold_is_counted_even_beside_a_lost_node(resource: str) -> None:
+    def amounts(count: int) -> sa.Resources:
+        own = {} if "/" in resource else {resource: count}
+        return sa.Resources(**own, other=((resource, count),) if "/" in resource else ())
+
+    held = sa.Placement("", shares(lost=1, a=2))
+    jobs = [sa.Job("held", "held", 3, amounts(2), placement=held), sa.Job("x", "x", 1, amounts(3))]
+    snapshot = worlds.snapshot([sa.Node("a", "", amounts(6), amounts(6))], jobs, ())
+    plan = dataclasses.replace(GOOD, placements={"x": sa.Placement("", shares(a=1))}, waiting={})
+    with pytest.raises(sa.PlanViolationError, match=f"a: 3 {resource} given where 2 are free"):
         checks.verify(plan, snapshot=snapshot)
 
 
