@@ -12,8 +12,8 @@ from collections.abc import Sequence
 
 import click
 
-from stowplan_allocator import compiling, greedy, planner, types
-from stowplan_allocator.bench import families, report
+from stowplan_allocator import compiling, greedy, model, planner, types
+from stowplan_allocator.bench import families, options, report
 from stowplan_allocator.heuristics import ruler
 
 
@@ -102,28 +102,24 @@ def _first_lost(score: ruler.Score, best: ruler.Score) -> int | None:
     return next((i for i, (one, other) in enumerate(zip(score, best, strict=True)) if one != other), None)
 
 
-def _listed(text: str, known: Sequence[str], what: str) -> list[str]:
-    chosen = [name.strip() for name in text.split(",") if name.strip()]
-    unknown = [name for name in chosen if name not in known]
-    if unknown:
-        raise click.BadParameter(f"{what} {', '.join(unknown)} unknown; there are {', '.join(known)}")
-    return chosen
-
-
 @click.command(help=__doc__)
 @click.option("--nodes", "num_nodes", default=200, show_default=True, type=click.IntRange(1), help="nodes")
 @click.option("--families", "chosen", default=",".join(families.FAMILIES), show_default=True, help="families, by comma")
 @click.option("--strategies", "by", default=",".join(types.Strategy), show_default=True, help="strategies, by comma")
 @click.option("--seeds", default=3, show_default=True, type=click.IntRange(1), help="problems of each family")
-@click.option("--time-limit", default=10.0, show_default=True, help="seconds for one plan")
+@click.option("--time-limit", default=10.0, type=options.AMOUNT, show_default=True, help="seconds for one plan")
 @click.option("--solver", default="HiGHS", show_default=True, help="HiGHS, CBC, or PuLP's name of another one")
-@click.option("--json", "path", default=None, help="write the JSON object to this file; - is standard output")
+@options.json_file
 def command(num_nodes: int, chosen: str, by: str, seeds: int, time_limit: float, solver: str, path: str | None) -> None:
     """Compare."""
     meter = report.Meter()
-    names = _listed(chosen, list(families.FAMILIES), "family")
-    strategies = [types.Strategy(name) for name in _listed(by, list(types.Strategy), "strategy")]
+    names = options.listed(chosen, known=families.FAMILIES, what="family")
+    strategies = [types.Strategy(name) for name in options.listed(by, known=types.Strategy, what="strategy")]
     settings = types.Settings(solver=solver, time_limit_seconds=time_limit)
+    try:
+        model.make_solver(settings, limit_seconds=1.0)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--solver") from error
     rows: list[report.Row] = []
     for family in names:
         rows += compare(family, num_nodes=num_nodes, seeds=seeds, strategies=strategies, settings=settings)

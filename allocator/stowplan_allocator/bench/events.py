@@ -14,7 +14,7 @@ import time
 import click
 
 from stowplan_allocator import types
-from stowplan_allocator.bench import report
+from stowplan_allocator.bench import options, report
 from stowplan_allocator.simulate import engine, workload
 
 PER_NODE = 8
@@ -27,10 +27,10 @@ MEDIAN_SECONDS, SPREAD = 1200, 1.4
 @click.option("--nodes", "num_nodes", type=click.IntRange(4), default=70, show_default=True, help="Of 8 GPUs each.")
 @click.option("--jobs", "num_jobs", type=click.IntRange(1), default=500_000, show_default=True)
 @click.option("--kinds", "num_kinds", type=click.IntRange(1), default=6, show_default=True, help="Different requests.")
-@click.option("--demand", default=0.9, show_default=True, help="Of the cluster, on average.")
+@click.option("--demand", default=0.9, type=options.AMOUNT, show_default=True, help="Of the cluster, on average.")
 @click.option("--order", type=click.Choice([one.value for one in types.QueueOrder]), default="age", show_default=True)
 @click.option("--seed", default=1, show_default=True)
-@click.option("--json", "path", metavar="FILE", help="Write all figures here as one JSON object.")
+@options.json_file
 def command(
     *, num_nodes: int, num_jobs: int, num_kinds: int, demand: float, order: str, seed: int, path: str | None
 ) -> None:

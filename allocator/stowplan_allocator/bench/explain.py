@@ -15,7 +15,7 @@ from collections.abc import Callable
 import click
 
 from stowplan_allocator import alternatives, forecast, planner, preempting, types
-from stowplan_allocator.bench import report, workloads
+from stowplan_allocator.bench import options, report, workloads
 
 LONGEST_SECONDS = 36_000
 HIGH_PRIORITY = 5
@@ -55,17 +55,31 @@ def timed[Answer](question: Callable[[], Answer]) -> tuple[Answer, dict[str, rep
 
 
 @click.command
-@click.option("--nodes", default=1_000, show_default=True)
-@click.option("--jobs", default=300, show_default=True, help="Waiting jobs.")
-@click.option("--running", default=1_000, show_default=True, help="Running jobs.")
-@click.option("--shapes", default=60, show_default=True)
-@click.option("--demand", default=1.3, show_default=True, help="All jobs' accelerators over those of the cluster.")
-@click.option("--urgent", default=20, show_default=True, help="Waiting jobs that rank above all that run.")
-@click.option("--asked", default=5, show_default=True, help="Waiting jobs to find alternatives for.")
-@click.option("--budget", default=60.0, show_default=True, help="For the alternatives of one job, in seconds.")
-@click.option("--time-limit", default=10.0, show_default=True, help="Of one plan, in seconds.")
+@click.option("--nodes", default=1_000, type=options.SOME, show_default=True)
+@click.option("--jobs", default=300, type=options.SOME, show_default=True, help="Waiting jobs.")
+@click.option("--running", default=1_000, type=options.SOME_OR_NONE, show_default=True, help="Running jobs.")
+@click.option("--shapes", default=60, type=options.SOME, show_default=True)
+@click.option("--demand", default=1.3, type=options.AMOUNT, show_default=True, help="Accelerators asked for over all.")
+@click.option(
+    "--urgent",
+    default=20,
+    type=options.SOME_OR_NONE,
+    show_default=True,
+    help="Waiting jobs that rank above all that run.",
+)
+@click.option(
+    "--asked", default=5, type=options.SOME_OR_NONE, show_default=True, help="Waiting jobs to find alternatives for."
+)
+@click.option(
+    "--budget",
+    default=60.0,
+    type=options.AMOUNT,
+    show_default=True,
+    help="For the alternatives of one job, in seconds.",
+)
+@click.option("--time-limit", default=10.0, type=options.AMOUNT, show_default=True, help="Of one plan, in seconds.")
 @click.option("--seed", default=1, show_default=True)
-@click.option("--json", "path", metavar="FILE", help="Write all figures here as one JSON object.")
+@options.json_file
 def command(path: str | None, **inputs: object) -> None:
     """Time evictions, alternatives and forecasts beside a plan."""
     meter = report.Meter()

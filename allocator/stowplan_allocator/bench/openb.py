@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import click
 
 from stowplan_allocator import inputs
-from stowplan_allocator.bench import openb_run, openb_workload, report
+from stowplan_allocator.bench import openb_run, openb_workload, options, report
 from stowplan_allocator.bench.openb_policies import Rows
 
 TIES = ("name", "random")
@@ -27,15 +27,15 @@ TIES = ("name", "random")
 @click.option("--seeds", default=10, show_default=True, type=click.IntRange(min=1), help="How many samples.")
 @click.option("--first-seed", default=0, show_default=True, help="Seeds are counted from here.")
 @click.option("--ties", default="name", show_default=True, type=click.Choice(TIES), help="Which of equal nodes.")
-@click.option("--json", "path", help="Write the JSON object here; - is standard output.")
+@options.json_file
 def command(
     data: pathlib.Path, traces: str, strategy: str, seeds: int, first_seed: int, ties: str, path: str | None
 ) -> None:
     """Unallocated GPUs when 130 % of them have been asked for."""
     meter = report.Meter()
-    strategies = _names(strategy, known=tuple(openb_run.STRATEGIES))
+    strategies = options.listed(strategy, known=openb_run.STRATEGIES, what="strategy")
     rows: list[report.Row] = []
-    for trace in _names(traces):
+    for trace in options.listed(traces, what="trace"):
         try:
             workload = openb_workload.load(data, trace=trace)
         except (inputs.InputError, OSError, ValueError) as error:
@@ -49,16 +49,6 @@ def command(
             rows.append(_row(runs, trace=trace, strategy=name, ties=ties))
     given = {"traces": traces, "strategy": strategy, "seeds": seeds, "first_seed": first_seed, "ties": ties}
     report.publish("openb", inputs={"data": str(data), **given}, results=rows, meter=meter, path=path)
-
-
-def _names(text: str, *, known: Sequence[str] | None = None) -> list[str]:
-    names = [name.strip() for name in text.split(",") if name.strip()]
-    for name in names:
-        if known is not None and name not in known:
-            raise click.BadParameter(f'"{name}" is not one of {", ".join(known)}')
-    if not names:
-        raise click.BadParameter("an empty list; name at least one")
-    return names
 
 
 def _row(runs: Sequence[openb_run.Figures], *, trace: str, strategy: str, ties: str) -> report.Row:

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Sequence
 import click
 
 from stowplan_allocator import inputs, types
-from stowplan_allocator.bench import philly_estimates, philly_policies, report
+from stowplan_allocator.bench import options, philly_estimates, philly_policies, report
 from stowplan_allocator.simulate import engine, failures, records, workload
 from stowplan_allocator.simulate.traces import philly
 
@@ -26,13 +26,19 @@ WARM_DAYS = 14
 
 @click.command()
 @click.option("--csv", "csv_path", metavar="FILE", required=True, help="timestamp, duration, num_gpus, cluster.")
-@click.option("--gpus", default=560, show_default=True)
-@click.option("--gpus-per-node", default=8, show_default=True)
+@click.option("--gpus", default=560, type=options.SOME, show_default=True)
+@click.option("--gpus-per-node", default=8, type=options.SOME, show_default=True)
 @click.option("--policies", "names", metavar="A,B", default=",".join(philly_policies.QUICK), show_default=True)
-@click.option("--sigma", default=1.0, show_default=True, help="Of the logarithm of the error of users' estimates.")
+@click.option(
+    "--sigma",
+    default=1.0,
+    type=click.FloatRange(min=0),
+    show_default=True,
+    help="Of the logarithm of the error of users' estimates.",
+)
 @click.option("--seed", default=1, show_default=True, help="Of the users' errors.")
 @click.option("--count-from-day", "first_day", type=int, help="Default: 14, the third week; 0 in a shorter window.")
-@click.option("--json", "path", metavar="FILE", help="Write all figures here as one JSON object.")
+@options.json_file
 def command(
     *,
     csv_path: str,
@@ -46,10 +52,7 @@ def command(
 ) -> None:
     """Replay jobs under several policies."""
     meter = report.Meter()
-    chosen = [name.strip() for name in names.split(",") if name.strip()]
-    if not chosen or any(name not in philly_policies.POLICIES for name in chosen):
-        known = ", ".join(philly_policies.POLICIES)
-        raise click.BadParameter(f"{names!r}; use some of {known}", param_hint="--policies")
+    chosen = options.listed(names, known=philly_policies.POLICIES, what="policy")
     try:
         nodes = philly.nodes(gpus, per_node=gpus_per_node)
         everything = philly.submissions(philly.read(pathlib.Path(csv_path)), per_node=gpus_per_node)

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 import click
 
 from stowplan_allocator import planner, types
-from stowplan_allocator.bench import report, workloads
+from stowplan_allocator.bench import options, report, workloads
 from stowplan_allocator.memory import Memory
 from stowplan_allocator.worker import PlannerWorker
 
@@ -126,20 +126,28 @@ def arrival(snapshot: types.Snapshot, *, number: int) -> types.Snapshot:
 
 
 @click.command
-@click.option("--nodes", default=5_000, show_default=True)
-@click.option("--jobs", default=1_000, show_default=True, help="Waiting jobs.")
-@click.option("--running", default=3_000, show_default=True, help="Running jobs, placed before the measurement.")
-@click.option("--shapes", default=60, show_default=True, help="Different shapes; 1: gangs of 8 pods.")
-@click.option("--demand", default=1.1, show_default=True, help="All jobs' accelerators over those of the cluster.")
+@click.option("--nodes", default=5_000, type=options.SOME, show_default=True)
+@click.option("--jobs", default=1_000, type=options.SOME, show_default=True, help="Waiting jobs.")
+@click.option("--running", default=3_000, type=options.SOME_OR_NONE, show_default=True, help="Jobs placed before.")
+@click.option(
+    "--shapes", default=60, type=options.SOME, show_default=True, help="Different shapes; 1: gangs of 8 pods."
+)
+@click.option("--demand", default=1.1, type=options.AMOUNT, show_default=True, help="Accelerators asked for over all.")
 @click.option("--mix", type=click.Choice([mix.value for mix in workloads.Mix]), default="plain", show_default=True)
-@click.option("--nodes-per-rack", default=workloads.NODES_PER_RACK, show_default=True)
+@click.option("--nodes-per-rack", default=workloads.NODES_PER_RACK, type=options.SOME, show_default=True)
 @click.option("--seed", default=1, show_default=True, help="Of the first workload; each further one has the next.")
-@click.option("--workloads", "num_workloads", default=3, show_default=True, help="Different workloads.")
-@click.option("--repeats", default=3, show_default=True, help="Plans of each workload that are timed.")
-@click.option("--warm-up", default=1, show_default=True, help="Plans before them that are not.")
-@click.option("--time-limit", default=10.0, show_default=True, help="Of one plan, in seconds.")
+@click.option(
+    "--workloads", "num_workloads", default=3, type=options.SOME, show_default=True, help="Different workloads."
+)
+@click.option(
+    "--repeats", default=3, type=options.SOME, show_default=True, help="Plans of each workload that are timed."
+)
+@click.option(
+    "--warm-up", default=1, type=options.SOME_OR_NONE, show_default=True, help="Plans before them that are not."
+)
+@click.option("--time-limit", default=10.0, type=options.AMOUNT, show_default=True, help="Of one plan, in seconds.")
 @click.option("--strategy", type=click.Choice([one.value for one in types.Strategy]), default="exact")
-@click.option("--json", "path", metavar="FILE", help="Write all figures here as one JSON object.")
+@options.json_file
 def command(path: str | None, **inputs: object) -> None:
     """Time whole plans and the arrival of one job."""
     meter = report.Meter()

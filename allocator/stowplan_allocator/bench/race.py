@@ -18,7 +18,7 @@ import click
 import pulp
 
 from stowplan_allocator import planner, types
-from stowplan_allocator.bench import report, workloads
+from stowplan_allocator.bench import options, report, workloads
 
 SCHEMA = "stowplan-race/1"
 
@@ -105,24 +105,30 @@ def score(snapshot: types.Snapshot, *, made: types.Plan) -> tuple[int, int]:
 
 
 @click.command
-@click.option("--nodes", default=200, show_default=True)
-@click.option("--demand", default=1.3, show_default=True, help="Accelerators asked for over those of the cluster.")
+@click.option("--nodes", default=200, type=options.SOME, show_default=True)
+@click.option("--demand", default=1.3, type=options.AMOUNT, show_default=True, help="Accelerators asked for over all.")
 @click.option("--seed", default=1, show_default=True)
 @click.option("--strategies", default="exact,greedy", show_default=True, help="Separated by commas.")
-@click.option("--time-limit", default=10.0, show_default=True, help="Of one plan, in seconds.")
-@click.option("--workload", metavar="FILE", help="Write the workload here; without it, beside the JSON file.")
-@click.option("--json", "path", metavar="FILE", help="Write all figures here as one JSON object.")
+@click.option("--time-limit", default=10.0, type=options.AMOUNT, show_default=True, help="Of one plan, in seconds.")
+@click.option(
+    "--workload",
+    metavar="FILE",
+    callback=options.writable,
+    help="Write the workload here; without it, beside the JSON file.",
+)
+@options.json_file
 def command(
     nodes: int, demand: float, seed: int, strategies: str, time_limit: float, workload: str | None, path: str | None
 ) -> None:
     """Count accelerators in whole gangs on an empty cluster."""
     meter = report.Meter()
+    asked = options.listed(strategies, known=types.Strategy, what="strategy")
     snapshot = workloads.race(num_nodes=nodes, demand=demand, seed=seed)
     if workload is None and path not in (None, "-"):
         workload = str(pathlib.Path(str(path)).with_suffix(".workload.json"))
     if workload is not None:
         pathlib.Path(workload).write_text(json.dumps(to_document(snapshot), indent=1) + "\n", encoding="utf-8")
-    rows = measure(snapshot, strategies=strategies.split(","), time_limit=time_limit)
+    rows = measure(snapshot, strategies=asked, time_limit=time_limit)
     inputs = {"nodes": nodes, "demand": demand, "seed": seed, "time_limit": time_limit, "workload": workload}
     report.publish("race", inputs=inputs, results=rows, meter=meter, path=path)
 

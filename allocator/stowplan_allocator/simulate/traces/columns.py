@@ -63,7 +63,7 @@ def read[T](path: pathlib.Path, *, needs: Sequence[str], make: Callable[[Line], 
                     faults.append(inputs.Fault(where, f"{len(cells)} cells under {len(header)} columns"))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
-        fault = inputs.Fault(str(path), f"it cannot be read: {reason}", "name the trace's file with --data")
+        fault = inputs.Fault(str(path), f"it cannot be read: {reason}", "name the trace's own file")
         raise inputs.InputError([fault]) from None
     inputs.refuse(faults)
     return tuple(made)
