@@ -347,11 +347,15 @@ def _reservations(plan: types.Plan, *, index: dict[str, int], snapshot: types.Sn
             for placement, job in placed:
                 at, counts = _known(placement, index=index)
                 sums.add(at, counts=counts, pod=job.pod)
-        reserved = {share.node: one for one in group for share in one.placement.shares}
-        for name in sorted(reserved.keys() & index.keys()):
+        asked: dict[str, dict[str, None]] = {}
+        for one in group:
+            resources = dict.fromkeys(resource for resource, _ in jobs[one.job_id].pod.items())
+            for share in one.placement.shares:
+                asked.setdefault(share.node, {}).update(resources)
+        for name in sorted(asked.keys() & index.keys()):
             i = index[name]
             there, kept_here, taken_here = dict(snapshot.nodes[i].available.items()), room.of(i), taken.of(i)
-            for resource, _ in jobs[reserved[name].job_id].pod.items():
+            for resource in asked[name]:
                 amount = taken_here.get(resource, 0)
                 left = max(there.get(resource, 0) - kept_here.get(resource, 0), 0)
                 if amount > left:

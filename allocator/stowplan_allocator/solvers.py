@@ -45,8 +45,7 @@ class Cbc(pulp.CYLP):
     satisfies all constraints is a solution.
     """
 
-    # PuLP's name of the method.
-    def findSolutionValues(self, lp: pulp.LpProblem, column_names: list[str]) -> tuple[int, bool]:  # noqa: N802
+    def findSolutionValues(self, lp: pulp.LpProblem, column_names: list[str]) -> tuple[int, bool]:  # noqa: N802 - PuLP's
         """The status, and whether the variables hold a solution."""
         status, has_solution = super().findSolutionValues(lp, column_names)
         optimal = status == pulp.constants.LpSolveStatus.Optimal

@@ -10,6 +10,7 @@ import math
 import os
 import pathlib
 from collections.abc import Iterable
+from typing import Any
 
 import click
 
@@ -23,7 +24,7 @@ class _Amount(click.FloatRange):
     def __init__(self) -> None:
         super().__init__(min=0, min_open=True)
 
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """The number; ``inf`` and ``nan`` are floats to Python, and no amounts."""
         number = float(super().convert(value, param, ctx))
         if not math.isfinite(number):

@@ -175,6 +175,25 @@ def test_a_plan_that_takes_kept_room_is_refused() -> None:
         checks.verify(wrong, snapshot=snapshot)
 
 
+def test_what_each_of_several_reservations_asks_of_a_node_is_checked() -> None:
+    jobs = [job("four", gpus=4), job("more", gpus=4), job("cpus", gpus=0, cpu=8), job("wrong", gpus=4)]
+    snapshot = dataclasses.replace(
+        worlds.snapshot([node("a")], jobs),
+        now_seconds=NOW,
+        reservations=(kept("four", 10, a=1), kept("more", 10, a=1), kept("cpus", 10, a=1)),
+    )
+    plan = sa.plan(dataclasses.replace(snapshot, reservations=()), sa.Settings(strategy=sa.Strategy.GREEDY))
+    wrong = dataclasses.replace(
+        plan,
+        placements={"wrong": sa.Placement(H100, (sa.NodeShare("a", 1),))},
+        waiting={name: sa.Waiting(Reason.QUEUED_BEHIND, "") for name in ("four", "more", "cpus")},
+    )
+    with pytest.raises(
+        sa.PlanViolationError, match="a: 4 accelerators taken where 0 are not kept for cpus, four, more"
+    ):
+        checks.verify(wrong, snapshot=snapshot)
+
+
 @st.composite
 def reserved(draw: st.DrawFn) -> sa.Snapshot:
     snapshot = draw(worlds.snapshots(max_nodes=3, max_jobs=3, max_pods=2))
