@@ -22,11 +22,6 @@ def path_key(path: Path) -> tuple[tuple[tuple[int, int, str], ...], ...]:
     return tuple(() if name is None else problems.natural(name) for name in path)
 
 
-def domain_of(path: Path, *, level: int) -> Path | None:
-    """The domain of ``level`` that the path lies in, or None where the label is missing."""
-    return path[: level + 1] if path[level] is not None else None
-
-
 def choose_cells(
     num_pods: int, *, cells: Sequence[Cell], slots: Mapping[int, int], num_levels: int, required: int | None
 ) -> list[Share] | None:

@@ -113,9 +113,9 @@ class PlannerWorker:
             process.stdin.write(_HEADER.pack(len(question)))
             process.stdin.write(question)
             try:
-                await _until(stop_at, process.stdin.drain())
+                # With a plan in hand the limit holds; without one, a little patience may still bring one.
+                await _until(stop_at + self._grace_seconds, process.stdin.drain())
                 while True:
-                    # With a plan in hand the limit holds; without one, a little patience may still bring one.
                     patience = self._grace_seconds if interim is None else 0.0
                     kind, message = await _until(stop_at + patience, _read(process.stdout))
                     if kind == _ANSWER:

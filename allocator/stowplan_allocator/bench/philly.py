@@ -24,7 +24,7 @@ DAY = 86_400
 WARM_DAYS = 14
 
 
-@click.command()
+@click.command(epilog="\b\n" + "\n".join(f"{name}: {one.what}" for name, one in philly_policies.POLICIES.items()))
 @click.option("--csv", "csv_path", metavar="FILE", required=True, help="timestamp, duration, num_gpus, cluster.")
 @click.option("--gpus", default=560, type=options.SOME, show_default=True)
 @click.option("--gpus-per-node", default=8, type=options.SOME, show_default=True)

@@ -36,11 +36,6 @@ def as_users_say(
     )
 
 
-def as_it_is(submissions: Sequence[workload.Submission]) -> tuple[workload.Submission, ...]:
-    """The same jobs with their true run times as estimates: what only clairvoyant policies know."""
-    return tuple(_expecting(submission, submission.duration_seconds) for submission in submissions)
-
-
 def round_up(seconds: float) -> int:
     """The next round value; the largest one for all beyond it."""
     return next((value for value in ROUND_VALUES if value >= seconds), ROUND_VALUES[-1])

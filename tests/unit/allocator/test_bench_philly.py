@@ -225,3 +225,8 @@ def test_the_simulators_speed_is_measured_on_jobs_that_ran(tmp_path: pathlib.Pat
     assert result.exit_code == 0, result.output
     [row] = json.loads(out.read_text(encoding="utf-8"))["results"]
     assert (row["events"], row["nodes"], row["jobs"]) == (120, 8, 60)
+
+
+def test_help_says_what_every_policy_does() -> None:
+    said = CliRunner().invoke(bench.main, ["philly", "--help"]).output
+    assert [name for name, policy in policies.POLICIES.items() if f"{name}: {policy.what}" not in said] == []

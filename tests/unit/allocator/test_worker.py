@@ -111,6 +111,24 @@ async def test_a_plan_that_takes_too_long_is_replaced_by_the_greedy_one_that_the
     assert plan.placements
 
 
+async def test_a_worker_that_is_slow_to_read_a_large_question_gets_the_same_patience(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    snapshot = worlds.snapshot([worlds.node(f"n{i}") for i in range(2_000)], [worlds.job("j")])
+    made = PlannerWorker(grace_seconds=60.0)
+    try:
+        await made.plan(some_snapshot(), sa.Settings())
+        assert made.pid is not None
+        os.kill(made.pid, signal.SIGSTOP)
+        monkeypatch.setattr(worker_module, "plan", None)  # the parent need not plan
+        asked = asyncio.create_task(made.plan(snapshot, sa.Settings(time_limit_seconds=0.05)))
+        await asyncio.sleep(0.5)
+        os.kill(made.pid, signal.SIGCONT)
+        assert (await asked).placements
+    finally:
+        await made.aclose()
+
+
 async def test_a_crashed_worker_is_started_anew(worker: PlannerWorker) -> None:
     await worker.plan(some_snapshot(), sa.Settings())
     pid = worker.pid
