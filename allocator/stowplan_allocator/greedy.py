@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
-from stowplan_allocator import patterns, topology
+from stowplan_allocator import patterns, scarce, topology
 from stowplan_allocator.problem import Cell, Path, Problem, Request, Vector
 from stowplan_allocator.stock import Stock, Take
 
@@ -165,7 +165,8 @@ def _over_cells(request: Request, *, cells: Sequence[Cell], stock: Stock, num_le
 def new_stock(problem: Problem) -> Stock:
     """The stock before anything is placed."""
     members = [cell.nodes for cell in problem.cells]
-    return Stock(members, free=problem.free, sizes=problem.sizes, least=_least_needs(problem))
+    least = _least_needs(problem)
+    return Stock(members, free=problem.free, sizes=problem.sizes, least=least, scarce=scarce.find(problem))
 
 
 def _least_needs(problem: Problem) -> list[tuple[int, int]]:

@@ -190,7 +190,8 @@ class Search:
         self.problem = cells.split_cells(self.problem, cells=parts)
         self.rooms = greedy.new_stock(self.problem)
         members = [cell.nodes for cell in self.problem.cells]
-        self.stock = Stock(members, free=self.stock.free, sizes=self.problem.sizes, least=self.stock.least)
+        old = self.stock
+        self.stock = Stock(members, free=old.free, sizes=self.problem.sizes, least=old.least, scarce=old.scarce)
 
     def repack(self, chain: Sequence[Shape] = (), *, choices: Mapping[int, Sequence[greedy.Choice]]) -> bool:
         """Place everything anew, what is hard to place first, with the chain's jobs too; False changes nothing.

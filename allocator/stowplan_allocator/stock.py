@@ -15,6 +15,7 @@ from collections.abc import Iterable, Sequence
 from stowplan_allocator import problem as problems
 from stowplan_allocator.ledger import Layout, Ledger
 from stowplan_allocator.problem import Cell, Vector
+from stowplan_allocator.scarce import Scarce
 
 Take = tuple[int, int]  # node index, pods
 
@@ -29,10 +30,12 @@ class Stock:
         free: Sequence[Vector],
         sizes: Sequence[int],
         least: Sequence[tuple[int, int]] = (),
+        scarce: Scarce | None = None,
     ) -> None:
         """``least`` is what any pod takes at least of each further resource: (amount, for so many accelerators)."""
         self.free: list[Vector] = list(free)
         self.least = tuple(least)
+        self.scarce = scarce
         self.sizes = tuple(sorted(sizes, reverse=True))
         self.version = [0] * len(cells)
         self.buckets: list[dict[Vector, list[int]]] = []
@@ -55,6 +58,7 @@ class Stock:
         twin.free = list(self.free)
         twin.sizes = self.sizes
         twin.least = self.least
+        twin.scarce = self.scarce
         twin.version = list(self.version)
         twin.buckets = [{room: list(nodes) for room, nodes in buckets.items()} for buckets in self.buckets]
         twin._slots = self._slots
@@ -181,8 +185,9 @@ class Stock:
         """What the pod destroys in such a room.
 
         First the accelerators that it strands beside the ones it takes, because what is left
-        of another resource is not enough for any pod that could take them; then slots by
-        size, the largest first; then what it leaves over.
+        of another resource is not enough for any pod that could take them; then what no pod
+        will take of the resource that runs out first; then slots by size, the largest first;
+        then what it leaves over.
         """
         known = self._costs.setdefault(pod, {})
         cost = known.get(room)
@@ -190,7 +195,8 @@ class Stock:
             left = tuple(have - need for have, need in zip(room, pod, strict=True))
             lost = tuple(room[0] // size - left[0] // size for size in self.sizes)
             stranded = self._usable(room) - self._usable(left) - pod[0]
-            cost = known[room] = (max(stranded, 0), *lost, *left)
+            wasted = self.scarce.wasted(room, left=left) if self.scarce is not None else 0
+            cost = known[room] = (max(stranded, 0), wasted, *lost, *left)
         return cost
 
     def _usable(self, room: Vector) -> int:
