@@ -1,0 +1,26 @@
+"""One world and one operator for all fault tests."""
+
+from __future__ import annotations
+
+import pathlib
+from collections.abc import Iterator
+
+import pytest
+
+from faults import world as worlds
+from faults.operators import Operator
+from faults.runner import Runner
+
+
+@pytest.fixture(scope="session")
+def world() -> Iterator[worlds.World]:
+    with worlds.run() as started:
+        yield started
+
+
+@pytest.fixture(scope="session")
+def runner(world: worlds.World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runner]:
+    folder: pathlib.Path = tmp_path_factory.mktemp("operator")
+    operator = Operator(world.server, folder)
+    yield Runner(world, operator)
+    operator.close()
