@@ -27,9 +27,7 @@ def second(world: World, tmp_path: pathlib.Path) -> Iterator[Operator]:
 
 @pytest.mark.parametrize("flow", [FLOWS[0], FLOWS[2], FLOWS[5]], ids=lambda flow: flow.name)
 @pytest.mark.parametrize("number", [1, 3, 6])
-def test_frozen_with_a_write_on_its_way_and_thawed(
-    runner: Runner, second: Operator, flow: Flow, number: int
-) -> None:
+def test_frozen_with_a_write_on_its_way_and_thawed(runner: Runner, second: Operator, flow: Flow, number: int) -> None:
     runner.undisturbed(flow)
     first = runner.operator
     fault = injected.HoldAndFreeze(first.freeze, number)
