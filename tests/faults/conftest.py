@@ -1,4 +1,7 @@
-"""One world and one operator for all fault tests."""
+"""One world and one operator for all fault tests.
+
+`STOWPLAN_FAULTS=all` (make test-faults) runs the whole matrix; otherwise a sample of it runs, spread evenly.
+"""
 
 from __future__ import annotations
 

@@ -12,7 +12,6 @@ from collections.abc import Callable
 
 from faults.world import World, training_job
 
-
 # The first rack's second node: a gang of two has its second pod there when the cluster is empty.
 LOST_NODE = "node-1"
 

@@ -10,6 +10,11 @@ from collections.abc import Callable
 from faults.proxy import Answer, Call, CutConnection, Forward, Proxy
 
 
+async def _until(event: threading.Event) -> None:
+    """Wait for what the test's own thread sets."""
+    await asyncio.to_thread(event.wait)
+
+
 @dataclasses.dataclass(slots=True)
 class Kill:
     """SIGKILL of the operator at write ``number``: ``before`` the API server sees it, or after, its answer lost."""
@@ -145,8 +150,7 @@ class SilentWatch:
 
     async def handle(self, call: Call, forward: Forward) -> Answer:
         """Nothing comes, and when the fault is over the connection is cut, as after a network failure."""
-        while not self.over.is_set():
-            await asyncio.sleep(0.05)
+        await _until(self.over)
         raise CutConnection("injected")
 
     def __str__(self) -> str:
@@ -173,8 +177,7 @@ class HoldAndFreeze:
         """Forward it when it is over."""
         self.freeze()
         self.frozen.set()
-        while not self.over.is_set():
-            await asyncio.sleep(0.05)
+        await _until(self.over)
         return await forward()
 
     def __str__(self) -> str:

@@ -13,6 +13,7 @@ from faults import injected
 from faults.flows import FLOWS, Flow
 from faults.proxy import Fault
 from faults.runner import Run, Runner
+from faults.sampling import points
 
 pytestmark = pytest.mark.faults
 
@@ -28,7 +29,7 @@ def at_write(number: int) -> Iterator[Fault]:
 
 @pytest.mark.parametrize("flow", FLOWS, ids=lambda flow: flow.name)
 def test_refused_and_lost_writes(runner: Runner, flow: Flow) -> None:
-    numbers = range(1, len(runner.undisturbed(flow).writes) + 1)
+    numbers = points(len(runner.undisturbed(flow).writes), of=flow.name, every=9)
     broken, runs = [], 0
     for number in numbers:
         for fault in at_write(number):
@@ -51,7 +52,7 @@ def test_killed_and_started_on_stale_lists(runner: Runner, flow: Flow) -> None:
     stale = injected.StaleLists(frozenset({"pods", "trainingjobs"}))
     runner.restart(stale)
     stale.recording = False
-    numbers = range(2, len(runner.undisturbed(flow).writes) + 1, 3)
+    numbers = points(len(runner.undisturbed(flow).writes), of=flow.name, every=12)
     broken = []
     for number in numbers:
         run = runner.killed(flow, number, before=False, also=[dataclasses.replace(stale, served=0, _given={})])

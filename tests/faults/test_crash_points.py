@@ -6,6 +6,7 @@ import pytest
 
 from faults.flows import FLOWS, Flow
 from faults.runner import Runner
+from faults.sampling import points
 
 pytestmark = pytest.mark.faults
 
@@ -19,7 +20,7 @@ def test_undisturbed(runner: Runner, flow: Flow) -> None:
 
 @pytest.mark.parametrize("flow", FLOWS, ids=lambda flow: flow.name)
 def test_killed_at_every_write(runner: Runner, flow: Flow) -> None:
-    numbers = range(1, len(runner.undisturbed(flow).writes) + 1)
+    numbers = points(len(runner.undisturbed(flow).writes), of=flow.name, every=6)
     broken = []
     slowest = 0.0
     for number in numbers:

@@ -1,4 +1,4 @@
-"""Every mutation of a TrainingJob is refused in words, or converges; the operator never falls over, nothing is stuck."""
+"""Every mutation of a TrainingJob is refused in words or converges; the operator never falls over."""
 
 from __future__ import annotations
 
