@@ -1,14 +1,15 @@
 #!/usr/bin/env bash
-# tools.sh helm|kubeall …: programs of the cluster that tests use without one, into the cache's bin folder.
+# tools.sh helm|kubeall|kwok …: programs of the cluster that tests use without one, into the cache's bin folder.
 #
-# helm renders the chart; kubeall is kube-apiserver, etcd, kube-controller-manager, kube-scheduler and kubectl in one.
+# helm renders the chart; kubeall is kube-apiserver, etcd, kube-controller-manager, kube-scheduler and kubectl in one;
+# kwok plays kubelets.
 set -euo pipefail
 # shellcheck source=cluster/lib.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 SUMS=$GO_SOURCES/go.sum
 
-(($#)) || die "usage: tools.sh helm|kubeall …"
+(($#)) || die "usage: tools.sh helm|kubeall|kwok …"
 alone
 steps_begin $#
 for tool in "$@"; do
@@ -30,6 +31,11 @@ for tool in "$@"; do
             ln -sf "$(result kubeall)/kubeall" "$BIN/$name"
         done
         ;;
-    *) die "tools.sh: there is no tool $tool; it builds helm and kubeall" ;;
+    kwok)
+        need_go
+        step kwok "kwok $KWOK_VERSION" "$SUMS" "$KWOK_VERSION" "$REPO/cluster/images/kwok.yaml" -- build_kwok
+        ln -sf "$(result kwok)/kwok" "$BIN/kwok"
+        ;;
+    *) die "tools.sh: there is no tool $tool; it builds helm, kubeall and kwok" ;;
     esac
 done
