@@ -44,7 +44,7 @@ check: lint helm ## the inner loop: lint, types, import layers, unit and scenari
 demo: venv cluster images ## a kind cluster, the chart, and examples/digits.yaml to its end
 	hack/demo.sh
 
-test: check lint-trainer test-trainer test-apiserver test-faults-sample test-kind ## everything: make check, then a real API server, real pods and real torchrun
+test: check lint-trainer test-trainer test-apiserver test-kind ## everything: make check, then a real API server, real pods and real torchrun
 
 test-apiserver: venv cluster-tools ## CRD, admission and chart against kube-apiserver and etcd as processes
 	@mkdir -p $(RESULTS)
@@ -54,11 +54,6 @@ test-faults: venv cluster-tools ## the operator killed, cut off, frozen and lied
 	@mkdir -p $(RESULTS)
 	@cluster/tools.sh kwok
 	STOWPLAN_FAULTS=all $(PY) -m pytest -q -s --timeout 7200 --junitxml=$(RESULTS)/faults.xml tests/faults
-
-test-faults-sample: venv cluster-tools ## a sample of test-faults
-	@mkdir -p $(RESULTS)
-	@cluster/tools.sh kwok
-	$(PY) -m pytest -q -s --timeout 600 --junitxml=$(RESULTS)/faults.xml tests/faults
 
 test-kind: venv cluster images ## real pods and real torchrun on the kind cluster
 	@mkdir -p $(RESULTS)
@@ -77,4 +72,4 @@ bench: venv ## the figures of docs/benchmarks.md on planning speed, as JSON file
 clean: ## remove what the repository's commands made inside it
 	rm -rf $(VENV) .venv-trainer $(RESULTS) .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-.PHONY: help helm venv lock lint check bench demo test test-apiserver test-faults test-faults-sample test-kind clean
+.PHONY: help helm venv lock lint check bench demo test test-apiserver test-faults test-kind clean
