@@ -22,6 +22,8 @@ from stowplan_allocator.problem import Vector
 
 # Gangs times nodes in one programme. Beyond that only the cheapest candidates are looked at.
 MAX_PLACES = 20_000
+# For re-placing what moves, however late it is: a greedy plan at least.
+MIN_SECONDS = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +78,7 @@ def moves(
     )
     if found is None:
         return None
-    placed = scene.replace_all(found.leaving)
+    placed = scene.replace_all(found.leaving, limit_seconds=max(deadline - time.monotonic(), MIN_SECONDS))
     if placed is None:
         left = deadline - time.monotonic()
         if settings.strategy is types.Strategy.GREEDY or left <= 0:
@@ -122,7 +124,7 @@ class _Scene:
             if one.id in self.problem.shape_of
         ]
 
-    def replace_all(self, leaving: Sequence[Victim]) -> dict[str, types.Placement] | None:
+    def replace_all(self, leaving: Sequence[Victim], *, limit_seconds: float) -> dict[str, types.Placement] | None:
         """Places for the waiting job and all these together, found by planning; None where they do not all fit."""
         names = {victim.job.id for victim in leaving}
         first = max((one.priority for one in self._lifted.values()), default=0) + 1
@@ -130,7 +132,12 @@ class _Scene:
         staying = [one for name, one in self._running.items() if name not in names]
         made = planner.plan(
             replace(self._base, jobs=(*self._fixed, *staying, *waiting)),
-            replace(self._settings, preemption=types.Preemption.NEVER, explain=False),
+            replace(
+                self._settings,
+                preemption=types.Preemption.NEVER,
+                explain=False,
+                time_limit_seconds=limit_seconds,
+            ),
         )
         return None if made.waiting else dict(made.placements)
 

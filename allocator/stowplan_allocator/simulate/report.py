@@ -14,7 +14,6 @@ from stowplan_allocator.simulate import pictures, style, summary
 
 _MOST_ROWS = 25
 _SECONDS = "_seconds"
-_NOTHING: tuple[object, ...] = (None, (), [], "")
 
 
 @dataclass(frozen=True, slots=True)
