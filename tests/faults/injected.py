@@ -113,7 +113,6 @@ class StaleLists:
     resources: frozenset[str]
     times: int = 1
     recording: bool = True
-    served: int = 0
     _kept: dict[str, Answer] = dataclasses.field(default_factory=dict)
     _given: dict[str, int] = dataclasses.field(default_factory=dict)
 
@@ -126,7 +125,6 @@ class StaleLists:
         key = f"{call.path}?{sorted(call.query.items())}"
         if not self.recording and key in self._kept and self._given.get(key, 0) < self.times:
             self._given[key] = self._given.get(key, 0) + 1
-            self.served += 1
             return self._kept[key]
         answer = await forward()
         if self.recording and answer.status == 200:

@@ -16,7 +16,6 @@ import os
 import signal
 import ssl
 import threading
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Protocol
 
@@ -42,7 +41,6 @@ class Call:
     headers: dict[str, str]
     number: int = 0
     status: int = 0
-    at: float = dataclasses.field(default_factory=time.monotonic)
 
     @property
     def is_watch(self) -> bool:
@@ -136,6 +134,7 @@ class Proxy:
         """Stop serving; open connections are cut."""
         self._loop.call_soon_threadsafe(self._stopped.set)
         self._thread.join(10)
+        self._loop.close()
 
     def kill_operator(self) -> None:
         """SIGKILL, at this very moment."""

@@ -52,9 +52,7 @@ class Runner:
         self.world.wait("the operator leads", lambda: self.operator.leads, seconds=60)
         self.operator.proxy.faults.clear()
 
-    def killed(
-        self, flow: Flow, number: int, *, before: bool, wait_for_lease: bool = False, also: Sequence[Fault] = ()
-    ) -> Run:
+    def killed(self, flow: Flow, number: int, *, before: bool, also: Sequence[Fault] = ()) -> Run:
         """The flow with the operator killed at one write and started again; ``also`` are faults beside that."""
         kill = injected.Kill(self.operator.proxy, number, before)
         restarted = threading.Event()
@@ -65,8 +63,7 @@ class Runner:
             kill.fired.wait()
             if kill.number:
                 self.operator.reap()
-                if not wait_for_lease:
-                    self.free_lease()
+                self.free_lease()
                 self.operator.start()
                 restarted_at = time.monotonic()
             restarted.set()

@@ -216,7 +216,8 @@ async def test_a_watch_that_lags_restarts_a_failed_gang_once(lag_cycles: int) ->
     assert (world.phase("a"), world.status("a")["attempt"], world.status("a")["restarts"]) == ("Running", 2, 1)
 
 
-async def test_a_more_urgent_job_does_not_take_what_the_watch_does_not_show_as_taken() -> None:
+async def _urgent_job_backs_off_and_watches_lag() -> World:
+    """The urgent job b waits for its delay, a has just come, and from now on the watches show nothing more."""
     world = World(a_node("n1"), a_node("n2"))
     world.add_priority_class("urgent", 1000)
     world.submit(a_job("b").spec(priorityClassName="urgent"))
@@ -228,6 +229,11 @@ async def test_a_more_urgent_job_does_not_take_what_the_watch_does_not_show_as_t
     world.submit(a_job("a"))
     world.process.watch.deliver()
     world.lag_cycles = 100
+    return world
+
+
+async def test_a_more_urgent_job_does_not_take_what_the_watch_does_not_show_as_taken() -> None:
+    world = await _urgent_job_backs_off_and_watches_lag()
     await world.cycle()
     assert world.nodes_of("a") == ["n1", "n2"]
     world.now += 10  # b may start again now, and no watch has shown what a got
@@ -237,17 +243,7 @@ async def test_a_more_urgent_job_does_not_take_what_the_watch_does_not_show_as_t
 
 @pytest.mark.parametrize("arrives", [True, False], ids=["the write arrived", "the write never arrived"])
 async def test_a_placement_whose_answer_was_lost_is_held_until_it_is_known(arrives: bool) -> None:
-    world = World(a_node("n1"), a_node("n2"))
-    world.add_priority_class("urgent", 1000)
-    world.submit(a_job("b").spec(priorityClassName="urgent"))
-    for _ in range(2):
-        await world.settle()
-        world.fail("b", 0)
-    await world.settle()
-    assert world.reason("b") == "BackOff"
-    world.submit(a_job("a"))
-    world.process.watch.deliver()
-    world.lag_cycles = 100
+    world = await _urgent_job_backs_off_and_watches_lag()
     if arrives:
         _lose_answer(world.process.connection, 1)
     else:
