@@ -48,6 +48,20 @@ class Phase(enum.StrEnum):
         return self in (Phase.SUCCEEDED, Phase.FAILED)
 
 
+class Outcome(enum.StrEnum):
+    """How an attempt ended, as ``status.history`` says it."""
+
+    SUCCEEDED = "Succeeded"
+    FAILED = "Failed"
+    SUSPENDED = "Suspended"
+    PREEMPTED = "Preempted"
+    MIGRATED = "Migrated"
+
+
+# Stowplan stopped pods that did well: they get the time to write a checkpoint.
+PLANNED_STOPS = frozenset({Outcome.SUSPENDED, Outcome.PREEMPTED, Outcome.MIGRATED})
+
+
 class Condition(enum.StrEnum):
     """Condition types of a TrainingJob."""
 

@@ -82,10 +82,10 @@ def advance(
     end = _Ending(job=job, accelerators_per_pod=accelerators_per_pod, now_seconds=now_seconds)
 
     if len(current) == len(ranks) and all(pod.phase == "Succeeded" for pod in current.values()):
-        new = end.finished(api.Phase.SUCCEEDED, "Succeeded", "")
+        new = end.finished(api.Phase.SUCCEEDED, api.Outcome.SUCCEEDED, "")
         return Transition(new, ("Succeeded", f"All {len(ranks)} pods of attempt {placement['attempt']} exited 0."))
     if spec.suspend:
-        new = end.released("Suspended", "suspend was set")
+        new = end.released(api.Outcome.SUSPENDED, "suspend was set")
         new["phase"] = api.Phase.SUSPENDED.value
         return Transition(
             new, ("Suspended", f"Attempt {placement['attempt']} stops; its {len(ranks)} pods may save first.")
@@ -125,7 +125,7 @@ class _Ending:
     accelerators_per_pod: int
     now_seconds: float
 
-    def _ended(self, outcome: str, reason: str) -> Json:
+    def _ended(self, outcome: api.Outcome, reason: str) -> Json:
         status = dict(self.job.status)
         placement = status["placement"]
         nodes = [node for _, node in podspec.ranks_by_node(placement)]
@@ -136,7 +136,7 @@ class _Ending:
             "attempt": placement["attempt"],
             "startTime": begin,
             "endTime": views.format_time(self.now_seconds),
-            "outcome": outcome,
+            "outcome": outcome.value,
             "reason": reason,
             "nodes": len(nodes),
             "gpuSeconds": spent,
@@ -145,14 +145,14 @@ class _Ending:
         status["gpuSeconds"] = int(status.get("gpuSeconds", 0)) + spent
         return status
 
-    def released(self, outcome: str, reason: str) -> Json:
+    def released(self, outcome: api.Outcome, reason: str) -> Json:
         """The attempt is over and its accelerators are given back."""
         status = self._ended(outcome, reason)
         del status["placement"]
         status.pop("decision", None)
         return status
 
-    def finished(self, phase: api.Phase, outcome: str, reason: str) -> Json:
+    def finished(self, phase: api.Phase, outcome: api.Outcome, reason: str) -> Json:
         """The job is over; its last placement stays readable."""
         status = self._ended(outcome, reason)
         status["phase"] = phase.value
@@ -162,7 +162,7 @@ class _Ending:
 
     def failed(self, failure: failures.Failure) -> Transition:
         """The job is over, without success."""
-        status = self.finished(api.Phase.FAILED, "Failed", failure.cause.value)
+        status = self.finished(api.Phase.FAILED, api.Outcome.FAILED, failure.cause.value)
         attempt = self.job.status["placement"]["attempt"]
         status["lastFailure"] = failure.to_status(attempt=attempt, now_seconds=self.now_seconds)
         return Transition(status, ("Failed", failure.message), is_warning=True, failure=failure)
@@ -178,7 +178,7 @@ class _Ending:
             which = "spec.failurePolicy.maxRestarts" if charged else "restarts for infrastructure faults"
             why = f"{failure.message}; all {allowed} of {which} are used"
             return self.failed(dataclasses.replace(failure, message=why))
-        new = self.released("Failed", failure.cause.value)
+        new = self.released(api.Outcome.FAILED, failure.cause.value)
         attempt = status["placement"]["attempt"]
         new["phase"] = api.Phase.RESTARTING.value
         new[counter] = used + 1
@@ -200,7 +200,9 @@ def backoff_seconds(history: Sequence[Mapping[str, Any]]) -> int:
     quick = 0
     for entry in reversed(history):
         ran = views.parse_time(entry["endTime"]) - views.parse_time(entry["startTime"])
-        if entry["outcome"] != "Failed" or (ran >= _STEADY_SECONDS and entry["reason"] not in failures.NEVER_STARTED):
+        if entry["outcome"] != api.Outcome.FAILED or (
+            ran >= _STEADY_SECONDS and entry["reason"] not in failures.NEVER_STARTED
+        ):
             break
         quick += 1
     return min(_FIRST_BACKOFF_SECONDS * 2 ** (quick - 2), MAX_BACKOFF_SECONDS) if quick >= 2 else 0
@@ -239,20 +241,21 @@ def pods_to_delete(
 ) -> list[tuple[views.PodView, int]]:
     """Pods that the status no longer asks for, each with the grace (seconds) that it gets.
 
-    After a fault the survivors hang in collectives and get 2 s; a planned stop gives them time to save. Pods
-    that ended stay readable for the last two attempts.
+    After a fault the survivors hang in collectives and get 2 s; a planned stop of their attempt gives them time to
+    save. Pods that ended stay readable for the last two attempts.
     """
     placement = job.status.get("placement") or {}
     phase = phase_of(job.status)
     keep = placement.get("attempt") if not phase.is_terminal else None
     last = int(job.status.get("attempt", 0))
-    planned = phase is api.Phase.SUSPENDED
-    grace = spec.grace_period_seconds if planned else FAULT_GRACE_SECONDS
+    history = job.status.get("history") or ()
+    planned = {entry["attempt"] for entry in history if entry["outcome"] in api.PLANNED_STOPS}
     doomed = []
     for pod in pods:
         if pod.owner_uid != job.uid or pod.attempt == keep or pod.deleting_since:
             continue
         if not pod.is_terminal or pod.attempt <= last - KEPT_ATTEMPTS:
+            grace = spec.grace_period_seconds if pod.attempt in planned else FAULT_GRACE_SECONDS
             doomed.append((pod, grace))
     return doomed
 

@@ -598,12 +598,27 @@ DOOMED: dict[str, tuple[JobBuilder, list[PodBuilder], dict[str, int]]] = {
         {"a-1-0": 2},
     ),
     "pods of a suspended job get the time to save": (
-        WITH_GRACE.status(attempt=1, phase="Suspended"),
+        WITH_GRACE.status(attempt=1, phase="Suspended").ended(an_attempt(1, outcome="Suspended")),
         [attempts(1)[0].running()],
         {"a-1-0": 300},
     ),
+    "also when the job was resumed before they were told to stop": (
+        WITH_GRACE.status(attempt=1, phase="Pending").ended(an_attempt(1, outcome="Suspended")),
+        [attempts(1)[0].running()],
+        {"a-1-0": 300},
+    ),
+    "pods of a preempted and of a migrated attempt get it too": (
+        WITH_GRACE.status(attempt=2).ended(an_attempt(1, outcome="Preempted"), an_attempt(2, outcome="Migrated")),
+        [pod.running() for pod in attempts(1, 2)],
+        {"a-1-0": 300, "a-2-0": 300},
+    ),
+    "pods that a fault left behind do not get it from a suspension later": (
+        WITH_GRACE.status(attempt=1, phase="Suspended").ended(an_attempt(1)),
+        [attempts(1)[0].running()],
+        {"a-1-0": 2},
+    ),
     "without a checkpoint a planned stop gives 30 s": (
-        a_job("a").status(attempt=1, phase="Suspended"),
+        a_job("a").status(attempt=1, phase="Suspended").ended(an_attempt(1, outcome="Suspended")),
         [attempts(1)[0].running()],
         {"a-1-0": 30},
     ),
