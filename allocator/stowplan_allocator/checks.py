@@ -133,6 +133,8 @@ def find_eviction_breaches(plan: types.Plan, *, snapshot: types.Snapshot, settin
             yield f"{what}: it costs {victim.disruption_cost}, not {eviction.cost}"
         if job is None or eviction.for_job not in plan.held:
             yield f"{what}: no room is held for it"
+        elif not job.preempts:
+            yield f"{what}: it may not preempt"
         elif not _ranks_below(victim, job=job, settings=settings):
             yield f"{what}: the victim does not rank below it"
     for job_id in plan.held:

@@ -15,7 +15,7 @@ fit there, which is the preemptor or whoever has come before it; they are answer
 ``WaitingForPreemption`` and hold that room, and no second victim is taken for it.
 
 What must stay true: a victim may be disturbed at all (``disruption_cost``) and ranks below the
-job that takes its place; at most one eviction for each victim; no job ahead in the queue loses
+job that takes its place, which may preempt; at most one eviction for each victim; no job ahead in the queue loses
 what this plan gave it; with ``Preemption.NEVER`` nothing here runs.
 """
 
@@ -107,7 +107,8 @@ def decide(
         planned = None if hold is None else scene.plan_beside(job, hold=hold, decision=decision)
         if hold is None or planned is None:
             # Later jobs have no more rank, and no more room: their equal requests need not be asked.
-            refused.add(request)
+            if job.preempts:
+                refused.add(request)
             continue
         decision.holds[job.id] = hold
         decision.outcome = planned
@@ -132,7 +133,7 @@ def _with_tier(outcome: strategies.Outcome, *, tier: types.TierResult) -> strate
 
 def may_evict(victim: types.Job, *, job: types.Job, settings: types.Settings) -> bool:
     """Whether the settings let ``job`` take the place of the running ``victim``."""
-    if victim.disruption_cost is None or victim.leaving:
+    if victim.disruption_cost is None or victim.leaving or not job.preempts:
         return False
     if settings.preemption is types.Preemption.LOWER_PRIORITY:
         return victim.priority < job.priority

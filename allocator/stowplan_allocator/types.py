@@ -159,6 +159,7 @@ class Job:
     an eviction or a move of the running job loses, in accelerator-seconds (work since
     the last checkpoint and the restart); None means that it must not be disturbed. A running
     job that is ``leaving`` has been told to give its place up, and holds it until it is gone.
+    A waiting job without ``preempts`` takes nobody's place, whatever the settings allow.
     """
 
     id: str
@@ -181,6 +182,7 @@ class Job:
     attained_accelerator_seconds: int = 0
     disruption_cost: int | None = None
     leaving: bool = False
+    preempts: bool = True
 
 
 @dataclass(frozen=True, slots=True)

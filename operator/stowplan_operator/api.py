@@ -70,6 +70,7 @@ class Condition(enum.StrEnum):
     PROGRESSING = "Progressing"
     SUSPENDED = "Suspended"
     RESTARTING = "Restarting"
+    PREEMPTED = "Preempted"
     TELEMETRY_STALE = "TelemetryStale"
     COMPLETE = "Complete"
     FAILED = "Failed"
@@ -111,6 +112,13 @@ class FailurePolicy(_Model):
     avoid_failed_nodes: bool = True
 
 
+class Preemption(_Model):
+    """Whether, and after how many seconds of running, the job may have to give its place to one of higher priority."""
+
+    preemptible: bool = True
+    min_runtime_seconds: int = 0
+
+
 class PodMetadata(_Model):
     """Labels and annotations that users add to pods."""
 
@@ -142,6 +150,7 @@ class TrainingJobSpec(_Model):
     accelerators: list[Accelerator] = []
     topology: Topology | None = None
     priority_class_name: str | None = None
+    preemption: Preemption = Preemption()
     checkpoint: Checkpoint | None = None
     failure_policy: FailurePolicy = FailurePolicy()
     startup_timeout_seconds: int = 1800

@@ -100,7 +100,7 @@ class Watcher:
         nodes: Mapping[str, Iterable[views.NodeView]],
         pods: Mapping[str, Iterable[views.PodView]],
         jobs: Mapping[str, Iterable[views.JobView]],
-        priorities: Mapping[str, Iterable[tuple[int, bool]]],
+        priorities: Mapping[str, Iterable[views.PriorityClass]],
         **_: Any,
     ) -> None:
         settings.posting.enabled = False
@@ -146,8 +146,8 @@ class Watcher:
     def _is_ours(self, job: Mapping[str, Any]) -> bool:
         return not self._namespaces or job["metadata"]["namespace"] in self._namespaces
 
-    async def _index_priority(self, *, body: Mapping[str, Any], **_: Any) -> dict[str, tuple[int, bool]]:
-        return {body["metadata"]["name"]: (int(body.get("value", 0)), bool(body.get("globalDefault")))}
+    async def _index_priority(self, *, body: Mapping[str, Any], **_: Any) -> dict[str, views.PriorityClass]:
+        return {body["metadata"]["name"]: views.PriorityClass.from_body(body)}
 
     async def _node_changed(self, *, type: str | None, body: Mapping[str, Any], **_: Any) -> None:
         self._on_event("nodes")

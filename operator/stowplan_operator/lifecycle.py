@@ -117,6 +117,25 @@ def advance(
     return None
 
 
+def preempted(
+    job: views.JobView, *, by: str, cost: int, accelerators_per_pod: int, grace_seconds: int, now_seconds: float
+) -> Transition:
+    """The job gives its place to the job ``by`` (namespace/name), and waits again with its place by age.
+
+    ``cost`` is what it loses, in accelerator-seconds; its pods get ``grace_seconds`` to write a checkpoint.
+    """
+    end = _Ending(job=job, accelerators_per_pod=accelerators_per_pod, now_seconds=now_seconds)
+    attempt = job.status["placement"]["attempt"]
+    new = end.released(api.Outcome.PREEMPTED, f"{by} takes its place")
+    new["phase"] = api.Phase.PENDING.value
+    new["preemptions"] = int(new.get("preemptions", 0)) + 1
+    text = (
+        f"Attempt {attempt} gives its place to {by}, which has a higher priority; it loses about {cost} GPU-seconds. "
+        f"Its pods get {grace_seconds} s to write a checkpoint; then the job waits again, at its place by age."
+    )
+    return Transition(new, ("Preempted", text), is_warning=True)
+
+
 @dataclass(frozen=True, slots=True)
 class _Ending:
     """New statuses in which an attempt has ended."""

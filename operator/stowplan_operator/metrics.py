@@ -104,6 +104,11 @@ class Metrics:
         self._gang_restarts = Counter(
             "stowplan_gang_restarts_total", "Gangs started again, by cause.", ["cause"], registry=registry
         )
+        self._preemptions = Counter(
+            "stowplan_preemptions_total",
+            "Running jobs that gave their place to one of higher priority.",
+            registry=registry,
+        )
         self._build_info = Gauge("stowplan_build_info", "Always 1; the version.", ["version"], registry=registry)
         self._build_info.labels(version).set(1)
         self._telemetry_age.set_function(self._telemetry_age_seconds)
@@ -163,6 +168,10 @@ class Metrics:
     def count_gang_restart(self, cause: str) -> None:
         """A gang is started again; ``cause`` is a word of a fixed list, never free text."""
         self._gang_restarts.labels(cause).inc()
+
+    def count_preemption(self) -> None:
+        """A running job was told to give its place up."""
+        self._preemptions.inc()
 
     def _telemetry_age_seconds(self) -> float:
         telemetry = self._telemetry

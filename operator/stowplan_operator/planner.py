@@ -18,6 +18,7 @@ from stowplan_allocator import types
 from stowplan_operator import (
     api,
     children,
+    gathering,
     health,
     kube,
     lifecycle,
@@ -114,7 +115,11 @@ class Planner:
         await self._each(jobs, lambda state: self._advance(state, moment))
         # 3. Plan for those that want a place.
         plan = await self._plan(jobs, moment)
-        # 4. Write the placements, before any pod exists.
+        # 4. Take places back from the plan's victims, and write the placements, before any pod exists.
+        victims = {eviction.job_id: eviction for eviction in plan.evictions}
+        names = {state.job.uid: state.job.key for state in jobs}
+        evicted = [state for state in jobs if state.job.uid in victims and not state.skip]
+        await self._each(evicted, lambda state: self._evict(state, victims[state.job.uid], names, moment))
         placed = [state for state in jobs if state.job.uid in plan.placements and not state.skip]
         await self._each(placed, lambda state: self._place(state, plan, moment))
         # 5. Create and delete pods until they match the placements.
@@ -181,43 +186,23 @@ class Planner:
         await self._writer.tell(state.job, *transition.event, warning=transition.is_warning)
 
     async def _plan(self, jobs: Sequence[states.JobState], moment: _Moment) -> types.Plan:
-        settings, now = moment.settings, moment.now
-        holding: dict[str, views.JobView] = {}
-        requests = []
-        wanting = False
+        settings = moment.settings
         versions = {state.job.uid: state.job.resource_version for state in jobs}
         self._in_doubt = {uid: doubt for uid, doubt in self._in_doubt.items() if versions.get(uid) == doubt[0]}
         again = {uid: placement for uid, (_, placement) in self._in_doubt.items()}
-        for state in jobs:
-            if state.request is None or state.spec is None:
-                continue
-            if state.job.uid in again:
-                requests.append(dataclasses.replace(state.request, placement=again[state.job.uid]))
-                continue
-            placed = state.job.status.get("placement") is not None
-            if placed and not lifecycle.phase_of(state.job.status).is_terminal:
-                if state.request.placement is not None and state.request.placement.shares:
-                    requests.append(state.request)
-                    holding[state.job.uid] = state.job
-            elif not (state.skip or state.has_predecessors) and lifecycle.is_plannable(
-                state.job, state.spec, state.pods, lost_nodes=moment.lost, now_seconds=now
-            ):
-                avoided = lifecycle.avoided_nodes(state.job.status, state.spec, now_seconds=now)
-                requests.append(dataclasses.replace(state.request, avoided_nodes=avoided))
-                wanting = True
-        if not wanting:
+        scene = gathering.Scene(
+            nodes=moment.nodes,
+            assessments=moment.assessments,
+            lost_nodes=moment.lost,
+            pods=self._store.pods,
+            now_seconds=moment.now,
+        )
+        current = gathering.gather(jobs, scene, in_doubt=again, settings=settings)
+        if current is None:
             nothing = types.Certificate(
                 status=types.SolveStatus.NOTHING_TO_DO, strategy=settings.planner.strategy.value
             )
             return types.Plan(placements=again, waiting={}, certificate=nothing)
-        current = types.Snapshot(
-            nodes=snapshot.build_nodes(
-                moment.nodes.values(), self._store.pods, holding, assessments=moment.assessments, settings=settings
-            ),
-            jobs=tuple(requests),
-            levels=settings.level_names,
-            now_seconds=int(now),
-        )
         last = self._last_snapshot
         if self._last_plan and last and dataclasses.replace(current, now_seconds=last.now_seconds) == last:
             return dataclasses.replace(self._last_plan, placements={**self._last_plan.placements, **again})
@@ -230,11 +215,30 @@ class Planner:
                 late_tiers_seconds=settings.planner.late_tiers_seconds,
                 gap_tolerance=settings.planner.gap_tolerance,
                 seed=settings.planner.seed,
+                preemption=types.Preemption(settings.preemption.policy),
             ),
         )
         self._last_snapshot, self._last_plan = current, plan
         self._metrics.record_plan(plan.certificate)
         return dataclasses.replace(plan, placements={**plan.placements, **again})
+
+    async def _evict(
+        self, state: states.JobState, eviction: types.Eviction, names: Mapping[str, str], moment: _Moment
+    ) -> None:
+        if state.spec is None or state.job.deleting or state.job.status.get("placement") is None:
+            return
+        transition = lifecycle.preempted(
+            state.job,
+            by=names[eviction.for_job],
+            cost=eviction.cost,
+            accelerators_per_pod=state.accelerators_per_pod,
+            grace_seconds=state.spec.grace_period_seconds,
+            now_seconds=moment.now,
+        )
+        new = status.derive(state.job, transition.status, state.pods, self._facts(state, moment))
+        if await self._writer.write_status(state, new):
+            self._metrics.count_preemption()
+            await self._writer.tell(state.job, *transition.event, warning=transition.is_warning)
 
     async def _place(self, state: states.JobState, plan: types.Plan, moment: _Moment) -> None:
         now = moment.now

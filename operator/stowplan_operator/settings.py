@@ -75,6 +75,18 @@ class HealthSettings(_Model):
     node_lost_after_seconds: float = pydantic.Field(default=60, gt=0)
 
 
+class PreemptionSettings(_Model):
+    """Whether waiting jobs take the place of running ones of lower priority, and what bounds that.
+
+    A job is preempted at most ``max_per_hour`` times. One that reports no checkpoints counts as losing the work of at
+    most ``unreported_loss_seconds`` when victims are compared.
+    """
+
+    policy: Literal["Never", "LowerPriority"] = "LowerPriority"
+    max_per_hour: int = pydantic.Field(default=3, ge=1)
+    unreported_loss_seconds: float = pydantic.Field(default=1800, ge=0)
+
+
 class LeaseSettings(_Model):
     """Leader election."""
 
@@ -95,6 +107,7 @@ class Settings(_Model):
     product_label: str = "nvidia.com/gpu.product"
     prometheus: PrometheusSettings = PrometheusSettings()
     planner: PlannerSettings = PlannerSettings()
+    preemption: PreemptionSettings = PreemptionSettings()
     progress: ProgressSettings = ProgressSettings()
     health: HealthSettings = HealthSettings()
     lease: LeaseSettings = LeaseSettings()

@@ -9,7 +9,7 @@ A placed job takes its room through its placement, whether its pods exist yet or
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from decimal import Decimal, InvalidOperation
 
 from stowplan_allocator import types
@@ -29,12 +29,17 @@ def build_nodes(
     *,
     assessments: Mapping[str, health.NodeHealth],
     settings: Settings,
+    leaving: Collection[str] = (),
 ) -> tuple[types.Node, ...]:
-    """The allocator's nodes, sorted by name. ``jobs`` are those whose placement is in the snapshot, by UID."""
+    """The allocator's nodes, sorted by name.
+
+    In the snapshot, and so not in what nodes have used, are the ``jobs`` with a placement, by UID, and the pods
+    ``leaving``, by UID.
+    """
     used: dict[str, types.Resources] = {}
     counted: dict[str, int] = {}
     for pod in pods:
-        if pod.claimed_node and not _is_current(pod, jobs):
+        if pod.claimed_node and pod.uid not in leaving and not _is_current(pod, jobs):
             used[pod.claimed_node] = used.get(pod.claimed_node, types.Resources()) + pod.requests
             counted[pod.claimed_node] = counted.get(pod.claimed_node, 0) + 1
     built = []
@@ -78,8 +83,8 @@ def build_job(
     job: views.JobView,
     spec: api.TrainingJobSpec,
     *,
-    priorities: Mapping[str, int],
-    default_priority: int,
+    priorities: Mapping[str, views.PriorityClass],
+    default_priority: views.PriorityClass,
     settings: Settings,
     pods: Sequence[views.PodView] = (),
 ) -> types.Job:
@@ -88,6 +93,7 @@ def build_job(
     A job that has a place keeps it, whatever has become of PriorityClasses and topology levels since: without its
     request in the snapshot, what it holds would be given to others.
     """
+    standing = priorities.get(spec.priority_class_name or "", default_priority)
     placement = read_placement(job.status, finished_ranks=_finished_ranks(job, pods))
     if placement is not None:
         return types.Job(
@@ -95,7 +101,7 @@ def build_job(
             name=job.key,
             num_pods=placement.num_pods,
             pod=_with_pods(pod_resources(spec, settings=settings), number=1),
-            priority=priorities.get(spec.priority_class_name or "", default_priority),
+            priority=standing.value,
             created_at_seconds=int(job.created_at),
             placement=placement,
         )
@@ -109,7 +115,8 @@ def build_job(
         name=job.key,
         num_pods=spec.num_nodes,
         pod=_with_pods(pod_resources(spec, settings=settings), number=1),
-        priority=priorities.get(spec.priority_class_name or "", default_priority),
+        priority=standing.value,
+        preempts=standing.preempts,
         created_at_seconds=int(job.created_at),
         products=_products(spec),
         topology=_topology(spec, settings),

@@ -29,6 +29,11 @@ class JobState:
     has_predecessors: bool = False
 
     @property
+    def is_over(self) -> bool:
+        """Whether the job has ended for good."""
+        return lifecycle.phase_of(self.job.status).is_terminal
+
+    @property
     def accelerators_per_pod(self) -> int:
         """Accelerators of each pod; 0 while the spec cannot be read."""
         return self.request.pod.accelerators if self.request else 0
@@ -62,7 +67,13 @@ def observe(store: Store, settings: Settings) -> list[JobState]:
     return states
 
 
-def interpret(state: JobState, *, priorities: Mapping[str, int], default_priority: int, settings: Settings) -> None:
+def interpret(
+    state: JobState,
+    *,
+    priorities: Mapping[str, views.PriorityClass],
+    default_priority: views.PriorityClass,
+    settings: Settings,
+) -> None:
     """Read the job's spec, and what it asks of the allocator as its status stands; anew when its place has gone."""
     state.misconfigured, state.request = "", None
     try:

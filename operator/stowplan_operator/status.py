@@ -232,6 +232,12 @@ def _conditions(
     if restarting or _has(job, api.Condition.RESTARTING):
         word = failure.get("reason", "Failed") if restarting else "Restarted"
         wanted.append((api.Condition.RESTARTING, restarting, word, failure.get("message", "") if restarting else ""))
+    history = status.get("history") or ()
+    stopped = history[-1] if history and not placed else {}
+    preempted = stopped.get("outcome") == api.Outcome.PREEMPTED
+    if preempted or _has(job, api.Condition.PREEMPTED):
+        word = "HigherPriority" if preempted else "NotPreempted"
+        wanted.append((api.Condition.PREEMPTED, preempted, word, stopped.get("reason", "") if preempted else ""))
     if facts.telemetry_stale is not None and (facts.telemetry_stale or _has(job, api.Condition.TELEMETRY_STALE)):
         stale = bool(facts.telemetry_stale)
         word = "PrometheusNotAnswering" if stale else "TelemetryFresh"

@@ -97,20 +97,18 @@ class Store:
         nodes: Mapping[str, Iterable[views.NodeView]],
         pods: Mapping[str, Iterable[views.PodView]],
         jobs: Mapping[str, Iterable[views.JobView]],
-        priorities: Mapping[str, Iterable[tuple[int, bool]]],
+        priorities: Mapping[str, Iterable[views.PriorityClass]],
     ) -> None:
         self.nodes: Table[views.NodeView] = Table(nodes)
         self.pods: Table[views.PodView] = Table(pods)
         self.jobs: Table[views.JobView] = Table(jobs)
         self._priorities = priorities
 
-    def priorities(self) -> dict[str, int]:
-        """PriorityClass name → value."""
-        return {name: value for name in list(self._priorities) for value, _ in self._priorities[name]}
+    def priorities(self) -> dict[str, views.PriorityClass]:
+        """PriorityClasses by name."""
+        return {name: one for name in list(self._priorities) for one in self._priorities[name]}
 
-    def default_priority(self) -> int:
-        """The value of the PriorityClass with globalDefault, else 0."""
-        return max(
-            (value for name in list(self._priorities) for value, is_default in self._priorities[name] if is_default),
-            default=0,
-        )
+    def default_priority(self) -> views.PriorityClass:
+        """The PriorityClass with globalDefault; without one the value is 0."""
+        defaults = [one for one in self.priorities().values() if one.is_default]
+        return max(defaults, key=lambda one: one.value, default=views.PriorityClass())

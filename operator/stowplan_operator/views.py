@@ -315,6 +315,24 @@ class JobView:
 
 
 @dataclass(frozen=True, slots=True)
+class PriorityClass:
+    """A PriorityClass: its value, whether jobs without one have it, and whether its jobs may preempt others."""
+
+    value: int = 0
+    is_default: bool = False
+    preempts: bool = True
+
+    @classmethod
+    def from_body(cls, body: Mapping[str, Any]) -> PriorityClass:
+        """Read a scheduling.k8s.io/v1 PriorityClass."""
+        return cls(
+            value=int(body.get("value", 0)),
+            is_default=bool(body.get("globalDefault")),
+            preempts=body.get("preemptionPolicy") != "Never",
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class GpuReading:
     """What the DCGM exporter last said of one GPU. Memory is in MiB; None where no sample was found.
 

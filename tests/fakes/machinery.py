@@ -165,7 +165,7 @@ class Watch:
             return
         meta = event.body["metadata"]
         if event.kind == "priorityclasses":
-            row: Any = (int(event.body["value"]), bool(event.body.get("globalDefault")))
+            row: Any = views.PriorityClass.from_body(event.body)
             key = meta["name"]
         elif event.kind == "nodes":
             row, key = views.NodeView.from_body(event.body, accelerator=builders.GPU), meta["uid"]

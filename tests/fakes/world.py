@@ -132,8 +132,9 @@ class World:
     def delete(self, name: str) -> None:
         self.server.remove(api.PLURAL, NAMESPACE, name)
 
-    def add_priority_class(self, name: str, value: int) -> None:
-        self.server.create("priorityclasses", {"metadata": {"name": name}, "value": value})
+    def add_priority_class(self, name: str, value: int, *, policy: str = "PreemptLowerPriority") -> None:
+        body = {"metadata": {"name": name}, "value": value, "preemptionPolicy": policy}
+        self.server.create("priorityclasses", body)
 
     def add_pod(self, pod: PodBuilder) -> None:
         """Somebody else's pod, bound and running."""

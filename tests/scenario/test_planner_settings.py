@@ -11,9 +11,10 @@ from stowplan_allocator import types
 from stowplan_operator import settings
 
 
+@pytest.mark.parametrize("preemption", [types.Preemption.NEVER, types.Preemption.LOWER_PRIORITY])
 @pytest.mark.parametrize("strategy", types.Strategy)
 async def test_every_planner_setting_reaches_the_allocator(
-    strategy: types.Strategy, monkeypatch: pytest.MonkeyPatch
+    strategy: types.Strategy, preemption: types.Preemption, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[types.Settings] = []
 
@@ -30,7 +31,11 @@ async def test_every_planner_setting_reaches_the_allocator(
         "timeLimitSeconds": 5,
         "lateTiersSeconds": 1,
     }
-    cluster = world.World(a_node("n1"), a_node("n2"), settings=settings.parse({"planner": raw}))
+    cluster = world.World(
+        a_node("n1"),
+        a_node("n2"),
+        settings=settings.parse({"planner": raw, "preemption": {"policy": preemption.value}}),
+    )
     cluster.submit(a_job("a"))
     await cluster.settle()
     assert cluster.phase("a") == "Running"
@@ -41,4 +46,5 @@ async def test_every_planner_setting_reaches_the_allocator(
         gap_tolerance=0.01,
         late_tiers_seconds=1,
         seed=7,
+        preemption=preemption,
     )

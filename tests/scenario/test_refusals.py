@@ -219,7 +219,7 @@ async def test_a_watch_that_lags_restarts_a_failed_gang_once(lag_cycles: int) ->
 async def _urgent_job_backs_off_and_watches_lag() -> World:
     """The urgent job b waits for its delay, a has just come, and from now on the watches show nothing more."""
     world = World(a_node("n1"), a_node("n2"))
-    world.add_priority_class("urgent", 1000)
+    world.add_priority_class("urgent", 1000, policy="Never")
     world.submit(a_job("b").spec(priorityClassName="urgent"))
     for _ in range(2):
         await world.settle()

@@ -39,6 +39,7 @@ def summary(job: Job) -> dict[str, Any]:
         "attempt": number(status, "attempt"),
         "restarts": number(status, "restarts"),
         "infrastructureRestarts": number(status, "infrastructureRestarts"),
+        "preemptions": number(status, "preemptions"),
         "createdAt": _optional(text(job.meta, "creationTimestamp")),
         "startTime": _optional(text(status, "startTime")),
         "completionTime": _optional(text(status, "completionTime")),

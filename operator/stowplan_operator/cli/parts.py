@@ -114,14 +114,16 @@ def checkpoint(job: Job, speaker: Speaker) -> str:
 
 
 def restarts(job: Job) -> str:
-    """Restarts used and allowed; empty for a job that never restarted, and did not fail."""
+    """Restarts used and allowed, and preemptions; empty for a job that had none, and did not fail."""
     used = number(job.status, "restarts") or 0
     allowed = number(job.spec, "failurePolicy", "maxRestarts")
     uncharged = number(job.status, "infrastructureRestarts") or 0
-    if not used and not uncharged and job.phase != Phase.FAILED:
+    preempted = number(job.status, "preemptions") or 0
+    if not used and not uncharged and not preempted and job.phase != Phase.FAILED:
         return ""
     line = f"{used} of {allowed} allowed" if allowed is not None else str(used)
-    return f"{line}, {uncharged} more for faults of the infrastructure" if uncharged else line
+    line += f", {uncharged} more for faults of the infrastructure" if uncharged else ""
+    return line + (f", preempted {preempted} times" if preempted else "")
 
 
 def failure(job: Job, speaker: Speaker) -> str:

@@ -208,6 +208,7 @@ LEFT = worlds.snapshot(
         job("equal", 1, 8, disruption_cost=1, priority=5, placement=sa.Placement(H100, shares(b=1))),
         job("high", 1, 8, priority=5),
         job("small", 1, 4),
+        job("polite", 1, 8, priority=9, preempts=False),
     ],
 )
 EVICTING = sa.Plan(
@@ -215,6 +216,7 @@ EVICTING = sa.Plan(
     {
         "high": sa.Waiting(sa.Reason.WAITING_FOR_PREEMPTION, ""),
         "small": sa.Waiting(sa.Reason.WAITING_FOR_CAPACITY, ""),
+        "polite": sa.Waiting(sa.Reason.WAITING_FOR_PREEMPTION, ""),
     },
     sa.Certificate(sa.SolveStatus.OPTIMAL, "exact"),
     (sa.Eviction("low", "high", 7),),
@@ -233,6 +235,14 @@ WRONG: dict[str, tuple[sa.Plan, str]] = {
             EVICTING, evictions=(sa.Eviction("equal", "high", 1),), held={"high": sa.Placement(H100, shares(b=1))}
         ),
         "the victim does not rank below it",
+    ),
+    "a job that may not preempt": (
+        dataclasses.replace(
+            EVICTING,
+            evictions=(sa.Eviction("low", "polite", 7),),
+            held={"polite": sa.Placement(H100, shares(a=1))},
+        ),
+        "eviction of low for polite: it may not preempt",
     ),
     "no room held": (dataclasses.replace(EVICTING, held={}), "no room is held for it"),
     "held room that no victim leaves": (

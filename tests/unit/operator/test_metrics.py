@@ -28,6 +28,7 @@ SURFACE = {
     "stowplan_telemetry_age_seconds": ("gauge", ()),
     "stowplan_settings_errors_total": ("counter", ()),
     "stowplan_gang_restarts_total": ("counter", ("cause",)),
+    "stowplan_preemptions_total": ("counter", ()),
     "stowplan_build_info": ("gauge", ("version",)),
 }
 
@@ -56,6 +57,7 @@ def use_everything(metrics: Metrics) -> None:
     metrics.count_api_write("create", "pods")
     metrics.count_settings_error()
     metrics.count_gang_restart("NodeLost")
+    metrics.count_preemption()
 
 
 def test_names_kinds_and_labels_are_frozen(rig: Rig) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from fakes.builders import A100, GPU, H100, NOW, JobBuilder, NodeBuilder, PodBuilder, a_gang, a_job, a_node, a_pod
 from stowplan_allocator import types
-from stowplan_operator import api, health, snapshot
+from stowplan_operator import api, health, snapshot, views
 from stowplan_operator.settings import Settings
 
 RUNNING = a_job("a").placed_on("n1", "n2").started()
@@ -134,8 +134,8 @@ def build_job(job: JobBuilder, *pods: PodBuilder, **classes: int) -> types.Job:
     return snapshot.build_job(
         job.view(),
         job.parsed(),
-        priorities=classes,
-        default_priority=7,
+        priorities={name: views.PriorityClass(value) for name, value in classes.items()},
+        default_priority=views.PriorityClass(7),
         settings=Settings(),
         pods=[pod.view() for pod in pods],
     )

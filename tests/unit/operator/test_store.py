@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pytest
 
 from fakes.builders import a_node
-from stowplan_operator import store
+from stowplan_operator import store, views
 from stowplan_operator.store import Store, Table
 
 
@@ -101,10 +101,12 @@ def test_an_answer_that_no_watch_ever_confirms_is_forgotten(monkeypatch: pytest.
 
 
 def test_priorities() -> None:
-    found = Store(nodes={}, pods={}, jobs={}, priorities={"low": [(1, False)], "high": [(1000, False)]})
-    assert (found.priorities(), found.default_priority()) == ({"low": 1, "high": 1000}, 0)
-    found = Store(nodes={}, pods={}, jobs={}, priorities={"low": [(5, True)], "high": [(1000, False)]})
-    assert found.default_priority() == 5
+    low, high = views.PriorityClass(1), views.PriorityClass(1000)
+    found = Store(nodes={}, pods={}, jobs={}, priorities={"low": [low], "high": [high]})
+    assert (found.priorities(), found.default_priority().value) == ({"low": low, "high": high}, 0)
+    low = views.PriorityClass(5, is_default=True)
+    found = Store(nodes={}, pods={}, jobs={}, priorities={"low": [low], "high": [high]})
+    assert found.default_priority() == low
 
 
 def test_the_store_has_a_table_for_each_resource() -> None:

@@ -161,6 +161,7 @@ SUMMARY_KEYS = [
     "attempt",
     "restarts",
     "infrastructureRestarts",
+    "preemptions",
     "createdAt",
     "startTime",
     "completionTime",

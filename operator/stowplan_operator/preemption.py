@@ -1,0 +1,105 @@
+"""What a running gang loses if it must give its place up, and which gangs are giving theirs up already. Pure.
+
+The allocator chooses the victims that lose the least work; here is what each would lose. What must stay true: a loss
+grows in whole minutes only, or every cycle would be a new plan; pods that leave are told to the allocator as gangs
+that leave, until the last one is gone, so that no second victim is taken for the same room.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any
+
+from stowplan_allocator import types
+from stowplan_operator import api, lifecycle, views
+from stowplan_operator.settings import PreemptionSettings
+
+# From the deletion of a gang's pods to the first new step of the next attempt.
+RESTART_SECONDS = 60
+_STEP_SECONDS = 60
+_HOUR_SECONDS = 3600
+
+
+def disruption_cost(
+    job: views.JobView,
+    spec: api.TrainingJobSpec,
+    *,
+    num_accelerators: int,
+    settings: PreemptionSettings,
+    now_seconds: float,
+) -> int | None:
+    """Accelerator-seconds that the placed job loses if it leaves now; None where it must not be disturbed.
+
+    Work since the last committed checkpoint of this attempt, or since its start, and the restart. A job that reports no
+    checkpoints is charged at most ``settings.unreported_loss_seconds``: it must not pay to hide them.
+    """
+    placement = job.status.get("placement") or {}
+    if (
+        not spec.preemption.preemptible
+        or recent_preemptions(job.status, now_seconds=now_seconds) >= settings.max_per_hour
+    ):
+        return None
+    started = views.parse_time(placement.get("startedAt"))
+    run_seconds = max(0.0, now_seconds - started) if started else 0.0
+    if run_seconds < spec.preemption.min_runtime_seconds:
+        return None
+    lost = min(run_seconds, settings.unreported_loss_seconds)
+    saved = views.parse_time((job.status.get("progress") or {}).get("checkpointTime"))
+    if started and saved >= started:
+        lost = max(0.0, now_seconds - saved)
+    lost -= lost % _STEP_SECONDS
+    return int(lost + RESTART_SECONDS) * max(1, num_accelerators)
+
+
+def recent_preemptions(status: Mapping[str, Any], *, now_seconds: float) -> int:
+    """How often the job was preempted within the last hour."""
+    return sum(
+        entry["outcome"] == api.Outcome.PREEMPTED and now_seconds - views.parse_time(entry["endTime"]) < _HOUR_SECONDS
+        for entry in status.get("history") or ()
+    )
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Leaving:
+    """Gangs whose pods are on their way out, as running jobs of the allocator, and the UIDs of these pods."""
+
+    gangs: tuple[types.Job, ...] = ()
+    pods: frozenset[str] = frozenset()
+
+
+def leaving(jobs: Iterable[views.JobView], pods: Iterable[views.PodView], *, lost_nodes: Collection[str]) -> Leaving:
+    """Every gang that no job's status asks for any more while some of its pods still hold their room.
+
+    Pods on ``lost_nodes`` are not among them: nobody knows when these will be gone.
+    """
+    kept = {
+        job.uid: (job.status.get("placement") or {}).get("attempt")
+        for job in jobs
+        if not lifecycle.phase_of(job.status).is_terminal
+    }
+    found: dict[tuple[str, int], list[views.PodView]] = {}
+    for pod in pods:
+        if pod.managed and pod.claimed_node and pod.node not in lost_nodes and kept.get(pod.owner_uid) != pod.attempt:
+            found.setdefault((pod.owner_uid, pod.attempt), []).append(pod)
+    gangs = {key: members for key, members in found.items() if len({pod.requests for pod in members}) == 1}
+    return Leaving(
+        gangs=tuple(_as_job(members) for _, members in sorted(gangs.items())),
+        pods=frozenset(pod.uid for members in gangs.values() for pod in members),
+    )
+
+
+def _as_job(members: Sequence[views.PodView]) -> types.Job:
+    first = members[0]
+    counts: dict[str, int] = {}
+    for pod in sorted(members, key=lambda pod: pod.rank):
+        counts[pod.claimed_node] = counts.get(pod.claimed_node, 0) + 1
+    shares = tuple(types.NodeShare(node=node, num_pods=number) for node, number in counts.items())
+    return types.Job(
+        id=f"{first.owner_uid}/{first.attempt}",
+        name=f"{first.namespace}/{first.job}",
+        num_pods=len(members),
+        pod=dataclasses.replace(first.requests, other=(*first.requests.other, ("pods", 1))),
+        placement=types.Placement(product="", shares=shares),
+        leaving=True,
+    )

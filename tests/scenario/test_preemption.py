@@ -1,0 +1,187 @@
+"""A waiting job of higher priority takes the place of running ones: who leaves, what that loses, who starts when."""
+
+from __future__ import annotations
+
+import pytest
+
+from fakes.builders import NAMESPACE, JobBuilder, a_job, a_node
+from fakes.world import World
+from stowplan_operator.planner import Readings
+from stowplan_operator.progress import Progress
+from stowplan_operator.settings import PreemptionSettings, Settings
+from stowplan_operator.views import Telemetry
+
+
+def a_world(*, policy: str = "LowerPriority", nodes: int = 2) -> World:
+    settings = Settings(preemption=PreemptionSettings.model_validate({"policy": policy}))
+    world = World(*(a_node(f"n{number}") for number in range(1, nodes + 1)), settings=settings)
+    world.add_priority_class("high", 1000)
+    world.add_priority_class("polite", 1000, policy="Never")
+    return world
+
+
+def a_saving_job(name: str = "low") -> JobBuilder:
+    checkpoint = {"persistentVolumeClaim": "ckpt", "path": "/ckpt", "gracePeriodSeconds": 120}
+    return a_job(name).spec(checkpoint=checkpoint)
+
+
+def an_urgent_job(name: str = "vip", *, nodes: int = 2, priority_class: str = "high") -> JobBuilder:
+    return a_job(name).nodes(nodes).spec(priorityClassName=priority_class)
+
+
+def graces(world: World, job: str) -> set[int]:
+    pods = [world.server.get("pods", NAMESPACE, name) for name in world.pod_names(job)]
+    return {pod["metadata"]["deletionGracePeriodSeconds"] for pod in pods if pod}
+
+
+async def test_a_running_job_saves_leaves_and_returns_when_the_urgent_one_has_ended() -> None:
+    world = a_world()
+    world.submit(a_saving_job("low"))
+    await world.settle()
+    world.now += 600
+    world.submit(an_urgent_job("vip"))
+    await world.cycle()
+    assert (world.phase("low"), world.phase("vip")) == ("Pending", "Pending")
+    assert world.reason("vip") == "WaitingForPreemption"
+    assert (world.condition("low", "Preempted"), world.told("low")[-1]) == ("True", "Preempted")
+    assert graces(world, "low") == {120}
+    status = world.status("low")
+    assert (status["preemptions"], status["restarts"], "retryAfter" in status) == (1, 0, False)
+    ended = status["history"][-1]
+    assert (ended["outcome"], ended["reason"]) == ("Preempted", f"{NAMESPACE}/vip takes its place")
+    await world.settle()
+    assert (world.phase("low"), world.phase("vip")) == ("Pending", "Running")
+    world.succeed("vip")
+    await world.settle()
+    assert (world.phase("low"), world.status("low")["attempt"]) == ("Running", 2)
+    assert world.condition("low", "Preempted") == "False"
+
+
+async def test_while_the_victims_leave_nobody_else_is_told_to() -> None:
+    world = a_world(nodes=4)
+    world.submit(a_job("a"))
+    world.submit(a_job("b"))
+    await world.settle()
+    world.machinery.terminates = False
+    world.submit(an_urgent_job("vip"))
+    for _ in range(5):
+        await world.step(seconds=61)
+    victims = [name for name in ("a", "b") if world.status(name).get("preemptions")]
+    assert len(victims) == 1
+    assert world.reason("vip") == "WaitingForPreemption"
+    assert world.process.metrics.registry.get_sample_value("stowplan_preemptions_total") == 1
+    world.machinery.terminates = True
+    await world.settle()
+    assert sorted(world.phase(name) for name in ("a", "b", "vip")) == ["Pending", "Running", "Running"]
+
+
+async def test_a_smaller_job_does_not_take_the_room_that_a_victim_leaves() -> None:
+    world = a_world()
+    world.submit(a_job("low"))
+    await world.settle()
+    world.machinery.terminates = False
+    world.submit(an_urgent_job("vip"))
+    await world.step()
+    world.submit(a_job("late").nodes(1))
+    world.machinery.terminates = True
+    await world.settle()
+    assert {name: world.phase(name) for name in ("low", "vip", "late")} == {
+        "low": "Pending",
+        "vip": "Running",
+        "late": "Pending",
+    }
+
+
+async def test_the_job_that_saved_last_loses_its_place() -> None:
+    world = a_world(nodes=2)
+    for name in ("long-ago", "just-now"):
+        world.submit(a_saving_job(name).nodes(1))
+    await world.settle()
+    world.now += 3600
+    uids = {name: world.job(name)["metadata"]["uid"] for name in ("long-ago", "just-now")}
+    saved = {uids["long-ago"]: world.now - 1800, uids["just-now"]: world.now - 60}
+    world.readings = Readings(
+        telemetry=Telemetry(),
+        progress={
+            uid: Progress(step=10, checkpoint_step=9, checkpoint_timestamp_seconds=at) for uid, at in saved.items()
+        },
+        eta={},
+    )
+    await world.settle()
+    world.submit(an_urgent_job("vip", nodes=1))
+    await world.settle()
+    assert {name: world.phase(name) for name in ("long-ago", "just-now")} == {
+        "long-ago": "Running",
+        "just-now": "Pending",
+    }
+
+
+UNDISTURBED: dict[str, tuple[World, JobBuilder, JobBuilder]] = {
+    "when the administrator allows no preemption": (a_world(policy="Never"), a_job("low"), an_urgent_job()),
+    "when the job is not preemptible": (
+        a_world(),
+        a_job("low").spec(preemption={"preemptible": False}),
+        an_urgent_job(),
+    ),
+    "when it has not run long enough": (
+        a_world(),
+        a_job("low").spec(preemption={"minRuntimeSeconds": 3600}),
+        an_urgent_job(),
+    ),
+    "by one of equal priority": (a_world(), a_job("low").spec(priorityClassName="high"), an_urgent_job()),
+    "by one whose PriorityClass preempts nobody": (
+        a_world(),
+        a_job("low"),
+        an_urgent_job(priority_class="polite"),
+    ),
+    "when the urgent job would still not fit": (a_world(), a_job("low"), an_urgent_job(nodes=3)),
+}
+
+
+@pytest.mark.parametrize(("world", "low", "urgent"), UNDISTURBED.values(), ids=UNDISTURBED)
+async def test_a_running_job_keeps_its_place(world: World, low: JobBuilder, urgent: JobBuilder) -> None:
+    world.submit(low)
+    await world.settle()
+    world.now += 600
+    world.submit(urgent)
+    await world.settle()
+    assert (world.phase("low"), world.phase("vip")) == ("Running", "Pending")
+    assert not world.status("low").get("preemptions")
+
+
+async def test_after_its_minimum_runtime_it_leaves() -> None:
+    world = a_world()
+    world.submit(a_job("low").spec(preemption={"minRuntimeSeconds": 3600}))
+    await world.settle()
+    world.submit(an_urgent_job())
+    await world.settle()
+    assert world.phase("vip") == "Pending"
+    await world.wait(3600)
+    assert (world.phase("low"), world.phase("vip")) == ("Pending", "Running")
+
+
+async def test_a_job_is_preempted_only_so_often_within_an_hour() -> None:
+    world = a_world()
+    world.submit(a_job("low"))
+    for number in range(4):
+        await world.settle()
+        world.submit(an_urgent_job(f"vip{number}"))
+        await world.settle()
+        if number < 3:
+            assert world.phase(f"vip{number}") == "Running"
+            world.succeed(f"vip{number}")
+    assert (world.status("low")["preemptions"], world.phase("low"), world.phase("vip3")) == (3, "Running", "Pending")
+    await world.wait(3600)
+    assert (world.status("low")["preemptions"], world.phase("vip3")) == (4, "Running")
+
+
+@pytest.mark.parametrize("number", range(1, 9))
+@pytest.mark.parametrize("before", [True, False])
+async def test_killed_at_any_write_of_a_preemption(number: int, *, before: bool) -> None:
+    world = a_world()
+    world.submit(a_job("low"))
+    await world.settle()
+    world.restart(crash_at=number, crash_before=before)
+    world.submit(an_urgent_job())
+    await world.settle()
+    assert (world.phase("low"), world.phase("vip"), world.status("low")["preemptions"]) == ("Pending", "Running", 1)

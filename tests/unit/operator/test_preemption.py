@@ -1,0 +1,69 @@
+"""What a gang loses if it leaves, and which gangs are leaving already."""
+
+from __future__ import annotations
+
+import pytest
+
+from fakes.builders import NOW, JobBuilder, PodBuilder, a_gang, a_job, an_attempt, time_text
+from stowplan_operator import api, preemption
+from stowplan_operator.settings import PreemptionSettings
+
+LATER = NOW + 7200
+RUNNING = a_job("a").placed_on("n1", "n2", attempt=1).started(NOW)
+LOSSES: dict[str, tuple[JobBuilder, int | None]] = {
+    "what was done since the last checkpoint, and the restart": (
+        RUNNING.status(progress={"checkpointTime": time_text(LATER - 600)}),
+        8 * (600 + 60),
+    ),
+    "whole minutes only": (RUNNING.status(progress={"checkpointTime": time_text(LATER - 659)}), 8 * (600 + 60)),
+    "without a checkpoint half an hour at most": (RUNNING, 8 * (1800 + 60)),
+    "a checkpoint of an earlier attempt saves nothing of this one": (
+        RUNNING.status(progress={"checkpointTime": time_text(NOW - 60)}),
+        8 * (1800 + 60),
+    ),
+    "a gang that has not started loses the restart": (a_job("a").placed_on("n1", "n2", attempt=1), 8 * 60),
+    "a gang without accelerators loses time as well": (RUNNING.gpus(0), 1 * (1800 + 60)),
+    "a job that must keep its place": (RUNNING.spec(preemption={"preemptible": False}), None),
+    "a job that has not run long enough": (RUNNING.spec(preemption={"minRuntimeSeconds": 7201}), None),
+    "a job that has": (RUNNING.spec(preemption={"minRuntimeSeconds": 7200}), 8 * (1800 + 60)),
+    "a job that was preempted three times within the hour": (
+        RUNNING.ended(*(an_attempt(n, begin=LATER - 3000, outcome="Preempted") for n in (1, 2, 3))),
+        None,
+    ),
+    "a job that was preempted three times, once long ago": (
+        RUNNING.ended(
+            *(an_attempt(n, begin=LATER - begin, outcome="Preempted") for n, begin in enumerate((3700, 9, 9)))
+        ),
+        8 * (1800 + 60),
+    ),
+}
+
+
+@pytest.mark.parametrize(("job", "want"), LOSSES.values(), ids=LOSSES)
+def test_disruption_cost(job: JobBuilder, want: int | None) -> None:
+    gpus = 8 if job.body()["spec"]["resourcesPerNode"].get("nvidia.com/gpu") else 0
+    cost = preemption.disruption_cost(
+        job.view(), job.parsed(), num_accelerators=gpus, settings=PreemptionSettings(), now_seconds=LATER
+    )
+    assert cost == want
+
+
+RELEASED = a_job("a").status(attempt=1, phase="Pending")
+GANG = [pod.running() for pod in a_gang(RELEASED, "n1", "n2", attempt=1)]
+LEAVING: dict[str, tuple[list[JobBuilder], list[PodBuilder], dict[str, list[str]]]] = {
+    "pods of an attempt that no status asks for": ([RELEASED], GANG, {"uid-a/1": ["n1", "n2"]}),
+    "pods of a job that is gone": ([], GANG, {"uid-a/1": ["n1", "n2"]}),
+    "pods of a job that has failed": ([RELEASED.phase(api.Phase.FAILED)], GANG, {"uid-a/1": ["n1", "n2"]}),
+    "not those that have ended": ([RELEASED], [GANG[0].succeeded(), GANG[1]], {"uid-a/1": ["n2"]}),
+    "not those of the placed attempt": ([a_job("a").placed_on("n1", "n2", attempt=1)], GANG, {}),
+    "not those on a lost node": ([RELEASED], [GANG[0], GANG[1].on("lost")], {"uid-a/1": ["n1"]}),
+}
+
+
+@pytest.mark.parametrize(("jobs", "pods", "want"), LEAVING.values(), ids=LEAVING)
+def test_leaving(jobs: list[JobBuilder], pods: list[PodBuilder], want: dict[str, list[str]]) -> None:
+    found = preemption.leaving([job.view() for job in jobs], [pod.view() for pod in pods], lost_nodes={"lost"})
+    gangs = {gang.id: [share.node for share in gang.placement.shares if gang.placement] for gang in found.gangs}
+    assert gangs == want
+    assert all(gang.leaving and gang.pod.accelerators == 4 for gang in found.gangs)
+    assert len(found.pods) == sum(len(nodes) for nodes in want.values())
