@@ -142,7 +142,8 @@ class TestStep:
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("go") is None, reason="Go is not installed")
 @pytest.mark.parametrize(
-    "command", ["test ./internal/gpus ./cmd/runcaps", "vet ./cmd/runcaps ./cmd/pause ./internal/gpus"]
+    "command",
+    ["test ./internal/gpus ./cmd/runcaps ./cmd/podnet", "vet ./cmd/runcaps ./cmd/pause ./internal/gpus ./cmd/podnet"],
 )
 def test_go(command):
     subprocess.run(["go", *command.split()], cwd=CLUSTER / "go", check=True)

@@ -1,17 +1,14 @@
 // podnet is the pod network of the development cluster, in the smallest form that is real. On each node it waits for
 // the node's pod range, writes the CNI configuration that the container runtime reads, keeps one route for each other
-// node's pod range, and masquerades what leaves the pod network. It enforces no NetworkPolicy.
+// node's pod range, masquerades what leaves the pod network, and enforces the ingress part of NetworkPolicies.
 package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"os"
-	"os/exec"
 	"os/signal"
-	"strings"
 	"syscall"
 	"time"
 
@@ -58,7 +55,7 @@ func main() {
 }
 
 func run(ctx context.Context, nodeName, podSubnet string) error {
-	if err := masquerade(ctx, podSubnet); err != nil {
+	if err := nft(ctx, fmt.Sprintf(masquerading, podSubnet)); err != nil {
 		return err
 	}
 	config, err := rest.InClusterConfig()
@@ -104,12 +101,18 @@ func run(ctx context.Context, nodeName, podSubnet string) error {
 	}); err != nil {
 		return err
 	}
+	policies, err := newEnforcer(nodeName, factory)
+	if err != nil {
+		return err
+	}
 	factory.Start(ctx.Done())
-	if !cache.WaitForCacheSync(ctx.Done(), informer.HasSynced) {
-		return errors.New("the API server gave no list of nodes")
+	for kind, synced := range factory.WaitForCacheSync(ctx.Done()) {
+		if !synced {
+			return fmt.Errorf("the API server gave no list of %v", kind)
+		}
 	}
 	klog.Infof("up on %s: pod subnet %s, MTU %d", nodeName, podSubnet, mtu)
-	<-ctx.Done()
+	policies.run(ctx)
 	return nil
 }
 
@@ -140,13 +143,4 @@ func writeConfiguration(podCIDR string, mtu int) error {
 		return err
 	}
 	return os.Rename(configurationPath+".tmp", configurationPath)
-}
-
-func masquerade(ctx context.Context, podSubnet string) error {
-	command := exec.CommandContext(ctx, "nft", "-f", "-")
-	command.Stdin = strings.NewReader(fmt.Sprintf(masquerading, podSubnet))
-	if output, err := command.CombinedOutput(); err != nil {
-		return fmt.Errorf("nft: %w: %s", err, output)
-	}
-	return nil
 }
