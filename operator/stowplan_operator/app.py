@@ -54,6 +54,7 @@ class SettingsSource:
         self._environ = environ
         self._seen = self._fingerprint()
         self.current = settings.load(environ)
+        _warn_of_open_ports(self.current)
 
     def _fingerprint(self) -> str:
         path = settings.settings_path(self._environ)
@@ -79,6 +80,7 @@ class SettingsSource:
             raise NewProcessNeededError(f"changed settings that only a new process takes up: {', '.join(fixed)}")
         self.current = new
         logger.info("new settings are in force")
+        _warn_of_open_ports(new)
         return True
 
     async def watch(self, metrics: Metrics, on_change: Callable[[], None]) -> None:
@@ -87,6 +89,14 @@ class SettingsSource:
             await asyncio.sleep(_SETTINGS_CHECK_SECONDS)
             if self.refresh(metrics):
                 on_change()
+
+
+def _warn_of_open_ports(chosen: settings.Settings) -> None:
+    if not chosen.network_policy:
+        logger.warning(
+            "settings: networkPolicy is false: no NetworkPolicy is made, so whoever reaches the rendezvous port of a "
+            "training pod runs code in it; set it to true, or keep others out by policies of your own"
+        )
 
 
 class App:

@@ -82,18 +82,23 @@ class Children:
     async def _create_children(
         self, state: states.JobState, pods: Sequence[dict[str, Any]], settings: Settings, *, num_pods: int
     ) -> None:
-        job = state.job
-        if num_pods > 1:
-            children = [("services", podspec.build_service(job))]
-            if settings.network_policy:
-                children.append(("networkpolicies", podspec.build_network_policy(job)))
-            await gather(self._writer.ensure_child(state, kind, body) for kind, body in children)
-            if state.problem:
-                return
+        if not await self._prepare(state, settings, num_pods=num_pods):
+            return
         for some in itertools.batched(pods, _PODS_AT_ONCE):
             await gather(self._create_pod(state, body, settings) for body in some)
             if state.problem:
                 return
+
+    async def _prepare(self, state: states.JobState, settings: Settings, *, num_pods: int) -> bool:
+        """Whether all is there that must be before any pod: torchrun's store listens from its first moment."""
+        job = state.job
+        children = [("networkpolicies", podspec.build_namespace_policy())] if settings.network_policy else []
+        if num_pods > 1:
+            children.append(("services", podspec.build_service(job)))
+            if settings.network_policy:
+                children.append(("networkpolicies", podspec.build_network_policy(job)))
+        await gather(self._writer.ensure_child(state, kind, body) for kind, body in children)
+        return not state.problem
 
     async def _create_pod(self, state: states.JobState, body: dict[str, Any], settings: Settings) -> None:
         answer = await self._writer.write_child(

@@ -21,6 +21,8 @@ Json = dict[str, Any]
 _SHUTDOWN_MARGIN_SECONDS = 15
 _DEFAULT_SHARED_MEMORY_MIB = 2048
 _MAX_DEFAULT_SHARED_MEMORY_MIB = 64 * 1024
+# No job can have a name with a dot, so none has a policy of this name.
+NAMESPACE_POLICY = "jobs.stowplan.dev"
 GPU_TOLERATION: Json = {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}
 
 
@@ -92,11 +94,25 @@ def build_service(job: views.JobView) -> Json:
     }
 
 
-def build_network_policy(job: views.JobView) -> Json:
-    """Only the job's own pods reach its pods, except for the metrics port.
+_METRICS_INGRESS: Json = {"from": [{"namespaceSelector": {}}], "ports": [{"protocol": "TCP", "port": api.METRICS_PORT}]}
 
-    The c10d store runs pickles from whoever can connect to it, so this is not optional where the CNI enforces it.
+
+def build_namespace_policy() -> Json:
+    """Of the pods of all jobs of a namespace, others reach the metrics port only.
+
+    torchrun's store listens on every address, in a job of one pod too, and runs pickles from whoever can connect.
     """
+    labels = {api.LABEL_MANAGED_BY: api.MANAGED_BY}
+    return {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": {"name": NAMESPACE_POLICY, "labels": labels},
+        "spec": {"podSelector": {"matchLabels": labels}, "policyTypes": ["Ingress"], "ingress": [_METRICS_INGRESS]},
+    }
+
+
+def build_network_policy(job: views.JobView) -> Json:
+    """What a gang of several pods needs beside the namespace's policy: its pods reach each other at every port."""
     return {
         "apiVersion": "networking.k8s.io/v1",
         "kind": "NetworkPolicy",
@@ -104,13 +120,7 @@ def build_network_policy(job: views.JobView) -> Json:
         "spec": {
             "podSelector": {"matchLabels": _labels(job)},
             "policyTypes": ["Ingress"],
-            "ingress": [
-                {"from": [{"podSelector": {"matchLabels": _labels(job)}}]},
-                {
-                    "from": [{"namespaceSelector": {}}],
-                    "ports": [{"protocol": "TCP", "port": api.METRICS_PORT}],
-                },
-            ],
+            "ingress": [{"from": [{"podSelector": {"matchLabels": _labels(job)}}]}, _METRICS_INGRESS],
         },
     }
 

@@ -67,9 +67,10 @@ class Writer:
             logger.info("%s: no Event written: %s", job.key, error)
 
     async def ensure_child(self, state: JobState, kind: str, body: dict[str, Any]) -> None:
-        """Create a Service or NetworkPolicy of the job unless it is there; one of another owner is a problem.
+        """Create a Service or NetworkPolicy that the job needs unless it is there; one of another owner is a problem.
 
-        It may be that of a deleted job of the same name, which goes with its owner and would leave the gang without.
+        That may be a deleted job of the same name: its child goes with it, and would leave the gang without. A body
+        without owners is for all jobs of the namespace.
         """
         job, name = state.job, body["metadata"]["name"]
         try:
@@ -79,7 +80,9 @@ class Writer:
             return
         if there is None:
             await self.write_child(state, "create", kind, lambda: self._kube.create(kind, job.namespace, body))
-        elif not any(owner.get("uid") == job.uid for owner in there["metadata"].get("ownerReferences") or ()):
+        elif "ownerReferences" in body["metadata"] and not any(
+            owner.get("uid") == job.uid for owner in there["metadata"].get("ownerReferences") or ()
+        ):
             state.problem = (
                 f"{body['kind']} {name} exists already and does not belong to this job; it leaves by itself if a "
                 "deleted job of the same name owned it, else delete it or give the job another name"

@@ -25,13 +25,14 @@ def check(
     lost: frozenset[str] = frozenset(),
     is_lagging: bool = False,
     has_garbage: bool = False,
+    is_open: bool = False,
 ) -> None:
     """Raise AssertionError with one line for each broken invariant.
 
     ``crowded`` are nodes that lost devices, or got somebody else's pods, after Stowplan had given them away;
     ``lost`` are those whose kubelet was away, where a pod may outlive its gang. An operator that crashed or whose
     watches lag (``is_lagging``) has not said how the pods do now.
-    ``has_garbage`` says that garbage collection is held back.
+    ``has_garbage`` says that garbage collection is held back, ``is_open`` that NetworkPolicies are switched off.
     """
     broken = [
         *server.complaints,
@@ -39,6 +40,7 @@ def check(
         *([] if has_garbage else _ownerless(server)),
         *_broken_gangs(server),
         *_two_attempts_at_once(server, lost),
+        *([] if is_open else _unguarded(server)),
         *([] if is_lagging else _said_too_much(server)),
         *_left_without_reason(server),
     ]
@@ -101,6 +103,16 @@ def _ownerless(server: Server) -> Iterator[str]:
             owner = owner_uid(body)
             if owner and owner not in alive and "deletionTimestamp" not in body["metadata"]:
                 yield f"{kind}/{body['metadata']['name']} has no live owner"
+
+
+def _unguarded(server: Server) -> Iterator[str]:
+    """No pod of a job without the NetworkPolicy that keeps strangers from torchrun's store."""
+    policies = {(body["metadata"]["namespace"], body["metadata"]["name"]) for body in server.all("networkpolicies")}
+    for pod in server.all("pods"):
+        meta = pod["metadata"]
+        managed = meta.get("labels", {}).get(api.LABEL_MANAGED_BY) == api.MANAGED_BY
+        if managed and (meta["namespace"], podspec.NAMESPACE_POLICY) not in policies:
+            yield f"pod {meta['name']} exists before the NetworkPolicy of its namespace"
 
 
 def _broken_gangs(server: Server) -> Iterator[str]:

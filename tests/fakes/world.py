@@ -89,6 +89,7 @@ class World:
             lost=frozenset(self.lost),
             is_lagging=is_lagging,
             has_garbage=not self.machinery.collects,
+            is_open=not self.settings.network_policy,
         )
         return self.server.writes[before:]
 

@@ -129,7 +129,7 @@ async def _undisturbed(flow: Flow) -> tuple[dict[str, Any], int]:
 
 WANTED = {name: asyncio.run(_undisturbed(flow)) for name, flow in FLOWS.items()}
 # All flows place a gang first: those writes are tried in the first flow only.
-NUM_COMMON_WRITES = 5
+NUM_COMMON_WRITES = 6
 CRASHES = [
     pytest.param(name, number, before, id=f"{name}: {'before' if before else 'after'} write {number}")
     for position, (name, (_, num_writes)) in enumerate(WANTED.items())

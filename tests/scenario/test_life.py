@@ -6,9 +6,11 @@ unchanged world writes nothing.
 
 from __future__ import annotations
 
+import collections
+
 from fakes.builders import A100, H100, a_job, a_node, a_pod
 from fakes.world import World
-from stowplan_operator import api, kube
+from stowplan_operator import api, kube, podspec, settings
 from stowplan_operator.failures import BIND_TIMEOUT_SECONDS
 from stowplan_operator.lifecycle import AVOID_SECONDS
 from stowplan_operator.planner import Readings
@@ -47,7 +49,18 @@ async def test_the_budget_of_writes_of_one_gang() -> None:
         kind: len(world.writes(kind=kind)) for kind in ("trainingjobs", "pods", "services", "networkpolicies", "events")
     }
     # Status: placed, running, succeeded.
-    assert counts == {"trainingjobs": 3, "pods": 2, "services": 1, "networkpolicies": 1, "events": 3}
+    assert counts == {"trainingjobs": 3, "pods": 2, "services": 1, "networkpolicies": 2, "events": 3}
+
+
+async def test_the_budget_of_writes_of_a_second_job_of_one_pod() -> None:
+    world = two_nodes()
+    world.submit(a_job("a").nodes(1))
+    await world.settle()
+    before = len(world.writes())
+    world.submit(a_job("b").nodes(1))
+    await world.settle()
+    kinds = collections.Counter(one.kind for one in world.writes()[before:])
+    assert kinds == {"trainingjobs": 2, "pods": 1, "events": 2}, "the namespace has its policy already"
 
 
 async def test_the_placement_is_written_before_any_child() -> None:
@@ -55,16 +68,30 @@ async def test_the_placement_is_written_before_any_child() -> None:
     world.submit(a_job("a"))
     writes = await world.cycle()
     assert [one.kind for one in writes][:2] == [api.PLURAL, "events"]
-    assert {one.kind for one in writes[2:4]} == {"services", "networkpolicies"}
-    assert [one.name for one in writes[4:]] == ["a-1-0", "a-1-1"]
+    assert {one.kind for one in writes[2:5]} == {"services", "networkpolicies"}
+    assert [one.name for one in writes[5:]] == ["a-1-0", "a-1-1"]
 
 
-async def test_a_job_of_one_pod_gets_no_service() -> None:
+async def test_a_job_of_one_pod_gets_no_service_but_the_policy_of_its_namespace() -> None:
     world = two_nodes()
     world.submit(a_job("a").nodes(1))
+    writes = await world.cycle()
+    assert [one.name for one in writes if one.kind in ("networkpolicies", "pods")] == [
+        podspec.NAMESPACE_POLICY,
+        "a-1-0",
+    ]
     await world.settle()
     assert world.phase("a") == "Running"
     assert not world.server.all("services")
+    (policy,) = world.server.all("networkpolicies")
+    assert "ownerReferences" not in policy["metadata"], "it outlives the job, for the next one"
+
+
+async def test_without_network_policies_none_is_made() -> None:
+    world = World(a_node("n1"), a_node("n2"), settings=settings.parse({"networkPolicy": False}))
+    world.submit(a_job("a"))
+    await world.cycle()
+    assert world.pod_names("a") == ["a-1-0", "a-1-1"]
     assert not world.server.all("networkpolicies")
 
 
@@ -358,7 +385,7 @@ async def test_ttl_deletes_a_finished_job_and_its_children() -> None:
     assert not world.exists("a")
     assert not world.server.all("pods")
     assert not world.server.all("services")
-    assert not world.server.all("networkpolicies")
+    assert [one["metadata"]["name"] for one in world.server.all("networkpolicies")] == [podspec.NAMESPACE_POLICY]
 
 
 async def test_deleting_a_job_frees_its_place_when_its_pods_are_gone() -> None:
@@ -411,7 +438,7 @@ async def test_a_job_made_again_gets_a_service_of_its_own() -> None:
     await world.settle()
     (service,) = world.server.all("services")
     assert service["metadata"]["ownerReferences"][0]["uid"] == world.job("a")["metadata"]["uid"]
-    assert len(world.server.all("networkpolicies")) == 1
+    assert {one["metadata"]["name"] for one in world.server.all("networkpolicies")} == {"a", podspec.NAMESPACE_POLICY}
     assert world.phase("a") == "Running"
 
 

@@ -42,3 +42,15 @@ def test_wrong_ones_keep_the_old(tmp_path: pathlib.Path) -> None:
     (tmp_path / "settings.yaml").write_text("planner: {resyncSeconds: -7}")
     assert not source.refresh(Metrics(version="test"))
     assert source.current.planner.resync_seconds == 7
+
+
+def test_switching_the_network_policies_off_is_said_at_the_start_and_on_change(
+    tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    source = a_source(tmp_path / "settings.yaml", "networkPolicy: true")
+    assert not caplog.records
+    (tmp_path / "settings.yaml").write_text("networkPolicy: false")
+    source.refresh(Metrics(version="test"))
+    a_source(tmp_path / "other.yaml", "networkPolicy: false")
+    warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert [text.startswith("settings: networkPolicy is false") for text in warnings] == [True, True]

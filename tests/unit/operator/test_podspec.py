@@ -335,3 +335,13 @@ def test_the_network_policy_lets_in_the_gang_and_readers_of_metrics_only() -> No
             {"from": [{"namespaceSelector": {}}], "ports": [{"protocol": "TCP", "port": 9400}]},
         ],
     }
+
+
+def test_the_policy_of_a_namespace_closes_the_pods_of_all_its_jobs_but_for_metrics() -> None:
+    policy = podspec.build_namespace_policy()
+    pod = pod_of(a_job("train").placed_on("n1"))
+    assert policy["spec"]["podSelector"]["matchLabels"].items() <= pod["metadata"]["labels"].items()
+    assert policy["spec"]["policyTypes"] == ["Ingress"]
+    metrics = [{"protocol": "TCP", "port": 9400}]
+    assert policy["spec"]["ingress"] == [{"from": [{"namespaceSelector": {}}], "ports": metrics}]
+    assert "." in policy["metadata"]["name"], "the name of no job, whose own policy has the job's name"
