@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import dataclasses
 import enum
+import signal
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from stowplan_operator import api, views
+from stowplan_operator import api, evidence, views
 
 Json = dict[str, Any]
 
 BIND_TIMEOUT_SECONDS = 60
 # Longer than the largest gang takes on a slow API server; a refusal (quota, Pod Security) lasts.
 CREATE_TIMEOUT_SECONDS = 120
+# A rank that lost a peer ends at once; what its peer ended of is seen up to a second or two later.
+VICTIM_WAIT_SECONDS = 2
 _LOG_TAIL_CHARACTERS = 2048
+_HISTORY_MESSAGE_CHARACTERS = 200
 
 
 class Cause(enum.StrEnum):
@@ -24,7 +29,9 @@ class Cause(enum.StrEnum):
     OUT_OF_MEMORY = "OOMKilled"
     STARTUP_TIMEOUT = "StartupTimeout"
 
+    PEER_LOST = "PeerLost"
     POD_DELETED = "PodDeleted"
+    POD_STOPPED = "PodStopped"
     POD_EVICTED = "PodEvicted"
     NODE_LOST = "NodeLost"
     NOT_CREATED = "NotCreated"
@@ -45,12 +52,14 @@ UNLIMITED = (Cause.NOT_CREATED, Cause.NOT_BOUND)
 
 
 # Faults that the node may have caused, whatever runs on it.
-NODES_FAULTS = frozenset(cause.value for cause in (Cause.NODE_LOST, Cause.REFUSED_BY_KUBELET, Cause.STARTUP_TIMEOUT))
+NODES_FAULTS = frozenset(
+    cause.value for cause in (Cause.NODE_LOST, Cause.PEER_LOST, Cause.REFUSED_BY_KUBELET, Cause.STARTUP_TIMEOUT)
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why and where an attempt failed; ``rank`` is -1 where no single pod is to blame."""
+    """Why and where an attempt failed; ``rank`` is -1 where no one pod is to blame, ``xid`` 0 where none was seen."""
 
     cause: Cause
     message: str
@@ -59,7 +68,21 @@ class Failure:
     node: str = ""
     exit_code: int | None = None
     signal: int = 0
+    xid: int = 0
     log_tail: str = ""
+
+    def where(self) -> Json:
+        """Rank, node and numbers as ``lastFailure`` and ``history`` hold them; what is not known is left out."""
+        entry: Json = {"rank": self.rank} if self.rank >= 0 else {}
+        if self.node:
+            entry["node"] = self.node
+        if self.exit_code is not None:
+            entry["exitCode"] = self.exit_code
+        if self.signal:
+            entry["signal"] = self.signal
+        if self.xid:
+            entry["xid"] = self.xid
+        return entry
 
     def to_status(self, *, attempt: int, now_seconds: float) -> Json:
         """As ``status.lastFailure``."""
@@ -68,16 +91,17 @@ class Failure:
             "reason": self.cause.value,
             "message": self.message,
             "time": views.format_time(now_seconds),
+            **self.where(),
         }
-        if self.rank >= 0:
-            entry |= {"rank": self.rank, "pod": self.pod, "node": self.node}
-        if self.exit_code is not None:
-            entry["exitCode"] = self.exit_code
-        if self.signal:
-            entry["signal"] = self.signal
+        if self.pod:
+            entry["pod"] = self.pod
         if self.log_tail:
             entry["logTail"] = self.log_tail
         return entry
+
+    def to_history(self) -> Json:
+        """What ``status.history`` keeps of it beside its reason."""
+        return {**self.where(), "message": self.message[:_HISTORY_MESSAGE_CHARACTERS]}
 
 
 def find_failure(
@@ -107,9 +131,11 @@ def find_failure(
     started = placement.get("startedAt")
     for rank in sorted(set(ranks) - set(current)) if started else ():
         return Failure(Cause.POD_DELETED, f"the pod of rank {rank} is gone", rank=rank, node=ranks[rank])
-    failed = [pod for pod in current.values() if pod.phase == "Failed"]
-    if failed:
-        return _container_failure(failed)
+    if failed := [pod for pod in current.values() if pod.phase == "Failed"]:
+        # A moment in the future is that of a node whose clock is wrong.
+        if 0 < judged_at(current) - now_seconds <= VICTIM_WAIT_SECONDS:
+            return None
+        return _pods_failure(_first_of(failed), current)
     if started:
         return None
     planned = views.parse_time(placement.get("plannedAt"))
@@ -137,28 +163,86 @@ def _of_pod(cause: Cause, pod: views.PodView, message: str) -> Failure:
     return Failure(cause, message, rank=pod.rank, pod=pod.name, node=pod.node)
 
 
-def _container_failure(failed: Sequence[views.PodView]) -> Failure:
-    """The pod that failed first is the cause; the others followed it."""
-    first = min(failed, key=lambda pod: (pod.end is None, pod.end.finished_at if pod.end else 0.0, pod.rank))
+def _first_of(failed: Sequence[views.PodView]) -> views.PodView:
+    """The pod whose end says most about the cause; of equals the one that ended first: the others followed it."""
+
+    def order(pod: views.PodView) -> tuple[bool, int, float, int]:
+        if pod.end is None:
+            return True, 0, 0.0, pod.rank
+        return False, evidence.read(pod.end).weight, pod.end.finished_at, pod.rank
+
+    return min(failed, key=order)
+
+
+def judged_at(current: Mapping[int, views.PodView]) -> float:
+    """When a gang of which only victims have failed so far is judged (Unix seconds); 0 where nothing is waited for.
+
+    A pod that tells more may end a moment after its peers. By then they have ended, which a restart needs anyway.
+    """
+    failed = [pod for pod in current.values() if pod.phase == "Failed"]
+    if not failed or all(pod.is_terminal for pod in current.values()):
+        return 0.0
+    first = _first_of(failed)
+    if first.end is None or not evidence.read(first.end).weight.is_victim:
+        return 0.0
+    return first.end.finished_at + VICTIM_WAIT_SECONDS
+
+
+def _pods_failure(first: views.PodView, current: Mapping[int, views.PodView]) -> Failure:
     if first.end is None:
         return _of_pod(
             Cause.REFUSED_BY_KUBELET,
             first,
             f"pod {first.name} failed before its container ran: {first.waiting_message}",
         )
-    end = first.end
-    out_of_memory = end.reason == "OOMKilled"
-    how = "was killed for exceeding its memory limit" if out_of_memory else f"exited with code {end.exit_code}"
+    read = evidence.read(first.end)
+    cause, how = Cause.CONTAINER_FAILED, f"exited with code {read.exit_code}"
+    if first.end.reason == "OOMKilled":
+        cause, how = Cause.OUT_OF_MEMORY, "was killed for exceeding its memory limit"
+    elif first.deleting_since and (read.was_stopped or read.signal in (signal.SIGTERM, signal.SIGKILL)):
+        cause, how = Cause.POD_DELETED, "was deleted, and not by Stowplan"
+    elif read.was_stopped:
+        cause, how = Cause.POD_STOPPED, f"was told to stop (SIGTERM, exit code {read.exit_code}), and not by Stowplan"
+    elif read.weight is evidence.Weight.TIMED_OUT:
+        how += " after it had waited for its peers in vain; which rank hung is not known"
+    elif read.weight is evidence.Weight.PEER_LOST:
+        return _peer_lost(first, read, current)
+    return _with_end(cause, first, read, f"rank {first.rank} on {first.node} {how}{_in_its_words(read)}")
+
+
+def _peer_lost(first: views.PodView, read: evidence.Evidence, current: Mapping[int, views.PodView]) -> Failure:
+    """No rank says what happened. A peer that left with 0 broke the gang; one that is silent may sit on a lost node."""
+    how = f"rank {first.rank} on {first.node} lost its connection to a peer"
+    left = [str(pod.rank) for _, pod in sorted(current.items()) if pod.phase == "Succeeded"]
+    if left:
+        text = f"{how}, and rank {', '.join(left[:8])} had exited 0 before: all ranks must end together"
+        return _with_end(Cause.CONTAINER_FAILED, first, read, text + _in_its_words(read))
+    silent = [pod for _, pod in sorted(current.items()) if not pod.is_terminal]
+    if len(silent) == 1:
+        (pod,) = silent
+        return _of_pod(
+            Cause.PEER_LOST, pod, f"{how}; rank {pod.rank} on {pod.node} has not ended, and may be cut off or hang"
+        )
+    known = f"{len(silent)} ranks have not ended" if silent else "no rank ended of a cause of its own"
+    found = _with_end(Cause.PEER_LOST, first, read, f"{how}; {known}, so which one was first is not known")
+    return dataclasses.replace(found, node="")
+
+
+def _with_end(cause: Cause, pod: views.PodView, read: evidence.Evidence, message: str) -> Failure:
     return Failure(
-        Cause.OUT_OF_MEMORY if out_of_memory else Cause.CONTAINER_FAILED,
-        f"rank {first.rank} on {first.node} {how}",
-        rank=first.rank,
-        pod=first.name,
-        node=first.node,
-        exit_code=end.exit_code,
-        signal=end.signal,
-        log_tail=end.message[-_LOG_TAIL_CHARACTERS:],
+        cause,
+        message,
+        rank=pod.rank,
+        pod=pod.name,
+        node=pod.node,
+        exit_code=read.exit_code,
+        signal=read.signal,
+        log_tail=pod.end.message[-_LOG_TAIL_CHARACTERS:] if pod.end else "",
     )
+
+
+def _in_its_words(read: evidence.Evidence) -> str:
+    return f": {read.said}" if read.said else ""
 
 
 def _startup_failure(current: Mapping[int, views.PodView], *, ranks: Mapping[int, str], limit_seconds: int) -> Failure:

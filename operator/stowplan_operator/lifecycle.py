@@ -144,7 +144,7 @@ class _Ending:
     accelerators_per_pod: int
     now_seconds: float
 
-    def _ended(self, outcome: api.Outcome, reason: str) -> Json:
+    def _ended(self, outcome: api.Outcome, reason: str, failure: failures.Failure | None = None) -> Json:
         status = dict(self.job.status)
         placement = status["placement"]
         nodes = [node for _, node in podspec.ranks_by_node(placement)]
@@ -159,21 +159,24 @@ class _Ending:
             "reason": reason,
             "nodes": len(nodes),
             "gpuSeconds": spent,
+            **(failure.to_history() if failure else {}),
         }
         status["history"] = [*status.get("history", ()), entry][-HISTORY_LENGTH:]
         status["gpuSeconds"] = int(status.get("gpuSeconds", 0)) + spent
         return status
 
-    def released(self, outcome: api.Outcome, reason: str) -> Json:
+    def released(self, outcome: api.Outcome, reason: str, failure: failures.Failure | None = None) -> Json:
         """The attempt is over and its accelerators are given back."""
-        status = self._ended(outcome, reason)
+        status = self._ended(outcome, reason, failure)
         del status["placement"]
         status.pop("decision", None)
         return status
 
-    def finished(self, phase: api.Phase, outcome: api.Outcome, reason: str) -> Json:
+    def finished(
+        self, phase: api.Phase, outcome: api.Outcome, reason: str, failure: failures.Failure | None = None
+    ) -> Json:
         """The job is over; its last placement stays readable."""
-        status = self._ended(outcome, reason)
+        status = self._ended(outcome, reason, failure)
         status["phase"] = phase.value
         status["completionTime"] = views.format_time(self.now_seconds)
         status.pop("retryAfter", None)
@@ -181,7 +184,7 @@ class _Ending:
 
     def failed(self, failure: failures.Failure) -> Transition:
         """The job is over, without success."""
-        status = self.finished(api.Phase.FAILED, api.Outcome.FAILED, failure.cause.value)
+        status = self.finished(api.Phase.FAILED, api.Outcome.FAILED, failure.cause.value, failure)
         attempt = self.job.status["placement"]["attempt"]
         status["lastFailure"] = failure.to_status(attempt=attempt, now_seconds=self.now_seconds)
         return Transition(status, ("Failed", failure.message), is_warning=True, failure=failure)
@@ -197,7 +200,7 @@ class _Ending:
             which = "spec.failurePolicy.maxRestarts" if charged else "restarts for infrastructure faults"
             why = f"{failure.message}; all {allowed} of {which} are used"
             return self.failed(dataclasses.replace(failure, message=why))
-        new = self.released(api.Outcome.FAILED, failure.cause.value)
+        new = self.released(api.Outcome.FAILED, failure.cause.value, failure)
         attempt = status["placement"]["attempt"]
         new["phase"] = api.Phase.RESTARTING.value
         new[counter] = used + 1
@@ -295,6 +298,7 @@ def deadlines(job: views.JobView, spec: api.TrainingJobSpec, pods: Sequence[view
         times.append(failed_at + AVOID_SECONDS)
     placement = status.get("placement")
     if placement is not None and not phase_of(status).is_terminal:
+        times.append(failures.judged_at(current_pods(job, pods)))
         if not placement.get("startedAt"):
             planned = views.parse_time(placement.get("plannedAt"))
             times.extend((planned + spec.startup_timeout_seconds, planned + failures.CREATE_TIMEOUT_SECONDS))
