@@ -1,8 +1,8 @@
 """What a plan is asked: the jobs of one cycle and the room of all nodes as one snapshot. Pure.
 
 A job with a place is in it with its placement, whether its pods exist yet or not; a job that wants one, with its
-request; pods that are on their way out, as gangs that leave. Everything else that takes room is subtracted from its
-node.
+request; gangs that have given their place up, until their pods are gone. Everything else that takes room is subtracted
+from its node.
 """
 
 from __future__ import annotations
@@ -53,7 +53,12 @@ def gather(
         return None
     threatening = max((request.priority for request in waiting if request.preempts), default=None)
     placed += [_standing(state, threatening, settings, now_seconds=scene.now_seconds) for state in running]
-    leaving = preemption.leaving((state.job for state in jobs), scene.pods, lost_nodes=scene.lost_nodes)
+    leaving = preemption.leaving(
+        [state.job for state in jobs],
+        scene.pods,
+        lost_nodes=scene.lost_nodes,
+        only_victims=all(request.disruption_cost is None for request in placed),
+    )
     return types.Snapshot(
         nodes=snapshot.build_nodes(
             scene.nodes.values(),

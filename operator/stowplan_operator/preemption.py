@@ -1,8 +1,8 @@
 """What a running gang loses if it must give its place up, and which gangs are giving theirs up already. Pure.
 
 The allocator chooses the victims that lose the least work; here is what each would lose. What must stay true: a loss
-grows in whole minutes only, or every cycle would be a new plan; pods that leave are told to the allocator as gangs
-that leave, until the last one is gone, so that no second victim is taken for the same room.
+grows in whole minutes only, or every cycle would be a new plan; victims are told to the allocator as gangs that leave,
+until their last pod is gone, so that no second victim is taken for the same room and nobody else gets it.
 """
 
 from __future__ import annotations
@@ -68,21 +68,35 @@ class Leaving:
     pods: frozenset[str] = frozenset()
 
 
-def leaving(jobs: Iterable[views.JobView], pods: Iterable[views.PodView], *, lost_nodes: Collection[str]) -> Leaving:
-    """Every gang that no job's status asks for any more while some of its pods still hold their room.
+def leaving(
+    jobs: Sequence[views.JobView], pods: Iterable[views.PodView], *, lost_nodes: Collection[str], only_victims: bool
+) -> Leaving:
+    """Gangs that no job's status asks for any more while some of their pods still hold their room.
 
-    Pods on ``lost_nodes`` are not among them: nobody knows when these will be gone.
+    With ``only_victims`` those that were preempted. The others matter only where somebody can be preempted: most want
+    their room back themselves, and whoever waits need not hear for two seconds that it is on its way to them. Pods on
+    ``lost_nodes`` are not among them: nobody knows when these will be gone.
     """
     kept = {
         job.uid: (job.status.get("placement") or {}).get("attempt")
         for job in jobs
         if not lifecycle.phase_of(job.status).is_terminal
     }
+    victims = {
+        (job.uid, entry["attempt"])
+        for job in jobs
+        for entry in job.status.get("history") or ()
+        if entry["outcome"] == api.Outcome.PREEMPTED
+    }
     found: dict[tuple[str, int], list[views.PodView]] = {}
     for pod in pods:
         if pod.managed and pod.claimed_node and pod.node not in lost_nodes and kept.get(pod.owner_uid) != pod.attempt:
             found.setdefault((pod.owner_uid, pod.attempt), []).append(pod)
-    gangs = {key: members for key, members in found.items() if len({pod.requests for pod in members}) == 1}
+    gangs = {
+        key: members
+        for key, members in found.items()
+        if len({pod.requests for pod in members}) == 1 and (key in victims or not only_victims)
+    }
     return Leaving(
         gangs=tuple(_as_job(members) for _, members in sorted(gangs.items())),
         pods=frozenset(pod.uid for members in gangs.values() for pod in members),

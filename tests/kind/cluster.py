@@ -168,6 +168,33 @@ def training_job(name: str, **spec: Any) -> Json:
     }
 
 
+CHECKPOINT_CLAIM: Json = {
+    "apiVersion": "v1",
+    "kind": "PersistentVolumeClaim",
+    "metadata": {"name": "checkpoints"},
+    "spec": {
+        "accessModes": ["ReadWriteMany"],
+        "storageClassName": "stowplan-shared",
+        "resources": {"requests": {"storage": "1Gi"}},
+    },
+}
+
+
+def digits(name: str, *, step_seconds: float = 0.0, **spec: Any) -> Json:
+    """The digits example on two whole H100 nodes with two processes each, checkpointed to the shared volume."""
+    command = ["torchrun", "-m", "stowplan_trainer.examples.digits", "--checkpoint-every", "10"]
+    if step_seconds:
+        command += ["--step-seconds", str(step_seconds)]
+    defaults: Json = {
+        "command": command,
+        "numProcPerNode": 2,
+        "resourcesPerNode": {"nvidia.com/gpu": 4},
+        "accelerators": [{"product": H100}],
+        "checkpoint": {"persistentVolumeClaim": CHECKPOINT_CLAIM["metadata"]["name"], "path": "/ckpt"},
+    }
+    return training_job(name, **{**defaults, **spec})
+
+
 def placed_nodes(status: Mapping[str, Any]) -> dict[str, str]:
     """Node → ranks of the status' placement."""
     return {share["name"]: share["ranks"] for share in status["placement"]["nodes"]}

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from kind.cluster import ROOT, SYSTEM, Cluster, Workspace
+from kind.cluster import CHECKPOINT_CLAIM, ROOT, SYSTEM, Cluster, Workspace, digits
 
 RESULTS = pathlib.Path(os.environ.get("STOWPLAN_RESULTS") or ROOT / "test-results") / "kind"
 
@@ -21,6 +21,20 @@ def cluster() -> Cluster:
     cluster = Cluster()
     cluster.helm_install()
     return cluster
+
+
+@pytest.fixture(scope="session")
+def undisturbed(cluster: Cluster) -> Iterator[dict[str, Any]]:
+    """The progress with which the digits example ends when nothing happens to it."""
+    namespace = "t-undisturbed"
+    cluster.kubectl("delete", "namespace", namespace, "--ignore-not-found", "--wait=true")
+    cluster.kubectl("create", "namespace", namespace)
+    workspace = Workspace(cluster, namespace)
+    workspace.apply([CHECKPOINT_CLAIM, digits("undisturbed")])
+    progress = workspace.wait_phase("undisturbed", "Succeeded", seconds=240)["progress"]
+    workspace.delete("undisturbed")
+    yield progress
+    cluster.kubectl("delete", "namespace", namespace, "--wait=false", check=False)
 
 
 @pytest.fixture

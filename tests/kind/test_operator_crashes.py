@@ -9,10 +9,9 @@ from typing import Any
 
 import pytest
 
-from kind.cluster import SYSTEM, Cluster, Workspace, wait_for
+from kind.cluster import CHECKPOINT_CLAIM, SYSTEM, Cluster, Workspace, digits, wait_for
 from kind.conftest import RESULTS
 from kind.operator_process import OperatorProcess
-from kind.test_training import CHECKPOINT_CLAIM, digits
 
 pytestmark = pytest.mark.kind
 

@@ -9,37 +9,20 @@ from typing import Any
 import pytest
 import yaml
 
-from kind.cluster import H100, ROOT, Cluster, Workspace, placed_nodes, training_job, wait_for
+from kind.cluster import (
+    CHECKPOINT_CLAIM,
+    ROOT,
+    Cluster,
+    Workspace,
+    digits,
+    placed_nodes,
+    training_job,
+    wait_for,
+)
 
 pytestmark = pytest.mark.kind
 
 EXAMPLES = ROOT / "examples"
-CHECKPOINT_CLAIM: dict[str, Any] = {
-    "apiVersion": "v1",
-    "kind": "PersistentVolumeClaim",
-    "metadata": {"name": "checkpoints"},
-    "spec": {
-        "accessModes": ["ReadWriteMany"],
-        "storageClassName": "stowplan-shared",
-        "resources": {"requests": {"storage": "1Gi"}},
-    },
-}
-
-
-def digits(name: str, *, step_seconds: float = 0.0, **spec: Any) -> dict[str, Any]:
-    """The digits example on two whole H100 nodes with two processes each, checkpointed to the shared volume."""
-    command = ["torchrun", "-m", "stowplan_trainer.examples.digits", "--checkpoint-every", "10"]
-    if step_seconds:
-        command += ["--step-seconds", str(step_seconds)]
-    return training_job(
-        name,
-        command=command,
-        numProcPerNode=2,
-        resourcesPerNode={"nvidia.com/gpu": 4},
-        accelerators=[{"product": H100}],
-        checkpoint={"persistentVolumeClaim": "checkpoints", "path": "/ckpt"},
-        **spec,
-    )
 
 
 def apply_example(workspace: Workspace, path: pathlib.Path) -> None:
@@ -79,17 +62,11 @@ def test_plain_torchrun_script_of_another_image_works(workspace: Workspace) -> N
     assert "step" not in (status.get("progress") or {})
 
 
-def test_killed_worker_restarts_the_gang_from_the_last_commit(workspace: Workspace) -> None:
+def test_killed_worker_restarts_the_gang_from_the_last_commit(
+    workspace: Workspace, undisturbed: dict[str, Any]
+) -> None:
     workspace.apply(CHECKPOINT_CLAIM)
-    workspace.apply(digits("undisturbed"))
-    expected = workspace.wait_phase("undisturbed", "Succeeded", seconds=240)["progress"]
-    workspace.delete("undisturbed")
-
-    claim = dict(CHECKPOINT_CLAIM, metadata={"name": "checkpoints-2"})
-    workspace.apply(claim)
-    job = digits("disturbed", step_seconds=0.1)
-    job["spec"]["checkpoint"]["persistentVolumeClaim"] = "checkpoints-2"
-    workspace.apply(job)
+    workspace.apply(digits("disturbed", step_seconds=0.1))
     status = workspace.wait_status(
         "disturbed",
         "a committed checkpoint in mid-training",
@@ -119,9 +96,9 @@ def test_killed_worker_restarts_the_gang_from_the_last_commit(workspace: Workspa
     assert final["attempt"] == 2
     assert final["lastFailure"]["reason"] in ("PodDeleted", "ContainerFailed")
     assert min(seen) >= committed
-    assert final["progress"]["step"] == expected["step"] == expected["totalSteps"]
-    assert final["progress"]["accuracy"] == expected["accuracy"]
-    assert final["progress"]["loss"] == expected["loss"]
+    assert final["progress"]["step"] == undisturbed["step"] == undisturbed["totalSteps"]
+    assert final["progress"]["accuracy"] == undisturbed["accuracy"]
+    assert final["progress"]["loss"] == undisturbed["loss"]
 
 
 def test_failing_script_ends_as_failed_with_exit_code_and_log_tail(workspace: Workspace) -> None:

@@ -50,19 +50,33 @@ def test_disruption_cost(job: JobBuilder, want: int | None) -> None:
 
 RELEASED = a_job("a").status(attempt=1, phase="Pending")
 GANG = [pod.running() for pod in a_gang(RELEASED, "n1", "n2", attempt=1)]
-LEAVING: dict[str, tuple[list[JobBuilder], list[PodBuilder], dict[str, list[str]]]] = {
-    "pods of an attempt that no status asks for": ([RELEASED], GANG, {"uid-a/1": ["n1", "n2"]}),
-    "pods of a job that is gone": ([], GANG, {"uid-a/1": ["n1", "n2"]}),
-    "pods of a job that has failed": ([RELEASED.phase(api.Phase.FAILED)], GANG, {"uid-a/1": ["n1", "n2"]}),
-    "not those that have ended": ([RELEASED], [GANG[0].succeeded(), GANG[1]], {"uid-a/1": ["n2"]}),
-    "not those of the placed attempt": ([a_job("a").placed_on("n1", "n2", attempt=1)], GANG, {}),
-    "not those on a lost node": ([RELEASED], [GANG[0], GANG[1].on("lost")], {"uid-a/1": ["n1"]}),
+LEAVING: dict[str, tuple[list[JobBuilder], list[PodBuilder], bool, dict[str, list[str]]]] = {
+    "pods of a victim": (
+        [RELEASED.ended(an_attempt(1, outcome="Preempted"))],
+        GANG,
+        True,
+        {"uid-a/1": ["n1", "n2"]},
+    ),
+    "where nobody can be preempted, only these": ([RELEASED.ended(an_attempt(1))], GANG, True, {}),
+    "else pods of any attempt that no status asks for": ([RELEASED], GANG, False, {"uid-a/1": ["n1", "n2"]}),
+    "of a job that is gone": ([], GANG, False, {"uid-a/1": ["n1", "n2"]}),
+    "of a job that has failed": ([RELEASED.phase(api.Phase.FAILED)], GANG, False, {"uid-a/1": ["n1", "n2"]}),
+    "not those that have ended": ([RELEASED], [GANG[0].succeeded(), GANG[1]], False, {"uid-a/1": ["n2"]}),
+    "not those of the placed attempt": ([a_job("a").placed_on("n1", "n2", attempt=1)], GANG, False, {}),
+    "not those on a lost node": ([RELEASED], [GANG[0], GANG[1].on("lost")], False, {"uid-a/1": ["n1"]}),
 }
 
 
-@pytest.mark.parametrize(("jobs", "pods", "want"), LEAVING.values(), ids=LEAVING)
-def test_leaving(jobs: list[JobBuilder], pods: list[PodBuilder], want: dict[str, list[str]]) -> None:
-    found = preemption.leaving([job.view() for job in jobs], [pod.view() for pod in pods], lost_nodes={"lost"})
+@pytest.mark.parametrize(("jobs", "pods", "only_victims", "want"), LEAVING.values(), ids=LEAVING)
+def test_leaving(
+    jobs: list[JobBuilder], pods: list[PodBuilder], only_victims: bool, want: dict[str, list[str]]
+) -> None:
+    found = preemption.leaving(
+        [job.view() for job in jobs],
+        [pod.view() for pod in pods],
+        lost_nodes={"lost"},
+        only_victims=only_victims,
+    )
     gangs = {gang.id: [share.node for share in gang.placement.shares if gang.placement] for gang in found.gangs}
     assert gangs == want
     assert all(gang.leaving and gang.pod.accelerators == 4 for gang in found.gangs)
