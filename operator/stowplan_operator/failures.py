@@ -28,6 +28,7 @@ class Cause(enum.StrEnum):
     CONTAINER_FAILED = "ContainerFailed"
     OUT_OF_MEMORY = "OOMKilled"
     STARTUP_TIMEOUT = "StartupTimeout"
+    XID_ERROR = "XidError"
 
     PEER_LOST = "PeerLost"
     POD_DELETED = "PodDeleted"
@@ -37,13 +38,17 @@ class Cause(enum.StrEnum):
     NOT_CREATED = "NotCreated"
     NOT_BOUND = "NotBound"
     REFUSED_BY_KUBELET = "RefusedByKubelet"
+    NODE_DRAINING = "NodeDraining"
+    NODE_TAINTED = "NodeTainted"
+    NODE_UNHEALTHY = "NodeUnhealthy"
+    GPU_UNHEALTHY = "GPUUnhealthy"
 
     DEADLINE_EXCEEDED = "DeadlineExceeded"
 
     @property
     def is_charged(self) -> bool:
         """Whether the user's restart budget pays for it."""
-        return self in (Cause.CONTAINER_FAILED, Cause.OUT_OF_MEMORY, Cause.STARTUP_TIMEOUT)
+        return self in (Cause.CONTAINER_FAILED, Cause.OUT_OF_MEMORY, Cause.STARTUP_TIMEOUT, Cause.XID_ERROR)
 
 
 NEVER_STARTED = (Cause.STARTUP_TIMEOUT, Cause.NOT_CREATED, Cause.NOT_BOUND)
@@ -51,15 +56,28 @@ NEVER_STARTED = (Cause.STARTUP_TIMEOUT, Cause.NOT_CREATED, Cause.NOT_BOUND)
 UNLIMITED = (Cause.NOT_CREATED, Cause.NOT_BOUND)
 
 
-# Faults that the node may have caused, whatever runs on it.
+# Faults that the node may have caused, whatever runs on it; and nodes that go, where nothing should come back to.
 NODES_FAULTS = frozenset(
-    cause.value for cause in (Cause.NODE_LOST, Cause.PEER_LOST, Cause.REFUSED_BY_KUBELET, Cause.STARTUP_TIMEOUT)
+    {
+        Cause.NODE_LOST,
+        Cause.PEER_LOST,
+        Cause.REFUSED_BY_KUBELET,
+        Cause.STARTUP_TIMEOUT,
+        Cause.POD_EVICTED,
+        Cause.NODE_DRAINING,
+        Cause.NODE_TAINTED,
+        Cause.NODE_UNHEALTHY,
+        Cause.GPU_UNHEALTHY,
+    }
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why and where an attempt failed; ``rank`` is -1 where no one pod is to blame, ``xid`` 0 where none was seen."""
+    """Why and where an attempt failed; ``rank`` is -1 where no one pod is to blame, ``xid`` 0 where none was seen.
+
+    ``is_planned`` says that all pods still do well: they are stopped with the time to write a checkpoint.
+    """
 
     cause: Cause
     message: str
@@ -70,6 +88,7 @@ class Failure:
     signal: int = 0
     xid: int = 0
     log_tail: str = ""
+    is_planned: bool = False
 
     def where(self) -> Json:
         """Rank, node and numbers as ``lastFailure`` and ``history`` hold them; what is not known is left out."""
@@ -113,11 +132,17 @@ def find_failure(
     lost_nodes: Collection[str],
     now_seconds: float,
     refusal: str = "",
+    node_fault: Failure | None = None,
 ) -> Failure | None:
     """The first cause that breaks the gang: a lost node explains a deleted pod, a deleted pod a failed peer.
 
-    ``refusal`` is what the API server last said where it refused to create a pod.
+    ``refusal`` is what the API server last said where it refused to create a pod; ``node_fault`` is what is wrong
+    with a node or GPU under a gang whose pods still run.
     """
+    started = placement.get("startedAt")
+    missing = sorted(set(ranks) - set(current))
+    # All ranks must take part in a checkpoint.
+    can_save = bool(started) and not missing and all(pod.phase == "Running" for pod in current.values())
     for rank, node in sorted(ranks.items()):
         pod = current.get(rank)
         if node in lost_nodes and (pod is None or not pod.is_terminal):
@@ -125,21 +150,22 @@ def find_failure(
             return Failure(Cause.NODE_LOST, f"node {node} is gone or not ready", rank=rank, pod=name, node=node)
     for _, pod in sorted(current.items()):
         if pod.disruption and pod.phase != "Succeeded":
-            return _of_pod(Cause.POD_EVICTED, pod, f"pod {pod.name} was evicted ({pod.disruption})")
+            evicted = _of_pod(Cause.POD_EVICTED, pod, f"pod {pod.name} was evicted ({pod.disruption})")
+            return dataclasses.replace(evicted, is_planned=can_save)
         if pod.deleting_since and not pod.is_terminal:
             return _of_pod(Cause.POD_DELETED, pod, f"pod {pod.name} is being deleted, and not by Stowplan")
-    started = placement.get("startedAt")
-    for rank in sorted(set(ranks) - set(current)) if started else ():
+    for rank in missing if started else ():
         return Failure(Cause.POD_DELETED, f"the pod of rank {rank} is gone", rank=rank, node=ranks[rank])
     if failed := [pod for pod in current.values() if pod.phase == "Failed"]:
         # A moment in the future is that of a node whose clock is wrong.
         if 0 < judged_at(current) - now_seconds <= VICTIM_WAIT_SECONDS:
             return None
         return _pods_failure(_first_of(failed), current)
+    if node_fault is not None:
+        return dataclasses.replace(node_fault, is_planned=node_fault.is_planned and can_save)
     if started:
         return None
     planned = views.parse_time(placement.get("plannedAt"))
-    missing = sorted(set(ranks) - set(current))
     if missing and now_seconds - planned >= CREATE_TIMEOUT_SECONDS:
         return Failure(
             Cause.NOT_CREATED,

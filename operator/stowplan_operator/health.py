@@ -2,7 +2,8 @@
 
 What must stay true: without telemetry nothing is unhealthy because of telemetry; texts hold no ages, so that a
 reason changes only when a fact does; no device is subtracted twice. Of taints, only those by which Kubernetes
-mirrors a node's state are looked at here; all others are matched against each job's tolerations.
+mirrors a node's state, and those that announce its end, are looked at here; all others are matched against each
+job's tolerations.
 
 An excluding XID blocks the whole node, not one device: no one but the kubelet's device plugin chooses which
 device a container gets, so a node of which one GPU must not be used cannot be used at all.
@@ -13,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from stowplan_operator import views
+from stowplan_operator import views, xids
 from stowplan_operator.settings import Settings
 from stowplan_operator.views import GpuReading, NodeView, Telemetry
 
@@ -23,6 +24,8 @@ LABEL_MIG_STRATEGY = "nvidia.com/mig.strategy"
 LABEL_HYPERPOD_HEALTH = "sagemaker.amazonaws.com/node-health-status"
 TAINT_UNSCHEDULABLE = "node.kubernetes.io/unschedulable"
 TAINTS_NOT_READY = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
+# Set by an administrator, or a tool, who knows that a machine which does not answer is off.
+TAINT_OUT_OF_SERVICE = "node.kubernetes.io/out-of-service"
 LABEL_HOSTNAME = "kubernetes.io/hostname"
 LEAST_MEMORY_FRACTION = 0.9
 
@@ -49,7 +52,7 @@ def assess(node: NodeView, telemetry: Telemetry, settings: Settings, now_seconds
     """Judge one node. The notes come in a fixed order, GPUs by index."""
     notes: list[str] = []
     readings = [gpu for gpu in readings_of(node, telemetry) if _is_of_this_life(gpu, node, telemetry)]
-    bad = [gpu for gpu in readings if gpu.xid in settings.health.exclude_xids]
+    bad = [gpu for gpu in readings if _excludes(gpu, settings)]
     notes.extend(_remembered(bad, telemetry, settings, now_seconds=now_seconds))
     lost = max(0, node.capacity.accelerators - node.allocatable.accelerators)
     if lost:
@@ -59,7 +62,7 @@ def assess(node: NodeView, telemetry: Telemetry, settings: Settings, now_seconds
     withheld = min(max(0, small - lost), node.allocatable.accelerators)
     if withheld:
         notes.append(f"{_count(withheld, 'device')} withheld")
-    causes = [*_node_causes(node), *(_describe_xid(gpu) for gpu in bad)]
+    causes = [*_node_causes(node, settings), *(_describe_xid(gpu) for gpu in bad)]
     return NodeHealth(
         blocked="; ".join(causes),
         unhealthy_accelerators=max(lost + withheld, len(bad)),
@@ -78,16 +81,12 @@ def _is_of_this_life(gpu: GpuReading, node: NodeView, telemetry: Telemetry) -> b
     return not node.ready or (gpu.sampled_at or telemetry.read_at) >= node.ready_since
 
 
-def _node_causes(node: NodeView) -> Iterator[str]:
-    if node.unschedulable:
-        yield "cordoned"
-    if not node.ready:
-        yield f"NotReady since {views.format_time(node.ready_since)}" if node.ready_since else "NotReady"
-    for taint in node.condition_taints:
-        # The first two say what unschedulable and Ready say already.
-        if (taint == TAINT_UNSCHEDULABLE and node.unschedulable) or (taint in TAINTS_NOT_READY and not node.ready):
-            continue
-        yield "cordoned" if taint == TAINT_UNSCHEDULABLE else f"taint {taint}"
+def _excludes(gpu: GpuReading, settings: Settings) -> bool:
+    return xids.action_of(gpu.xid, settings.health.xid_actions).excludes
+
+
+def hardware_trouble(node: NodeView) -> Iterator[str]:
+    """What the cloud's own agents say of the node's accelerators, by condition or label."""
     for kind, trouble in CLOUD_CONDITIONS.items():
         if node.conditions.get(kind) == trouble:
             yield f"node condition {kind} is {trouble}"
@@ -96,8 +95,31 @@ def _node_causes(node: NodeView) -> Iterator[str]:
         yield f"node label {LABEL_HYPERPOD_HEALTH} is {hyperpod}"
 
 
+def drain_taint(node: NodeView, settings: Settings) -> str:
+    """The key of the first taint that announces the node's end; empty where there is none."""
+    keys = (*(taint.key for taint in node.taints), *node.condition_taints)
+    return next((key for key in keys if key in settings.health.drain_taints or key == TAINT_OUT_OF_SERVICE), "")
+
+
+def _node_causes(node: NodeView, settings: Settings) -> Iterator[str]:
+    if node.unschedulable:
+        yield "cordoned"
+    if not node.ready:
+        yield f"NotReady since {views.format_time(node.ready_since)}" if node.ready_since else "NotReady"
+    for taint in node.condition_taints:
+        # The first two say what unschedulable and Ready say already.
+        if (taint == TAINT_UNSCHEDULABLE and node.unschedulable) or (taint in TAINTS_NOT_READY and not node.ready):
+            continue
+        if taint != TAINT_OUT_OF_SERVICE:
+            yield "cordoned" if taint == TAINT_UNSCHEDULABLE else f"taint {taint}"
+    # A job that tolerates everything would go back to where it was just moved away from.
+    if draining := drain_taint(node, settings):
+        yield f"taint {draining} announces that the node goes"
+    yield from hardware_trouble(node)
+
+
 def _describe_xid(gpu: GpuReading) -> str:
-    return f"XID {gpu.xid} on GPU {gpu.index}" + (f" ({gpu.uuid})" if gpu.uuid else "")
+    return f"{xids.describe(gpu.xid)} on GPU {gpu.index}" + (f", {gpu.uuid}" if gpu.uuid else "")
 
 
 def _remembered(

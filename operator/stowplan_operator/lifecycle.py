@@ -59,10 +59,12 @@ def advance(
     lost_nodes: Collection[str],
     accelerators_per_pod: int,
     now_seconds: float,
+    node_fault: failures.Failure | None = None,
 ) -> Transition | None:
     """What the job's status must become, or None where it stands right.
 
-    ``lost_nodes`` are nodes that are gone or NotReady for too long.
+    ``lost_nodes`` are nodes that are gone or NotReady for too long; ``node_fault`` is what is wrong with a node or
+    GPU under the gang (see ``node_faults``).
     """
     status = job.status
     if phase_of(status).is_terminal:
@@ -105,7 +107,10 @@ def advance(
         lost_nodes=lost_nodes,
         now_seconds=now_seconds,
         refusal=status.get("message", "") if status.get("reason") == "ApiError" else "",
+        node_fault=node_fault,
     )
+    if failure_found and failure_found.is_planned:
+        return end.migrated(failure_found)
     if failure_found:
         return end.restarted_or_failed(failure_found, spec)
     all_run = len(current) == len(ranks) and all(pod.running or pod.phase == "Succeeded" for pod in current.values())
@@ -188,6 +193,16 @@ class _Ending:
         attempt = self.job.status["placement"]["attempt"]
         status["lastFailure"] = failure.to_status(attempt=attempt, now_seconds=self.now_seconds)
         return Transition(status, ("Failed", failure.message), is_warning=True, failure=failure)
+
+    def migrated(self, failure: failures.Failure) -> Transition:
+        """The gang stops, with the time to save, and starts again elsewhere; no budget pays for it."""
+        new = self.released(api.Outcome.MIGRATED, failure.cause.value)
+        attempt = self.job.status["placement"]["attempt"]
+        new["phase"] = api.Phase.RESTARTING.value
+        new["lastFailure"] = failure.to_status(attempt=attempt, now_seconds=self.now_seconds)
+        new.pop("retryAfter", None)
+        text = f"Attempt {attempt} stops and may save first: {failure.message}. The gang starts again elsewhere."
+        return Transition(new, ("Migrating", text), is_warning=True, failure=failure)
 
     def restarted_or_failed(self, failure: failures.Failure, spec: api.TrainingJobSpec) -> Transition:
         """The next attempt, unless the budget that pays for this failure is spent."""

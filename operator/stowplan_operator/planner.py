@@ -22,6 +22,7 @@ from stowplan_operator import (
     health,
     kube,
     lifecycle,
+    node_faults,
     progress,
     snapshot,
     states,
@@ -99,6 +100,7 @@ class Planner:
         # Placements that were written without an answer, by UID, with the resourceVersion of the job before the write:
         # while the job is still seen at that version, nobody knows whether it has its place, and no other job gets it.
         self._in_doubt: dict[str, tuple[str, types.Placement]] = {}
+        self._shortages = node_faults.Shortages()
         # What went wrong last with a job, by UID, so that it is logged once.
         self._faults: dict[str, str] = {}
 
@@ -133,6 +135,7 @@ class Planner:
     def _observe(self) -> _Moment:
         settings, readings, now = self._get_settings(), self._get_readings(), self._clock()
         nodes = sorted(self._store.nodes, key=lambda node: node.name)
+        self._shortages.observe(nodes, self._store.pods, now_seconds=now)
         return _Moment(
             now=now,
             settings=settings,
@@ -168,6 +171,13 @@ class Planner:
             lost_nodes=moment.lost,
             accelerators_per_pod=state.accelerators_per_pod,
             now_seconds=moment.now,
+            node_fault=node_faults.find(
+                list(lifecycle.current_pods(state.job, state.pods).values()),
+                nodes=moment.nodes,
+                shortages=self._shortages.since,
+                settings=moment.settings,
+                now_seconds=moment.now,
+            ),
         )
         if transition is None:
             return
@@ -181,7 +191,7 @@ class Planner:
             default_priority=self._store.default_priority(),
             settings=moment.settings,
         )
-        if transition.failure and transition.event[0] == "GangRestart":
+        if transition.failure and not lifecycle.phase_of(transition.status).is_terminal:
             self._metrics.count_gang_restart(transition.failure.cause.value)
         await self._writer.tell(state.job, *transition.event, warning=transition.is_warning)
 
@@ -336,6 +346,8 @@ class Planner:
         for state in jobs:
             if state.spec is not None and not state.skip:
                 times.extend(lifecycle.deadlines(state.job, state.spec, state.pods))
+                current = lifecycle.current_pods(state.job, state.pods).values()
+                times.extend(node_faults.deadlines(current, nodes=moment.nodes, shortages=self._shortages.since))
         limit = settings.health.node_lost_after_seconds
         times.extend(node.ready_since + limit for node in moment.nodes.values() if not node.ready)
         return max(0.0, min(at for at in times if at > now) - now)

@@ -109,7 +109,7 @@ class PrometheusClient:
             self._say_why_empty(num_old)
         if not num_used[dcgm.XID] and not self._warned:
             self._warned = True
-            text = "Prometheus at %s has no %s: health.excludeXids has no effect until the DCGM exporter exports it"
+            text = "Prometheus at %s has no %s: no XID is seen until the DCGM exporter exports it"
             _LOG.warning(text, self.url, dcgm.XID)
         return await asyncio.to_thread(readings.by_node)
 

@@ -16,13 +16,18 @@ import yaml
 from pydantic.alias_generators import to_camel
 
 from stowplan_allocator.types import Strategy
+from stowplan_operator import xids
 
 DEFAULT_PATH = pathlib.Path("/etc/stowplan/settings.yaml")
 
-# Actions "exclude the node" of NVIDIA's XID catalogue: GPU reset, bare-metal restart, exclude until cleared.
-EXCLUDING_XIDS = (
-    *(46, 48, 62, 64, 74, 79, 95, 109, 110, 119, 120, 136, 140, 143, 144, 145, 146, 147, 148, 149, 150),
-    *(155, 156, 158),
+# Keys of taints by which others announce that they are about to take a node away.
+DRAIN_TAINTS = (
+    "ToBeDeletedByClusterAutoscaler",
+    "karpenter.sh/disrupted",
+    "aws-node-termination-handler/spot-itn",
+    "aws-node-termination-handler/scheduled-maintenance",
+    "aws-node-termination-handler/asg-lifecycle-termination",
+    "cloud.google.com/impending-node-termination",
 )
 
 
@@ -69,10 +74,11 @@ class ProgressSettings(_Model):
 
 
 class HealthSettings(_Model):
-    """Which XID codes keep new pods off a node, and after how long a NotReady node counts as lost."""
+    """When a node counts as lost or leaving, and what XID codes ask for where it is not what the table says."""
 
-    exclude_xids: tuple[int, ...] = EXCLUDING_XIDS
-    node_lost_after_seconds: float = pydantic.Field(default=60, gt=0)
+    xid_actions: dict[int, xids.Action] = {}
+    node_lost_after_seconds: float = pydantic.Field(default=25, gt=0)
+    drain_taints: tuple[str, ...] = DRAIN_TAINTS
 
 
 class PreemptionSettings(_Model):

@@ -177,19 +177,9 @@ def _tolerations(spec: api.TrainingJobSpec, settings: Settings) -> tuple[types.T
     raw = list(spec.tolerations)
     if pod_resources(spec, settings=settings).has_devices:
         raw.append(podspec.GPU_TOLERATION)
-    return tuple(
-        types.Toleration(
-            key=one.get("key") or "",
-            operator=one.get("operator") or "Equal",
-            value=one.get("value") or "",
-            effect=types.TaintEffect(one["effect"]) if one.get("effect") in _EFFECTS else None,
-        )
-        for one in raw
-        if one.get("effect") in (*_EFFECTS, None, "")
-    )
-
-
-_EFFECTS = tuple(effect.value for effect in types.TaintEffect)
+    # One that holds for a time only is no reason to go there: the pod would be evicted again when it is over.
+    parsed = (views.parse_toleration(one) for one in raw if one.get("tolerationSeconds") is None)
+    return tuple(toleration for toleration in parsed if toleration is not None)
 
 
 def _finished_ranks(job: views.JobView, pods: Sequence[views.PodView]) -> frozenset[int]:

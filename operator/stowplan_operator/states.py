@@ -95,10 +95,15 @@ def interpret(
 def lost_nodes(
     store: Store, nodes: Sequence[views.NodeView], settings: Settings, *, now_seconds: float
 ) -> frozenset[str]:
-    """Nodes that hold placed pods but are gone, or NotReady for longer than the limit."""
+    """Nodes that hold placed pods but are gone, or NotReady: for longer than the limit, or declared out of service."""
     present = {node.name for node in nodes}
     limit = settings.health.node_lost_after_seconds
-    late = {node.name for node in nodes if not node.ready and now_seconds - node.ready_since >= limit}
+    late = {
+        node.name
+        for node in nodes
+        if not node.ready
+        and (health.TAINT_OUT_OF_SERVICE in node.condition_taints or now_seconds - node.ready_since >= limit)
+    }
     placed = {
         share["name"]
         for job in store.jobs

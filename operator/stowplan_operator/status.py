@@ -73,7 +73,8 @@ def _phase(status: Mapping[str, Any]) -> api.Phase:
     if placement := status.get("placement"):
         return api.Phase.RUNNING if placement.get("startedAt") else api.Phase.STARTING
     history = status.get("history") or ()
-    return api.Phase.RESTARTING if history and history[-1]["outcome"] == api.Outcome.FAILED else api.Phase.PENDING
+    begins_again = history and history[-1]["outcome"] in (api.Outcome.FAILED, api.Outcome.MIGRATED)
+    return api.Phase.RESTARTING if begins_again else api.Phase.PENDING
 
 
 def _decide(status: Json, phase: api.Phase, facts: Facts, *, is_new_spec: bool) -> None:

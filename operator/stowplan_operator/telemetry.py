@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
-from stowplan_operator import prometheus, views
+from stowplan_operator import prometheus, views, xids
 from stowplan_operator.settings import PrometheusSettings, Settings
 from stowplan_operator.views import GpuReading, Telemetry
 
@@ -69,7 +69,7 @@ def excluded_gpus(telemetry: Telemetry, settings: Settings) -> frozenset[tuple[s
         (node, gpu.uuid or gpu.index, gpu.xid)
         for node, gpus in telemetry.gpus.items()
         for gpu in gpus
-        if gpu.xid in settings.health.exclude_xids
+        if xids.action_of(gpu.xid, settings.health.xid_actions).excludes
     )
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from kubernetes.utils import quantity
 
-from stowplan_allocator.types import Resources, Taint, TaintEffect
+from stowplan_allocator.types import Resources, Taint, TaintEffect, Toleration
 from stowplan_operator import api
 
 _MIB = 1024 * 1024
@@ -65,6 +65,21 @@ def parse_resources(amounts: Mapping[str, Any] | None, *, accelerator: str, roun
 
 _CONDITION_TAINTS = "node.kubernetes.io/"
 _EFFECTS = tuple(effect.value for effect in TaintEffect)
+
+
+def parse_toleration(raw: Mapping[str, Any]) -> Toleration | None:
+    """A core/v1 toleration; None for one of an effect that keeps no pod away (PreferNoSchedule)."""
+    effect = raw.get("effect") or ""
+    if effect and effect not in _EFFECTS:
+        return None
+    return Toleration(
+        key=raw.get("key") or "",
+        operator=raw.get("operator") or "Equal",
+        value=raw.get("value") or "",
+        effect=TaintEffect(effect) if effect else None,
+    )
+
+
 _UNTRACKED = frozenset({"ephemeral-storage", "pods"})
 
 
@@ -73,7 +88,8 @@ class NodeView:
     """A node: labels, taints, room and readiness. Times are Unix seconds.
 
     ``condition_taints`` are the keys of taints that Kubernetes itself sets to mirror a state (cordoned, not ready,
-    disk pressure …): they say how the node does, not for whom it is, and are judged as health.
+    disk pressure …): they say how the node does, not for whom it is, and are judged as health. ``tainted_at`` is when
+    a taint was added, by key, for those that say so.
     """
 
     name: str
@@ -89,6 +105,7 @@ class NodeView:
     max_pods: int
     conditions: Mapping[str, str]
     condition_taints: tuple[str, ...] = ()
+    tainted_at: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
     def from_body(cls, body: Mapping[str, Any], *, accelerator: str) -> NodeView:
@@ -108,6 +125,7 @@ class NodeView:
                 if not one["key"].startswith(_CONDITION_TAINTS)
             ),
             condition_taints=tuple(sorted({one["key"] for one in given if one["key"].startswith(_CONDITION_TAINTS)})),
+            tainted_at={one["key"]: parse_time(one["timeAdded"]) for one in given if one.get("timeAdded")},
             unschedulable=bool(spec.get("unschedulable")),
             ready=ready.get("status") == "True",
             ready_since=parse_time(ready.get("lastTransitionTime")),
@@ -131,7 +149,11 @@ class ContainerEnd:
 
 @dataclass(frozen=True, slots=True)
 class PodView:
-    """A pod: who owns it, where it is, what it takes, how it does. Times are Unix seconds."""
+    """A pod: who owns it, where it is, what it takes, how it does. Times are Unix seconds.
+
+    ``tolerations`` are those of our own pods, as the API server and its admission left them, each with the seconds for
+    which it holds, None for ever.
+    """
 
     namespace: str
     name: str
@@ -156,6 +178,7 @@ class PodView:
     end: ContainerEnd | None
     disruption: str
     pinned_to: str = ""
+    tolerations: tuple[tuple[Toleration, int | None], ...] = ()
 
     @property
     def is_terminal(self) -> bool:
@@ -207,7 +230,13 @@ class PodView:
             end=_container_end(ended) if ended else None,
             disruption=disruption.get("reason", "") if disruption.get("status") == "True" else "",
             pinned_to=_pinned_node(spec),
+            tolerations=_tolerations(spec) if managed else (),
         )
+
+
+def _tolerations(spec: Mapping[str, Any]) -> tuple[tuple[Toleration, int | None], ...]:
+    pairs = ((parse_toleration(raw), raw.get("tolerationSeconds")) for raw in spec.get("tolerations") or ())
+    return tuple((toleration, seconds) for toleration, seconds in pairs if toleration is not None)
 
 
 def _pinned_node(spec: Mapping[str, Any]) -> str:

@@ -45,6 +45,7 @@ REFUSED: dict[str, tuple[Values, str]] = {
     "a way to read progress that does not exist": ({"settings": {"progress": {"via": "log"}}}, "via"),
     "no time to solve": ({"settings": {"planner": {"timeLimitSeconds": 0}}}, "timeLimitSeconds"),
     "a Lease of a second": ({"settings": {"lease": {"durationSeconds": 1}}}, "durationSeconds"),
+    "an XID action that does not exist": ({"settings": {"health": {"xidActions": {"79": "Ignore"}}}}, "xidActions"),
     "an interval without a unit": ({"metrics": {"serviceMonitor": {"interval": "30"}}}, "interval"),
     "a prefix with capitals": ({"admissionPolicy": {"imagePullSecretPrefix": "A"}}, "imagePullSecretPrefix"),
 }
@@ -79,7 +80,16 @@ def test_every_object_of_the_schema_is_closed() -> None:
 
 
 def _paths(value: Any, path: str = "") -> set[str]:
-    free = ("labels", "annotations", "podLabels", "podAnnotations", "resources", "affinity", "nodeSelector")
+    free = (
+        "labels",
+        "annotations",
+        "podLabels",
+        "podAnnotations",
+        "resources",
+        "affinity",
+        "nodeSelector",
+        "xidActions",
+    )
     if not isinstance(value, dict) or path.rpartition(".")[2] in free:
         return {path}
     return {found for name, child in value.items() for found in _paths(child, f"{path}.{name}" if path else name)}

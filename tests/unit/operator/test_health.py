@@ -15,6 +15,7 @@ from stowplan_operator.views import GpuReading, NodeView, Telemetry
 
 NOW = datetime.datetime(2026, 11, 2, 10, tzinfo=datetime.UTC).timestamp()
 HYPERPOD = health.LABEL_HYPERPOD_HEALTH
+XID_79 = "XID 79 (GPU has fallen off the bus) on GPU 1, GPU-1"
 H100 = {health.LABEL_GPU_MEMORY: "81559"}
 
 
@@ -72,6 +73,16 @@ BLOCKED: dict[str, tuple[NodeView, Telemetry, str]] = {
         Telemetry(),
         "taint node.kubernetes.io/disk-pressure",
     ),
+    "a taint that announces the node's end, whatever a job tolerates": (
+        node(taints=(Taint("ToBeDeletedByClusterAutoscaler", TaintEffect.NO_SCHEDULE),)),
+        Telemetry(),
+        "taint ToBeDeletedByClusterAutoscaler announces that the node goes",
+    ),
+    "declared out of service": (
+        node(condition_taints=(health.TAINT_OUT_OF_SERVICE,)),
+        Telemetry(),
+        f"taint {health.TAINT_OUT_OF_SERVICE} announces that the node goes",
+    ),
     "taints are judged elsewhere": (node(taints=(Taint("k", TaintEffect.NO_EXECUTE),)), Telemetry(), ""),
     "EKS says that the hardware is not ready": (
         node(conditions={"AcceleratedHardwareReady": "False"}),
@@ -91,18 +102,18 @@ BLOCKED: dict[str, tuple[NodeView, Telemetry, str]] = {
         f"node label {HYPERPOD} is UnschedulablePendingReplacement",
     ),
     "HyperPod is content": (node(labels={HYPERPOD: "Schedulable"}), Telemetry(), ""),
-    "an excluding XID": (node(), gpus(gpu(0), gpu(1, xid=79)), "XID 79 on GPU 1 (GPU-1)"),
+    "an excluding XID": (node(), gpus(gpu(0), gpu(1, xid=79)), XID_79),
     "an XID that only concerns the application": (node(), gpus(gpu(1, xid=13)), ""),
     "two causes are both named": (
         node(unschedulable=True),
         gpus(gpu(0, xid=48), gpu(1, xid=79)),
-        "cordoned; XID 48 on GPU 0 (GPU-0); XID 79 on GPU 1 (GPU-1)",
+        f"cordoned; XID 48 (double-bit ECC error) on GPU 0, GPU-0; {XID_79}",
     ),
     "an XID of another node": (node(), gpus(gpu(1, xid=79), at="w2"), ""),
     "an exporter that knows only the host name": (
         node(labels={health.LABEL_HOSTNAME: "ip-10-0-0-7"}),
         gpus(gpu(1, xid=79), at="ip-10-0-0-7"),
-        "XID 79 on GPU 1 (GPU-1)",
+        XID_79,
     ),
     "an XID read before the node came back is no longer one": (
         node(ready_since=NOW - 10),
@@ -117,12 +128,12 @@ BLOCKED: dict[str, tuple[NodeView, Telemetry, str]] = {
     "an XID read after the node came back is one": (
         node(ready_since=NOW - 20),
         gpus(gpu(1, xid=79, sampled_at=NOW - 10)),
-        "XID 79 on GPU 1 (GPU-1)",
+        XID_79,
     ),
     "an old XID stays one while Prometheus is away": (
         node(ready_since=NOW - 9999),
         gpus(gpu(1, xid=79, sampled_at=NOW - 5000), read_at=NOW - 5000),
-        "XID 79 on GPU 1 (GPU-1)",
+        XID_79,
     ),
 }
 
@@ -226,7 +237,10 @@ def test_notes_say_what_was_seen_in_a_fixed_order() -> None:
     assert found.withheld_accelerators == 1
 
 
-def test_the_list_of_excluding_xids_is_a_setting() -> None:
-    chosen = settings.parse({"health": {"excludeXids": [13]}})
+def test_what_an_xid_asks_for_is_a_setting() -> None:
+    chosen = settings.parse({"health": {"xidActions": {"79": "Record", 13: "Exclude"}}})
     assert health.assess(node(), gpus(gpu(0, xid=79)), chosen, NOW).blocked == ""
-    assert health.assess(node(), gpus(gpu(0, xid=13)), chosen, NOW).blocked == "XID 13 on GPU 0 (GPU-0)"
+    assert health.assess(node(), gpus(gpu(0, xid=13)), chosen, NOW).blocked == (
+        "XID 13 (graphics engine exception) on GPU 0, GPU-0"
+    )
+    assert health.assess(node(), gpus(gpu(0, xid=48)), chosen, NOW).blocked, "the table holds for all others"

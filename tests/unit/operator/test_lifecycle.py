@@ -10,7 +10,7 @@ import pytest
 
 from fakes.builders import NOW, JobBuilder, PodBuilder, a_gang, a_job, a_pod, an_attempt, time_text
 from stowplan_operator import api, lifecycle, views
-from stowplan_operator.failures import BIND_TIMEOUT_SECONDS, CREATE_TIMEOUT_SECONDS, Cause
+from stowplan_operator.failures import BIND_TIMEOUT_SECONDS, CREATE_TIMEOUT_SECONDS, Cause, Failure
 from stowplan_operator.lifecycle import Transition
 
 PLACED = a_job("a").placed_on("n1", "n2", at=NOW)
@@ -25,6 +25,7 @@ def advance(
     lost: Sequence[str] = (),
     at: float = NOW + 10,
     accelerators: int = 4,
+    fault: Failure | None = None,
 ) -> Transition | None:
     return lifecycle.advance(
         job.view(),
@@ -33,6 +34,7 @@ def advance(
         lost_nodes=frozenset(lost),
         accelerators_per_pod=accelerators,
         now_seconds=at,
+        node_fault=fault,
     )
 
 
@@ -44,6 +46,7 @@ class Case:
     pods: tuple[PodBuilder, ...] = ()
     lost: tuple[str, ...] = ()
     at: float = NOW + 10
+    fault: Failure | None = None
     want_phase: api.Phase | None = None
     want_event: str = ""
     want_cause: Cause | None = None
@@ -53,6 +56,14 @@ class Case:
 
 
 PEER_LOST = "RuntimeError: [gloo/transport/tcp/pair.cc:561] Connection closed by peer [10.0.0.7]:1184"
+MIGRATE = {"want_phase": api.Phase.RESTARTING, "want_event": "Migrating", "want_placed": False}
+
+
+def a_fault(cause: Cause, *, is_planned: bool = True, xid: int = 0) -> Failure:
+    """What is wrong with node n2, where rank 1 runs."""
+    return Failure(cause, "node n2 is sick", rank=1, pod="a-1-1", node="n2", is_planned=is_planned, xid=xid)
+
+
 RESTART = {"want_phase": api.Phase.RESTARTING, "want_event": "GangRestart", "want_placed": False}
 
 TRANSITIONS: dict[str, Case] = {
@@ -197,7 +208,88 @@ TRANSITIONS: dict[str, Case] = {
         (FIRST.running(), SECOND.running().evicted()),
         want_cause=Cause.POD_EVICTED,
         want_in_message="EvictionByEvictionAPI",
+        want_status={"restarts": None, "infrastructureRestarts": None},
+        **MIGRATE,
+    ),
+    "an evicted pod that has ended leaves the others nothing to save with": Case(
+        RUNNING,
+        (FIRST.running(), SECOND.failed(143).evicted("TerminationByKubelet")),
+        want_cause=Cause.POD_EVICTED,
         **RESTART,
+    ),
+    "a gang that is evicted before it ran has nothing to save": Case(
+        PLACED, (FIRST.running(), SECOND.evicted()), want_cause=Cause.POD_EVICTED, **RESTART
+    ),
+    "a gang on a node that goes saves and moves": Case(
+        RUNNING,
+        (FIRST.running(), SECOND.running()),
+        fault=a_fault(Cause.NODE_DRAINING),
+        want_cause=Cause.NODE_DRAINING,
+        want_in_message="node n2 is sick",
+        want_status={"restarts": None, "infrastructureRestarts": None},
+        **MIGRATE,
+    ),
+    "a gang under a taint moves": Case(
+        RUNNING,
+        (FIRST.running(), SECOND.running()),
+        fault=a_fault(Cause.NODE_TAINTED),
+        want_cause=Cause.NODE_TAINTED,
+        **MIGRATE,
+    ),
+    "a gang on sick hardware moves": Case(
+        RUNNING,
+        (FIRST.running(), SECOND.running()),
+        fault=a_fault(Cause.NODE_UNHEALTHY),
+        want_cause=Cause.NODE_UNHEALTHY,
+        **MIGRATE,
+    ),
+    "a gang whose GPU is gone cannot save": Case(
+        RUNNING,
+        (FIRST.running(), SECOND.running()),
+        fault=a_fault(Cause.GPU_UNHEALTHY, is_planned=False, xid=79),
+        want_cause=Cause.GPU_UNHEALTHY,
+        want_status={"restarts": None, "infrastructureRestarts": 1},
+        **RESTART,
+    ),
+    "an error of the application on its GPU is charged": Case(
+        RUNNING,
+        (FIRST.running(), SECOND.running()),
+        fault=a_fault(Cause.XID_ERROR, is_planned=False, xid=13),
+        want_cause=Cause.XID_ERROR,
+        want_status={"restarts": 1},
+        **RESTART,
+    ),
+    "a gang that still starts has nothing to save": Case(
+        PLACED, (FIRST.running(), SECOND), fault=a_fault(Cause.NODE_DRAINING), want_cause=Cause.NODE_DRAINING, **RESTART
+    ),
+    "a gang of which a rank is done cannot save": Case(
+        RUNNING,
+        (FIRST.succeeded(), SECOND.running()),
+        fault=a_fault(Cause.NODE_DRAINING),
+        want_cause=Cause.NODE_DRAINING,
+        **RESTART,
+    ),
+    "a container that failed comes before a node that goes": Case(
+        RUNNING,
+        (FIRST.failed(), SECOND.running()),
+        fault=a_fault(Cause.NODE_DRAINING),
+        want_cause=Cause.CONTAINER_FAILED,
+        **RESTART,
+    ),
+    "a lost node comes before one that goes": Case(
+        RUNNING,
+        (FIRST.running(), SECOND.running()),
+        lost=("n1",),
+        fault=a_fault(Cause.NODE_DRAINING),
+        want_cause=Cause.NODE_LOST,
+        **RESTART,
+    ),
+    "a gang that moves is charged to nobody, however many attempts it had": Case(
+        RUNNING.max_restarts(0).status(infrastructureRestarts=lifecycle.MAX_INFRASTRUCTURE_RESTARTS),
+        (FIRST.running(), SECOND.running()),
+        fault=a_fault(Cause.NODE_DRAINING),
+        want_cause=Cause.NODE_DRAINING,
+        **MIGRATE,
     ),
     "a pod that was done before it was evicted is no failure": Case(
         RUNNING, (FIRST.running(), SECOND.succeeded().evicted())
@@ -297,7 +389,7 @@ TRANSITIONS: dict[str, Case] = {
         RUNNING, (FIRST.failed(), SECOND.running().evicted()), want_cause=Cause.POD_EVICTED, **RESTART
     ),
     "an eviction explains its own deletion": Case(
-        RUNNING, (FIRST.running(), SECOND.running().evicted().deleting()), want_cause=Cause.POD_EVICTED, **RESTART
+        RUNNING, (FIRST.running(), SECOND.running().evicted().deleting()), want_cause=Cause.POD_EVICTED, **MIGRATE
     ),
     "a deleted pod explains a peer that failed": Case(
         RUNNING, (FIRST.failed(), SECOND.running().deleting()), want_cause=Cause.POD_DELETED, **RESTART
@@ -463,7 +555,7 @@ TRANSITIONS: dict[str, Case] = {
 @pytest.mark.parametrize("case", TRANSITIONS.values(), ids=TRANSITIONS)
 def test_advance(case: Case) -> None:
     before = case.job.body()
-    transition = advance(case.job, case.pods, lost=case.lost, at=case.at)
+    transition = advance(case.job, case.pods, lost=case.lost, at=case.at, fault=case.fault)
     assert case.job.body() == before, "the job was changed in place"
     if case.want_phase is None:
         assert transition is None
@@ -483,7 +575,7 @@ def test_advance(case: Case) -> None:
 @pytest.mark.parametrize("case", TRANSITIONS.values(), ids=TRANSITIONS)
 def test_a_transition_leads_to_a_status_that_stands_right(case: Case) -> None:
     """Level-triggered: seen again, with the same pods and clock, the new status asks for nothing more."""
-    transition = advance(case.job, case.pods, lost=case.lost, at=case.at)
+    transition = advance(case.job, case.pods, lost=case.lost, at=case.at, fault=case.fault)
     if transition is not None:
         job = JobBuilder({**case.job.body(), "status": transition.status})
         assert advance(job, case.pods, lost=case.lost, at=case.at) is None
@@ -491,6 +583,15 @@ def test_a_transition_leads_to_a_status_that_stands_right(case: Case) -> None:
 
 def test_every_cause_is_in_the_table() -> None:
     assert {case.want_cause for case in TRANSITIONS.values()} - {None} == set(Cause)
+
+
+def test_an_attempt_that_moved_says_so() -> None:
+    transition = advance(RUNNING, (FIRST.running(), SECOND.running()), fault=a_fault(Cause.GPU_UNHEALTHY, xid=119))
+    assert transition is not None
+    assert transition.status["history"][-1]["outcome"] == "Migrated"
+    assert transition.status["lastFailure"]["xid"] == 119
+    avoided = lifecycle.avoided_nodes(transition.status, RUNNING.parsed(), now_seconds=NOW + 20)
+    assert avoided == {"n2"}
 
 
 def test_a_failure_keeps_what_its_reader_needs() -> None:
@@ -699,6 +800,14 @@ DOOMED: dict[str, tuple[JobBuilder, list[PodBuilder], dict[str, int]]] = {
         [attempts(1)[0].running()],
         {"a-1-0": 2},
     ),
+    "pods of a gang that moves may save": (
+        a_job("a")
+        .spec(checkpoint={"gracePeriodSeconds": 120})
+        .status(attempt=1, phase="Restarting")
+        .ended(an_attempt(1, outcome="Migrated")),
+        [attempts(1)[0].running()],
+        {"a-1-0": 120},
+    ),
     "without a checkpoint a planned stop gives 30 s": (
         a_job("a").status(attempt=1, phase="Suspended").ended(an_attempt(1, outcome="Suspended")),
         [attempts(1)[0].running()],
@@ -802,7 +911,7 @@ def test_what_the_clock_alone_changes_is_announced(case: Case) -> None:
     """A transition that comes by waiting is in ``deadlines`` of the moment before, or nobody would wake up for it."""
     pods = [pod.view() for pod in case.pods]
     early = NOW + 1
-    if case.lost or advance(case.job, case.pods, at=early) is not None or case.want_phase is None:
+    if case.lost or case.fault or advance(case.job, case.pods, at=early) is not None or case.want_phase is None:
         return
     first = next(at for at in range(int(early), int(case.at) + 1) if advance(case.job, case.pods, at=at) is not None)
     assert first in lifecycle.deadlines(case.job.view(), case.job.parsed(), pods)

@@ -269,7 +269,7 @@ async def test_a_missing_xid_field_is_said_once(
     reader = client(await serve(by_family({dcgm.POWER: [({"Hostname": "w1", "gpu": "0"}, "9")]})), session)
     for _ in range(2):
         await reader.read_gpus(now_seconds=NOW)
-    assert [record.getMessage().count("excludeXids has no effect") for record in caplog.records] == [1]
+    assert [record.getMessage().count("no XID is seen") for record in caplog.records] == [1]
 
 
 @pytest.mark.parametrize("url", ["prometheus:9090", "ftp://x/", "http://", "http://[::1", "/"])

@@ -35,8 +35,7 @@ def test_the_defaults_are_what_the_documentation_says() -> None:
         True,
         True,
     )
-    assert {46, 48, 62, 64, 74, 79, 95, 109, 119, 120, 140, 143} <= set(default.health.exclude_xids)
-    assert not {8, 13, 31, 32, 43, 44, 63, 68, 69, 92, 94} & set(default.health.exclude_xids)
+    assert (default.health.xid_actions, default.health.node_lost_after_seconds) == ({}, 25)
 
 
 def test_names_are_in_camel_case() -> None:
@@ -69,6 +68,11 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
         {"planner": {"strategy": "magic"}},
         r"^settings: planner\.strategy: Input should be 'exact', 'greedy', ",
     ),
+    "an XID action that is none": (
+        {"health": {"xidActions": {"79": "Ignore"}}},
+        r"^settings: health\.xidActions\.79: ",
+    ),
+    "an XID that is no number": ({"health": {"xidActions": {"x": "Record"}}}, r"^settings: health\.xidActions\.x\."),
     "an empty solver": ({"planner": {"solver": ""}}, r"^settings: planner\.solver: "),
     "a gap that is no share": ({"planner": {"gapTolerance": 1}}, r"^settings: planner\.gapTolerance: "),
     "a negative seed": ({"planner": {"seed": -1}}, r"^settings: planner\.seed: "),

@@ -149,7 +149,7 @@ def test_a_job_as_the_allocator_sees_it() -> None:
         topology={"level": "rack", "mode": "Required", "sliceSize": 3},
         priorityClassName="research",
         nodeSelector={"b": "2", "a": "1"},
-        tolerations=[{"key": "team", "value": "x", "effect": "NoExecute", "tolerationSeconds": 5}],
+        tolerations=[{"key": "team", "value": "x", "effect": "NoExecute"}],
     )
     assert build_job(job, research=1000) == types.Job(
         id="uid-a",
@@ -222,6 +222,11 @@ def test_a_placed_job_keeps_its_place_whatever_became_of_what_it_names() -> None
     job = build_job(RUNNING.spec(priorityClassName="gone", topology={"level": "gone"}))
     assert job.placement == types.Placement(H100, (types.NodeShare("n1", 1), types.NodeShare("n2", 1)))
     assert (job.num_pods, job.pod.accelerators) == (2, 4)
+
+
+def test_a_toleration_for_a_time_is_no_reason_to_go_there() -> None:
+    brief = {"key": "team", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 5}
+    assert build_job(a_job("a").gpus(0).spec(tolerations=[brief])).tolerations == ()
 
 
 def test_finished_ranks_give_their_room_back() -> None:

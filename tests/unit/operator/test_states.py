@@ -84,6 +84,14 @@ LOST: dict[str, tuple[tuple[Builder, ...], set[str]]] = {
     "nodes that are there and ready": ((a_node("n1"), a_node("n2"), RUNNING), set()),
     "a node that is NotReady for less than the limit": ((a_node("n1").not_ready(NOW - LIMIT + 1),), set()),
     "a node that is NotReady for the limit": ((a_node("n1").not_ready(NOW - LIMIT),), {"n1"}),
+    "a NotReady node that is declared out of service": (
+        (a_node("n1").not_ready(NOW).tainted(health.TAINT_OUT_OF_SERVICE, "NoExecute"),),
+        {"n1"},
+    ),
+    "an out-of-service node that answers is drained, not lost": (
+        (a_node("n1").tainted(health.TAINT_OUT_OF_SERVICE, "NoExecute"),),
+        set(),
+    ),
     "a node of a placement that is gone": ((a_node("n1"), RUNNING), {"n2"}),
     "a node of one of our pods that is gone": ((a_pod().of(a_job("a")).on("n7"),), {"n7"}),
     "a node of somebody's pod that is gone is not our concern": ((a_pod().on("n7"),), set()),
