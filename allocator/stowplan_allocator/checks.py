@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Mapping
 
-from stowplan_allocator import problem, types
+from stowplan_allocator import problem, quota_checks, types
 
 NOWHERE = -1
 ANY = types.CapacityType.ANY
@@ -104,6 +104,8 @@ def find_breaches(plan: types.Plan, *, snapshot: types.Snapshot) -> Iterator[str
     yield from _capacity(added, touched=touched, index=index, snapshot=snapshot)
     if snapshot.reservations:
         yield from _reservations(plan, index=index, snapshot=snapshot)
+    if snapshot.queues:
+        yield from quota_checks.find_breaches(plan.placements, snapshot=snapshot)
 
 
 def _known(placement: types.Placement, *, index: Mapping[str, int]) -> tuple[list[int], list[int]]:

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections import defaultdict
 
-from stowplan_allocator import eligibility, patterns, types
+from stowplan_allocator import eligibility, limits, patterns, quotas, types
 from stowplan_allocator.cells import build_cells, cells_of
 from stowplan_allocator.memory import Memory
-from stowplan_allocator.problem import Problem, Request, Shape, Vector, path_of, queue_key, to_vector
+from stowplan_allocator.problem import NO_LEAF, Problem, Request, Shape, Vector, path_of, queue_key, to_vector
+from stowplan_allocator.quotas import Allowance, Quotas
 
 
 def compile_problem(
@@ -32,21 +33,28 @@ def compile_problem(
     waiting = sorted(
         (job for job in snapshot.jobs if job.placement is None), key=lambda job: queue_key(job, order=order)
     )
+    shared = quotas.compile_quotas(snapshot)
     misconfigured = {}
+    barred = {}
     queue = []
     for job in waiting:
         message = eligibility.misconfiguration(job, levels=snapshot.levels)
         message = message or patterns.misconfiguration(job, levels=snapshot.levels)
+        message = message or (limits.misconfiguration(job, shared=shared) if shared is not None else "")
         if message:
             misconfigured[job.id] = message
+            continue
+        allowed = job if shared is None else limits.within(job, shared=shared)
+        if isinstance(allowed, types.Waiting):
+            barred[job.id] = allowed
         else:
-            queue.append(job)
+            queue.append(allowed)
     others = sorted({name for job in queue for name, _ in job.pod.other})
     dims = ("accelerators", "cpu_milli", "memory_mib", *(name for name in others if _can_bind(name, snapshot, queue)))
     nodes = memory.nodes(snapshot.nodes, seed=seed)
     balance = memory.balance(snapshot, dims=dims)
     free = tuple(_floor(balance[node.name]) for node in nodes)
-    requests, profiles, shapes = _group_jobs(queue, dims=dims, levels=snapshot.levels)
+    requests, profiles, shapes = _group_jobs(queue, dims=dims, levels=snapshot.levels, shared=shared)
     keys = tuple(sorted({key for profile in profiles for key in profile.label_keys()}))
     alike = memory.alike(keys=keys, num_levels=len(snapshot.levels))
     cells = build_cells(nodes, alike=alike, requests=requests, profiles=profiles, num_levels=len(snapshot.levels))
@@ -70,6 +78,9 @@ def compile_problem(
         largest=most,
         sizes=tuple(sorted((size for size in sizes if 0 < size <= largest), reverse=True)),
         cells_of=cells_of(requests, cells=cells),
+        quotas=shared,
+        allowance=None if shared is None else Allowance(shared, [quotas.usage_of(shared, snapshot.jobs)]),
+        barred=barred,
     )
 
 
@@ -108,7 +119,7 @@ def _refuse_duplicates(snapshot: types.Snapshot) -> None:
 
 
 def _group_jobs(
-    queue: list[types.Job], *, dims: tuple[str, ...], levels: tuple[str, ...]
+    queue: list[types.Job], *, dims: tuple[str, ...], levels: tuple[str, ...], shared: Quotas | None
 ) -> tuple[tuple[Request, ...], tuple[eligibility.Profile, ...], tuple[Shape, ...]]:
     requests: dict[tuple[object, ...], Request] = {}
     profiles: dict[eligibility.Profile, int] = {}
@@ -121,11 +132,12 @@ def _group_jobs(
         slice_size = patterns.slice_size_of(job, level=level)
         spread = patterns.spread_of(job, levels=levels)
         asked = (num_pods, vector, job.products, level, required, profile, job.avoided_nodes)
-        key = (*asked, sizes, preferred, slice_size, spread)
+        leaf = NO_LEAF if shared is None else shared.leaf(job)
+        key = (*asked, sizes, preferred, slice_size, spread, leaf)
         request = requests.get(key)
         if request is None:
             devices = job.pod.has_devices
-            request = Request(len(requests), *asked, sizes, preferred, slice_size, spread, devices)
+            request = Request(len(requests), *asked, sizes, preferred, slice_size, spread, devices, leaf)
             requests[key] = request
         members[request.index, job.priority, job.id if request.patterned else ""].append(job)
     ordered = tuple(requests.values())

@@ -34,7 +34,19 @@ from collections.abc import Sequence
 
 import pulp
 
-from stowplan_allocator import bounds, greedy, growing, objectives, packing, spans, squeezing, strategies, tiers, types
+from stowplan_allocator import (
+    bounds,
+    fairness,
+    greedy,
+    growing,
+    objectives,
+    packing,
+    spans,
+    squeezing,
+    strategies,
+    tiers,
+    types,
+)
 from stowplan_allocator.problem import Problem, Shape
 from stowplan_allocator.search import Search, TooLarge
 from stowplan_allocator.stopwatch import Stopwatch
@@ -50,22 +62,22 @@ def solve(problem: Problem, *, settings: types.Settings, deadline: float, watch:
     search = Search(problem, settings, deadline, watch)
     search.chain_length = CHAIN_LENGTH
     limits = bounds.Bounds(problem)
-    priorities = sorted({shape.priority for shape in problem.shapes}, reverse=True)
-    for priority in priorities:
-        jobs = [job for job in problem.queue if job.priority == priority]
-        _admit(search, jobs=jobs, limits=limits)
-        _note_admission(search, jobs=jobs, priority=priority)
-        search.limit(settings.late_tiers_seconds)
-        if growing.improve(search, priority=priority):
-            limits = bounds.Bounds(search.problem)
-        else:
-            tier = objectives.goodput(search.problem, priority=priority, spots=search.spots)
-            if tier is not None:
-                tiers.improve(search, tiers=[tier], coarse_first=True)
-        search.limit(deadline - time.monotonic())
+    bands = fairness.bands(problem)
+    for band in bands:
+        _admit(search, jobs=band.jobs, limits=limits)
+        _note_admission(search, band=band)
+        for priority in band.priorities:
+            search.limit(settings.late_tiers_seconds)
+            if growing.improve(search, priority=priority):
+                limits = bounds.Bounds(search.problem)
+            else:
+                tier = objectives.goodput(search.problem, priority=priority, spots=search.spots)
+                if tier is not None:
+                    tiers.improve(search, tiers=[tier], coarse_first=True)
+            search.limit(deadline - time.monotonic())
     if search.spots:
         search.limit(settings.late_tiers_seconds)
-        for priority in priorities:
+        for priority in (priority for band in bands for priority in band.priorities):
             growing.improve(search, priority=priority, beyond_preferred=True)
         search.limit(deadline - time.monotonic())
         rest = spans.tiers(search.problem, rooms=search.rooms, spots=search.spots)
@@ -87,49 +99,51 @@ def _improve_alone(search: Search, *, rest: Sequence[objectives.Tier]) -> None:
 
 
 def _admit(search: Search, *, jobs: Sequence[types.Job], limits: bounds.Bounds) -> None:
-    """Place the jobs of one priority in order, each that fits beside those before it."""
+    """Place the jobs of one band in their turns, each that fits beside those before it."""
     shape_of = search.problem.shape_of
-    position = 0
-    while position < len(jobs):
-        job = jobs[position]
+    turns = fairness.turns(search.problem, jobs)
+    while (job := turns.head()) is not None:
         request = shape_of[job.id].request
         if request.index in search.refused:
-            position += 1
+            turns.serve(job, None)
             continue
         spot = greedy.place(request, problem=search.problem, stock=search.stock)
         if spot is not None:
             search.spots[job.id] = spot
-            position += 1
+            turns.serve(job, spot)
+            continue
+        if turns.refuses(job):
+            search.refused.add(request.index)
             continue
         if limits.cannot_fit(request, admitted=search.admitted()):
-            search.refused.add(request.index)
+            search.refused.update(search.problem.twins(request))
             continue
         if search.left() <= 0:
             search.give_up(request.index)
             continue
-        ahead = [other for other in jobs[position:] if shape_of[other.id].request.index not in search.refused]
-        chain = [shape_of[other.id] for other in ahead[: search.chain_length]]
+        ahead = turns.ahead(most=search.chain_length, refused=search.refused, problem=search.problem)
+        chain = [shape_of[other.id] for other in ahead]
         placed, proven = _place_chain(search, chain=chain)
-        if placed:
-            # The chain skips refused requests: walk on to just behind what it placed.
-            position = jobs.index(ahead[placed - 1], position) + 1
+        for other in ahead[:placed]:
+            turns.serve(other, search.spots[other.id])
         if placed < len(chain) and proven:
             search.refused.add(chain[placed].request.index)
-            _refuse_more(search, ahead=[shape_of[other.id] for other in ahead[placed + 1 :]])
+            _refuse_more(search, ahead=[shape_of[other.id] for other in turns.rest()])
         elif not placed:
             if squeezing.squeeze(search, shape=chain[0]):
-                position += 1
+                turns.serve(job, search.spots[job.id])
             else:
                 search.give_up(request.index)
+        turns.recount(search.spots)
 
 
-def _note_admission(search: Search, *, jobs: Sequence[types.Job], priority: int) -> None:
+def _note_admission(search: Search, *, band: fairness.Band) -> None:
     """The value is the number of jobs placed; the bound adds those whose refusal is not proven."""
-    left_out = [job.id for job in jobs if job.id not in search.spots]
+    left_out = [job.id for job in band.jobs if job.id not in search.spots]
     undecided = {name for name in left_out if search.problem.shape_of[name].request.index in search.unsure}
     search.undecided |= undecided
-    placed = len(jobs) - len(left_out)
-    search.results.append(strategies.admission(priority, placed=placed, undecided=len(undecided)))
+    placed = len(band.jobs) - len(left_out)
+    search.results.append(strategies.admission(band.name, placed=placed, undecided=len(undecided)))
 
 
 def _place_chain(search: Search, *, chain: Sequence[Shape]) -> tuple[int, bool]:

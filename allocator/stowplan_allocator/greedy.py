@@ -9,7 +9,7 @@ overtaken by someone who takes away his place.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -77,27 +77,6 @@ def _cells_by_option(request: Request, *, problem: Problem) -> list[tuple[str, l
     return sorted(by_product.items())
 
 
-def fill(
-    problem: Problem,
-    *,
-    stock: Stock,
-    queue: Sequence[str],
-    spots: dict[str, Spot],
-) -> list[str]:
-    """Place the queued jobs one after the other, adding to ``spots``; returns the ids that found no place."""
-    left_out = []
-    refused: set[int] = set()
-    for job_id in queue:
-        request = problem.shape_of[job_id].request
-        spot = None if request.index in refused else place(request, problem=problem, stock=stock)
-        if spot is None:
-            refused.add(request.index)
-            left_out.append(job_id)
-        else:
-            spots[job_id] = spot
-    return left_out
-
-
 def place(request: Request, *, problem: Problem, stock: Stock, first: Choice | None = None) -> Spot | None:
     """Place one gang and take its room from the stock, or leave the stock alone and return None.
 
@@ -105,6 +84,8 @@ def place(request: Request, *, problem: Problem, stock: Stock, first: Choice | N
     """
     num_levels = len(problem.levels)
     options = list(cells_by_option(request, problem=problem))
+    if stock.allowance is not None:
+        options = within_quotas(request, options=options, stock=stock)
     if not request.products and len(options) > 1:
         room = {product: _room(request, cells=cells, stock=stock) for product, cells in options}
         options.sort(key=lambda option: (room[option[0]], option[0]))
@@ -122,8 +103,37 @@ def place(request: Request, *, problem: Problem, stock: Stock, first: Choice | N
             over = patterns.place if request.patterned else _over_cells
             takes = over(request, cells=cells, stock=stock, num_levels=num_levels)
         if takes is not None:
-            return Spot(product, takes)
+            spot = Spot(product, takes)
+            count(request, spot=spot, stock=stock)
+            return spot
     return None
+
+
+def within_quotas(
+    request: Request, *, options: list[tuple[str, list[Cell]]], stock: Stock
+) -> list[tuple[str, list[Cell]]]:
+    """The options for which the job's queue has quota left; none where it may run no further job."""
+    allowance = stock.allowance
+    if allowance is None:
+        return options
+    if allowance.is_full(request.leaf):
+        return []
+    amount = request.num_pods * request.vector[0]
+    return [option for option in options if allowance.fits(request.leaf, option[0], amount)]
+
+
+def count(request: Request, *, spot: Spot, stock: Stock, sign: int = 1) -> None:
+    """Let a job that came, or with sign -1 one that went, count against the quotas."""
+    if stock.allowance is not None:
+        stock.allowance.add(request.leaf, spot.product, sign * spot.num_pods * request.vector[0], jobs=sign)
+
+
+def recount(stock: Stock, *, spots: Mapping[str, Spot], problem: Problem) -> None:
+    """Let exactly these jobs, and what runs, count against the quotas."""
+    if problem.allowance is not None:
+        stock.allowance = problem.allowance.copy()
+        for job_id, spot in spots.items():
+            count(problem.shape_of[job_id].request, spot=spot, stock=stock)
 
 
 def _room(request: Request, *, cells: Sequence[Cell], stock: Stock) -> int:
@@ -166,7 +176,10 @@ def new_stock(problem: Problem) -> Stock:
     """The stock before anything is placed."""
     members = [cell.nodes for cell in problem.cells]
     least = _least_needs(problem)
-    return Stock(members, free=problem.free, sizes=problem.sizes, least=least, scarce=scarce.find(problem))
+    allowance = None if problem.allowance is None else problem.allowance.copy()
+    return Stock(
+        members, free=problem.free, sizes=problem.sizes, least=least, scarce=scarce.find(problem), allowance=allowance
+    )
 
 
 def _least_needs(problem: Problem) -> list[tuple[int, int]]:

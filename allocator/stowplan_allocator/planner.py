@@ -10,7 +10,18 @@ from __future__ import annotations
 import dataclasses
 import time
 
-from stowplan_allocator import checks, compiling, greedy, preempting, reasons, reserving, strategies, topology, types
+from stowplan_allocator import (
+    checks,
+    compiling,
+    fairness,
+    greedy,
+    preempting,
+    reasons,
+    reserving,
+    strategies,
+    topology,
+    types,
+)
 from stowplan_allocator import problem as problems
 from stowplan_allocator.memory import Memory
 from stowplan_allocator.stopwatch import Stopwatch
@@ -36,6 +47,7 @@ def plan(
         problem = compiling.compile_problem(snapshot, seed=settings.seed, order=settings.order, memory=memory)
     with watch.phase("strategy"):
         outcome = strategies.solve(problem, settings=settings, deadline=deadline, watch=watch)
+        problem = fairness.in_turn(problem, spots=outcome.spots)
     with watch.phase("preemption"):
         decision = preempting.decide(
             snapshot, problem=problem, outcome=outcome, settings=settings, deadline=deadline, watch=watch

@@ -17,17 +17,21 @@ path     a node's domain at each level, widest first; None where it lacks the la
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from stowplan_allocator import eligibility, types
+from stowplan_allocator.quotas import Allowance, Quotas
 
 Vector = tuple[int, ...]
 Path = tuple[str | None, ...]
 # The cells of a request, its products, and whether it may mix products.
 OptionKey = tuple[tuple[int, ...], tuple[types.ProductChoice, ...], bool]
+
+NO_LEAF = -1
 
 # More pods than any cluster holds: the slots of a pod that asks for nothing.
 UNLIMITED_SLOTS = 1 << 30
@@ -48,6 +52,7 @@ class Request:
     then the smallest, with which the job is admitted, and ``preferred`` the one that it would like to have. With a
     ``slice_size`` the level is one of slices and not of the whole job. ``spread`` is a level's index and how many pods
     of the job may stand in one of its domains. ``has_devices``: the pods take accelerators, or parts of them.
+    ``leaf`` is where a job counts in the tree of queues; without queues there is none.
     """
 
     index: int
@@ -63,6 +68,7 @@ class Request:
     slice_size: int = 0
     spread: tuple[int, int] | None = None
     has_devices: bool = False
+    leaf: int = NO_LEAF
 
     @property
     def gang_level(self) -> int | None:
@@ -113,7 +119,11 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """All that planning looks at. ``queue`` holds every plannable waiting job, first served first."""
+    """All that planning looks at. ``queue`` holds every plannable waiting job, first served first.
+
+    With ``quotas`` the order of the queue is that of each queue by itself, and ``fairness`` says who is next;
+    ``allowance`` is what runs. ``barred`` has jobs that the limits of their queue never let start.
+    """
 
     dims: tuple[str, ...]
     levels: tuple[str, ...]
@@ -132,10 +142,24 @@ class Problem:
     sizes: tuple[int, ...]
     largest: Vector
     cells_of: tuple[tuple[int, ...], ...]
-    # Remembered by ``greedy.cells_by_option``; a copy with other cells starts anew.
+    quotas: Quotas | None = None
+    allowance: Allowance | None = None
+    barred: Mapping[str, types.Waiting] = field(default_factory=dict)
+    # Remembered by ``twins``; then by ``greedy.cells_by_option``; a copy with other cells starts anew.
+    alike: dict[Request, list[int]] = field(default_factory=dict, init=False, compare=False, repr=False)
     options: dict[OptionKey, list[tuple[str, list[Cell]]]] = field(
         default_factory=dict, init=False, compare=False, repr=False
     )
+
+    def twins(self, request: Request) -> tuple[int, ...]:
+        """The request and those that ask for the same in other queues: what has no room for one has none for them."""
+        if self.quotas is None:
+            return (request.index,)
+        known = self.alike
+        if not known:
+            for other in self.requests:
+                known.setdefault(dataclasses.replace(other, index=0, leaf=NO_LEAF), []).append(other.index)
+        return tuple(known.get(dataclasses.replace(request, index=0, leaf=NO_LEAF), (request.index,)))
 
     def vector(self, amounts: types.Resources) -> Vector:
         """The amounts over ``dims``."""

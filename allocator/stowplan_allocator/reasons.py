@@ -56,6 +56,7 @@ def explain(
     waiting = {
         job_id: types.Waiting(types.Reason.MISCONFIGURED, message) for job_id, message in problem.misconfigured.items()
     }
+    waiting |= problem.barred
     left_out = [job for job in problem.queue if job.id not in outcome.spots]
     if not left_out:
         return waiting

@@ -171,6 +171,7 @@ class Search:
         if not packed.failed:
             self.spots = packing.deal(self.problem, packed=packed, numbers=numbers)
             self.stock = packed.stock
+            greedy.recount(self.stock, spots=self.spots, problem=self.problem)
         return packed.failed
 
     def is_small(self, indexes: Iterable[int], *, numbers: Mapping[int, int]) -> bool:
@@ -191,7 +192,14 @@ class Search:
         self.rooms = greedy.new_stock(self.problem)
         members = [cell.nodes for cell in self.problem.cells]
         old = self.stock
-        self.stock = Stock(members, free=old.free, sizes=self.problem.sizes, least=old.least, scarce=old.scarce)
+        self.stock = Stock(
+            members,
+            free=old.free,
+            sizes=self.problem.sizes,
+            least=old.least,
+            scarce=old.scarce,
+            allowance=old.allowance,
+        )
 
     def repack(self, chain: Sequence[Shape] = (), *, choices: Mapping[int, Sequence[greedy.Choice]]) -> bool:
         """Place everything anew, what is hard to place first, with the chain's jobs too; False changes nothing.

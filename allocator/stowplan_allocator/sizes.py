@@ -90,6 +90,7 @@ def grow(
                 _give_back(request, spot=found, stock=stock, cell_of=cell_of)
             for node, pods in spot.takes:
                 stock.take_on(cell_of[node], node, request.vector, pods)
+            greedy.count(request, spot=spot, stock=stock)
 
 
 def _largest(
@@ -111,6 +112,7 @@ def _largest(
 def _give_back(request: Request, *, spot: greedy.Spot, stock: Stock, cell_of: Mapping[int, int]) -> None:
     for take in spot.takes:
         stock.give_back(cell_of[take[0]], request.vector, [take])
+    greedy.count(request, spot=spot, stock=stock, sign=-1)
 
 
 def _worth(request: Request, *, spot: greedy.Spot) -> int:

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Sequence
 from stowplan_allocator import problem as problems
 from stowplan_allocator.ledger import Layout, Ledger
 from stowplan_allocator.problem import Cell, Vector
+from stowplan_allocator.quotas import Allowance
 from stowplan_allocator.scarce import Scarce
 
 Take = tuple[int, int]  # node index, pods
@@ -31,8 +32,13 @@ class Stock:
         sizes: Sequence[int],
         least: Sequence[tuple[int, int]] = (),
         scarce: Scarce | None = None,
+        allowance: Allowance | None = None,
     ) -> None:
-        """``least`` is what any pod takes at least of each further resource: (amount, for so many accelerators)."""
+        """``least`` is what any pod takes at least of each further resource: (amount, for so many accelerators).
+
+        ``allowance`` is what queues may still use. ``greedy`` takes from it; whoever takes from cells sees to it.
+        """
+        self.allowance = allowance
         self.free: list[Vector] = list(free)
         self.least = tuple(least)
         self.scarce = scarce
@@ -68,6 +74,7 @@ class Stock:
         twin._changes = []
         twin._ledgers = {}
         twin._layouts = self._layouts
+        twin.allowance = None if self.allowance is None else self.allowance.copy()
         return twin
 
     def weigh(self, sizes: Iterable[int]) -> None:

@@ -6,13 +6,14 @@ and says no more about its result than it has proven.
 
 from __future__ import annotations
 
+import functools
 import importlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, cast
 
-from stowplan_allocator import greedy, sizes, types
-from stowplan_allocator.problem import Problem
+from stowplan_allocator import fairness, greedy, sizes, types
+from stowplan_allocator.problem import Problem, Request
 from stowplan_allocator.stopwatch import Stopwatch
 
 
@@ -69,11 +70,11 @@ def by_proof(problem: Problem, *, settings: types.Settings, deadline: float, wat
     return judge(search.spots, results=search.results, notes=search.notes, undecided=search.undecided)
 
 
-def admission(priority: int, *, placed: int, undecided: int) -> types.TierResult:
-    """The result of admitting one priority: the bound adds the jobs whose refusal is not proven."""
+def admission(name: str, *, placed: int, undecided: int) -> types.TierResult:
+    """The result of admitting one band of jobs: the bound adds the jobs whose refusal is not proven."""
     bound = placed + undecided
     return types.TierResult(
-        name=f"admit at priority {priority}",
+        name=name,
         value=float(placed),
         bound=float(bound),
         gap=undecided / bound if bound else 0.0,
@@ -106,15 +107,40 @@ def judge(
     )
 
 
+def fill(
+    problem: Problem,
+    *,
+    jobs: Sequence[types.Job],
+    spots: dict[str, greedy.Spot],
+    place: Callable[[Request], greedy.Spot | None],
+) -> list[str]:
+    """Place the jobs one after the other in their turns, adding to ``spots``; returns the ids that found no place."""
+    left_out = []
+    refused: set[int] = set()
+    turns = fairness.turns(problem, jobs)
+    while (job := turns.head()) is not None:
+        request = problem.shape_of[job.id].request
+        spot = None if request.index in refused else place(request)
+        if spot is None:
+            refused.add(request.index)
+            left_out.append(job.id)
+        else:
+            spots[job.id] = spot
+        turns.serve(job, spot)
+    return left_out
+
+
 def by_greed(problem: Problem, *, note: str = "") -> Outcome:
     """One pass in queue order. Nothing is proven: the bound is that every job might have been placed."""
     spots: dict[str, greedy.Spot] = {}
     stock = greedy.new_stock(problem)
-    left_out = []
-    for priority in dict.fromkeys(job.priority for job in problem.queue):
-        jobs = [job for job in problem.queue if job.priority == priority]
-        left_out += greedy.fill(problem, stock=stock, queue=[job.id for job in jobs], spots=spots)
-        sizes.grow(problem, stock=stock, spots=spots, jobs=jobs, beyond_preferred=False)
+    left_out: list[str] = []
+    place = functools.partial(greedy.place, problem=problem, stock=stock)
+    for band in fairness.bands(problem):
+        left_out += fill(problem, jobs=band.jobs, spots=spots, place=place)
+        for priority in band.priorities:
+            jobs = [job for job in band.jobs if job.priority == priority]
+            sizes.grow(problem, stock=stock, spots=spots, jobs=jobs, beyond_preferred=False)
     sizes.grow(problem, stock=stock, spots=spots, jobs=problem.queue, beyond_preferred=True)
     return Outcome(
         spots,

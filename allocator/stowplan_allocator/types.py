@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from stowplan_allocator.labels import AffinityTerm, LabelExpression, LabelOperator, Taint, TaintEffect, Toleration
+from stowplan_allocator.queues import Queue, QueuePreemption, Quota
 from stowplan_allocator.resources import Resources
 
 __all__ = [
@@ -29,7 +30,10 @@ __all__ = [
     "Plan",
     "Preemption",
     "ProductChoice",
+    "Queue",
     "QueueOrder",
+    "QueuePreemption",
+    "Quota",
     "Reason",
     "Reservation",
     "Resources",
@@ -160,6 +164,7 @@ class Job:
     the last checkpoint and the restart); None means that it must not be disturbed. A running
     job that is ``leaving`` has been told to give its place up, and holds it until it is gone.
     A waiting job without ``preempts`` takes nobody's place, whatever the settings allow.
+    ``queue`` is empty for the default queue; ``other_queues`` are further ones that its owner could choose.
     """
 
     id: str
@@ -183,6 +188,8 @@ class Job:
     disruption_cost: int | None = None
     leaving: bool = False
     preempts: bool = True
+    queue: str = ""
+    other_queues: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,13 +207,17 @@ class Reservation:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """All that a plan may depend on. ``levels`` names the topology levels, widest first, without ``node``."""
+    """All that a plan may depend on. ``levels`` names the topology levels, widest first, without ``node``.
+
+    Without ``queues`` all jobs stand in one default queue without quotas.
+    """
 
     nodes: tuple[Node, ...]
     jobs: tuple[Job, ...]
     levels: tuple[str, ...] = ()
     now_seconds: int = 0
     reservations: tuple[Reservation, ...] = ()
+    queues: tuple[Queue, ...] = ()
 
 
 class Reason(enum.StrEnum):
@@ -215,6 +226,8 @@ class Reason(enum.StrEnum):
     MISCONFIGURED = "Misconfigured"
     EXCEEDS_CLUSTER_CAPACITY = "ExceedsClusterCapacity"
     NO_MATCHING_ACCELERATOR = "NoMatchingAccelerator"
+    EXCEEDS_QUOTA = "ExceedsQuota"
+    WAITING_FOR_QUOTA = "WaitingForQuota"
     WAITING_FOR_CAPACITY = "WaitingForCapacity"
     FRAGMENTED = "Fragmented"
     TOPOLOGY_UNSATISFIED = "TopologyUnsatisfied"

@@ -151,9 +151,10 @@ class Decoder:
 def _quotas(problem: Problem) -> list[dict[int, int]]:
     """How many genes of each request are served before anybody grows: all, or those of one priority after the other."""
     by_priority: dict[int, dict[int, int]] = {}
-    is_elastic = any(request.sizes for request in problem.requests)
+    # With queues everybody is admitted before anybody grows.
+    is_ranked = problem.quotas is None and any(request.sizes for request in problem.requests)
     for job in problem.queue:
-        quota = by_priority.setdefault(job.priority if is_elastic else 0, {})
+        quota = by_priority.setdefault(job.priority if is_ranked else 0, {})
         request = problem.shape_of[job.id].request.index
         quota[request] = quota.get(request, 0) + 1
     return list(by_priority.values())

@@ -71,14 +71,18 @@ def _make_room(search: Search, chain: Sequence[Shape]) -> tuple[int, int | None]
     widest = request.level if request.required and request.level is not None and request.level < num_levels else -1
     refusals = []
     for level in range(num_levels - 1, widest - 1, -1) if not request.patterned else ():
-        for product, cells in greedy.cells_by_option(request, problem=search.problem):
+        options = greedy.cells_by_option(request, problem=search.problem)
+        allowed = greedy.within_quotas(request, options=options, stock=search.stock)
+        for product, cells in allowed:
             groups: dict[Path, list[Cell]] = {}
             for cell in cells:
                 groups.setdefault(cell.path[: widest + 1], []).append(cell)
             for group in groups.values():
                 units = _units(search, request=request, cells=group, level=level)
                 if sum(unit.slots for unit in units) >= greedy.block_of(request, num_levels=num_levels)[0]:
-                    search.spots[job] = greedy.Spot(product, _repack(search, request=request, units=units))
+                    spot = greedy.Spot(product, _repack(search, request=request, units=units))
+                    greedy.count(request, spot=spot, stock=search.stock)
+                    search.spots[job] = spot
                     return 1, None
                 refusals.append(len(units) == 1 and units[0].is_whole)
     if any(refusals):

@@ -14,7 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 
-from stowplan_allocator import fragmentation, greedy, sizes, strategies, types
+from stowplan_allocator import fairness, fragmentation, greedy, sizes, strategies, types
 from stowplan_allocator.fragmentation import WHOLE, Room, Want
 from stowplan_allocator.heuristics import ruler
 from stowplan_allocator.problem import Cell, Problem, Request, Vector
@@ -32,41 +32,33 @@ def solve(problem: Problem, *, settings: types.Settings, deadline: float) -> str
     """One pass in queue order, each pod where fragmentation grows least."""
     stock = GradientStock(problem, deadline=deadline)
     spots: dict[str, greedy.Spot] = {}
-    for priority in ruler.priorities(problem):
-        jobs = [job for job in problem.queue if job.priority == priority]
-        _fill(problem, stock=stock, jobs=jobs, spots=spots)
-        sizes.grow(problem, stock=stock, spots=spots, jobs=jobs, beyond_preferred=False)
+
+    def place(request: Request) -> greedy.Spot | None:
+        single = request.num_pods == 1 and request.level is None
+        return (_place_single if single else greedy.place)(request, problem=problem, stock=stock)
+
+    for band in fairness.bands(problem):
+        strategies.fill(problem, jobs=band.jobs, spots=spots, place=place)
+        for priority in band.priorities:
+            jobs = [job for job in band.jobs if job.priority == priority]
+            sizes.grow(problem, stock=stock, spots=spots, jobs=jobs, beyond_preferred=False)
     sizes.grow(problem, stock=stock, spots=spots, jobs=problem.queue, beyond_preferred=True)
     late = "the time limit ended the measuring of fragmentation, so another run may find another plan"
     return ruler.Ruler(problem).verdict(spots, settings=settings, notes=[late] if stock.late else [])
 
 
-def _fill(problem: Problem, *, stock: GradientStock, jobs: Sequence[types.Job], spots: dict[str, greedy.Spot]) -> None:
-    refused: set[int] = set()
-    for job in jobs:
-        request = problem.shape_of[job.id].request
-        if request.index in refused:
-            continue
-        if request.num_pods == 1 and request.level is None:
-            spot = _place_single(request, problem=problem, stock=stock)
-        else:
-            spot = greedy.place(request, problem=problem, stock=stock)
-        if spot is None:
-            refused.add(request.index)
-        else:
-            spots[job.id] = spot
-
-
 def _place_single(request: Request, *, problem: Problem, stock: GradientStock) -> greedy.Spot | None:
     """The best node of the first product that has one; of any product, where the job lists none."""
-    options = greedy.cells_by_option(request, problem=problem)
+    options = greedy.within_quotas(request, options=greedy.cells_by_option(request, problem=problem), stock=stock)
     if not request.products:
         options = [("", [cell for _, cells in options for cell in cells])]
     for _, cells in options:
         take = stock.take_best(cells, request.vector)
         if take is not None:
             product = "" if request.any_product else problem.nodes[take[0]].product
-            return greedy.Spot(product, [take])
+            spot = greedy.Spot(product, [take])
+            greedy.count(request, spot=spot, stock=stock)
+            return spot
     return None
 
 
@@ -74,7 +66,10 @@ class GradientStock(Stock):
     """A stock that gives away the node whose fragmentation grows least."""
 
     def __init__(self, problem: Problem, *, deadline: float) -> None:
-        super().__init__([cell.nodes for cell in problem.cells], free=problem.free, sizes=problem.sizes)
+        allowance = None if problem.allowance is None else problem.allowance.copy()
+        super().__init__(
+            [cell.nodes for cell in problem.cells], free=problem.free, sizes=problem.sizes, allowance=allowance
+        )
         # Cells that the same requests may use measure alike.
         groups = {requests: str(i) for i, requests in enumerate(dict.fromkeys(cell.requests for cell in problem.cells))}
         self.late = False

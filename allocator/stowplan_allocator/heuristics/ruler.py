@@ -10,10 +10,10 @@ no placement of the job beside those admitted ahead of it exists.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from stowplan_allocator import bounds, greedy, objectives, sizes, spans, strategies, tiers, types
+from stowplan_allocator import bounds, fairness, greedy, objectives, sizes, spans, strategies, tiers, types
 from stowplan_allocator.problem import Problem
 from stowplan_allocator.stock import Stock
 
@@ -49,8 +49,12 @@ class Ruler:
         """What the tiers make of the placement; greater is better, compared from left to right."""
         found: list[int] = []
         capped = self._capped(spots)
+        if self.problem.quotas is not None:
+            # Of two placements the first turn at which they differ decides, and until then it is the same job's.
+            found += [int(job.id in spots) for job in fairness.in_turn(self.problem, spots=spots).queue]
         for names, goodput in self._priorities:
-            found += [int(name in spots) for name in names]
+            if self.problem.quotas is None:
+                found += [int(name in spots) for name in names]
             if goodput is not None:
                 found.append(goodput.measure(capped))
         found += [tier.measure(spots) * (1 if tier.maximise else -1) for tier in [*self._growths, *self._shared]]
@@ -122,34 +126,39 @@ class Ruler:
         return found
 
     def _admission(self, spots: Spots, *, refused: frozenset[int]) -> tuple[list[types.TierResult], frozenset[str]]:
-        """One result per priority; and the jobs whose refusal is not proven."""
+        """One result per band; and the jobs whose refusal is not proven."""
         problem = self.problem
         limits = bounds.Bounds(problem)
         hopeless = set(refused)
         unsure: set[int] = set()
         undecided: list[str] = []
         results = []
-        for priority in priorities(self.problem):
+        served: list[types.Job] = []
+        for band in fairness.bands(self.problem):
             placed = open_here = 0
-            admitted = _by_request(problem, spots=spots, above=priority)
-            for job in (job for job in problem.queue if job.priority == priority):
+            admitted = _by_request(problem, jobs=served, spots=spots)
+            turns = fairness.turns(self.problem, band.jobs)
+            while (job := turns.head()) is not None:
+                served.append(job)
                 request = problem.shape_of[job.id].request
                 if job.id in spots:
+                    turns.serve(job, spots[job.id])
                     admitted[request.index] = admitted.get(request.index, 0) + 1
                     unsure.clear()  # of a request that was unsure, the next may be refused with proof
                     placed += 1
                     continue
                 if request.index not in hopeless and request.index not in unsure:
-                    known = hopeless if limits.cannot_fit(request, admitted=admitted) else unsure
-                    known.add(request.index)
+                    proven = turns.refuses(job) or limits.cannot_fit(request, admitted=admitted)
+                    (hopeless if proven else unsure).add(request.index)
+                turns.serve(job, None)
                 if request.index in unsure:
                     undecided.append(job.id)
                     open_here += 1
-            results.append(strategies.admission(priority, placed=placed, undecided=open_here))
+            results.append(strategies.admission(band.name, placed=placed, undecided=open_here))
             grown = {
                 job.id: min(spots[job.id].num_pods, self._elastic[job.id])
-                for job in self.problem.queue
-                if job.priority >= priority and job.id in spots and job.id in self._elastic
+                for job in served
+                if job.id in spots and job.id in self._elastic
             }
             if grown:
                 # Lower priorities find these jobs at the sizes that they have, up to those they prefer.
@@ -158,11 +167,11 @@ class Ruler:
         return results, frozenset(undecided)
 
 
-def _by_request(problem: Problem, *, spots: Spots, above: int) -> dict[int, int]:
-    """Placed jobs of higher priorities, by request."""
+def _by_request(problem: Problem, *, jobs: Iterable[types.Job], spots: Spots) -> dict[int, int]:
+    """Those of the jobs that are placed, by request."""
     found: dict[int, int] = {}
-    for job in problem.queue:
-        if job.priority > above and job.id in spots:
+    for job in jobs:
+        if job.id in spots:
             index = problem.shape_of[job.id].request.index
             found[index] = found.get(index, 0) + 1
     return found
@@ -186,7 +195,8 @@ def later_tiers(problem: Problem, *, rooms: Stock, spots: Spots) -> list[objecti
 def in_order(results: Sequence[types.TierResult], *, problem: Problem) -> list[types.TierResult]:
     """The results as the objective orders them: every priority's admission and goodput, then the rest."""
     ranks: dict[str, int] = {}
-    for priority in priorities(problem):
-        for name in (f"admit at priority {priority}", f"goodput at priority {priority}"):
-            ranks[name] = len(ranks)
+    for band in fairness.bands(problem):
+        ranks[band.name] = len(ranks)
+        for priority in band.priorities:
+            ranks[f"goodput at priority {priority}"] = len(ranks)
     return sorted(results, key=lambda result: ranks.get(result.name, len(ranks)))

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from stowplan_allocator import greedy, growing, objectives, squeezing, strategies, tiers, types
+from stowplan_allocator import fairness, greedy, growing, objectives, squeezing, strategies, tiers, types
 from stowplan_allocator.bounds import Bounds
 from stowplan_allocator.heuristics import ruler
 from stowplan_allocator.problem import Problem, Shape
@@ -39,14 +39,13 @@ def admit_all(
 ) -> None:
     """Every priority in turn: admission, then sizes and products; at last sizes beyond the preferred ones."""
     attempts = [] if choose_sizes is None else [choose_sizes]
-    ranks = ruler.priorities(search.problem)
     limits = Bounds(search.problem)
-    for priority in ranks:
-        jobs = [job for job in search.problem.queue if job.priority == priority]
-        admit(search, jobs=jobs, limits=limits, make_room=make_room)
-        if growing.improve(search, priority=priority, attempts=attempts):
-            limits = Bounds(search.problem)
-        else:
+    for band in fairness.bands(search.problem):
+        admit(search, jobs=band.jobs, limits=limits, make_room=make_room)
+        for priority in band.priorities:
+            if growing.improve(search, priority=priority, attempts=attempts):
+                limits = Bounds(search.problem)
+                continue
             tier = objectives.goodput(search.problem, priority=priority, spots=search.spots)
             if tier is not None:
                 bound = None if choose_products is None else choose_products(search, tier=tier)
@@ -54,7 +53,7 @@ def admit_all(
                 bound = tier.easy_bound if bound is None else bound
                 search.results.append(tiers.result(tier, value=value, bound=bound, settings=search.settings))
                 search.kept.append((tier, value))
-    for priority in ranks:
+    for priority in ruler.priorities(search.problem):
         growing.improve(search, priority=priority, beyond_preferred=True, attempts=attempts)
 
 
@@ -71,36 +70,38 @@ def verdict(search: Search, *, problem: Problem) -> strategies.Outcome:
 
 
 def admit(search: Search, *, jobs: Sequence[types.Job], limits: Bounds, make_room: MakeRoom) -> None:
-    """Place the jobs of one priority in order: greedily, and where that fails by making room."""
+    """Place the jobs of one band in their turns: greedily, and where that fails by making room."""
     shape_of = search.problem.shape_of
-    position = 0
-    while position < len(jobs):
-        request = shape_of[jobs[position].id].request
+    turns = fairness.turns(search.problem, jobs)
+    while (job := turns.head()) is not None:
+        request = shape_of[job.id].request
         if request.index in search.refused:
-            position += 1
+            turns.serve(job, None)
             continue
         spot = greedy.place(request, problem=search.problem, stock=search.stock)
         if spot is not None:
-            search.spots[jobs[position].id] = spot
-            position += 1
+            search.spots[job.id] = spot
+            turns.serve(job, spot)
+            continue
+        if turns.refuses(job):
+            search.refused.add(request.index)
             continue
         if limits.cannot_fit(request, admitted=search.admitted()):
-            search.refused.add(request.index)
+            search.refused.update(search.problem.twins(request))
             continue
         if search.left() <= 0:
             search.notes.append("the time limit ended the search, so another run may find another plan")
             search.give_up(request.index)
             continue
-        ahead = [job for job in jobs[position:] if shape_of[job.id].request.index not in search.refused]
-        ahead = ahead[:CHAIN_LENGTH]
-        placed, refused = make_room(search, [shape_of[job.id] for job in ahead])
-        if placed:
-            # The chain skips refused requests: walk on to just behind what it placed.
-            position = jobs.index(ahead[placed - 1], position) + 1
+        ahead = turns.ahead(most=CHAIN_LENGTH, refused=search.refused, problem=search.problem)
+        placed, refused = make_room(search, [shape_of[other.id] for other in ahead])
+        for other in ahead[:placed]:
+            turns.serve(other, search.spots[other.id])
         if refused is not None:
             search.refused.add(refused)
         elif not placed:
-            if squeezing.squeeze(search, shape=shape_of[jobs[position].id]):
-                position += 1
+            if squeezing.squeeze(search, shape=shape_of[job.id]):
+                turns.serve(job, search.spots[job.id])
             else:
                 search.give_up(request.index)
+        turns.recount(search.spots)

@@ -214,7 +214,7 @@ class ByLiveStock:
         return deciding.Decision(self._fill())
 
     def _fill(self) -> list[tuple[int, types.Placement]]:
-        """``greedy.fill``: the first of all kinds together, until each kind is refused or served."""
+        """``strategies.fill``: the first of all kinds together, until each kind is refused or served."""
         room, queues = self._room, self._queues
         room.weigh(queues)
         turns = [(queues.key(kind), kind) for kind in self._open]

@@ -43,6 +43,18 @@ MEANINGS = {
         _NODES,
         "the products that there are",
     ),
+    "ExceedsQuota": Meaning(
+        "The job asks for more than its queue may ever use; waiting does not help. Ask for less, use another queue, or "
+        "have the queue's quota or limit raised.",
+        _EDIT,
+        "change the job or its queue",
+    ),
+    "WaitingForQuota": Meaning(
+        "The job's queue, or one above it, has no quota left, or runs as many jobs as it may. It starts by itself when "
+        "jobs of the named queue end or give back what they borrow.",
+        _LIST,
+        "who uses the quota",
+    ),
     "WaitingForCapacity": Meaning(
         "The cluster has what the job asks for, but other jobs or pods hold it now. It starts by itself when enough "
         "is free.",

@@ -252,15 +252,17 @@ def test_an_unknown_solver_is_refused_with_the_known_ones() -> None:
 def test_the_public_names_are_these() -> None:
     want = (
         "AffinityTerm CapacityType Certificate Eviction Job LabelExpression LabelOperator Node NodeShare "
-        "Placement Plan PlanViolationError Preemption ProductChoice QueueOrder Reason Reservation Resources "
-        "Settings Snapshot SolveStatus Spread Strategy Taint TaintEffect TierResult Toleration TopologyMode "
-        "TopologyRequest Waiting plan"
+        "Placement Plan PlanViolationError Preemption ProductChoice Queue QueueOrder QueuePreemption Quota "
+        "Reason Reservation Resources Settings Snapshot SolveStatus Spread Strategy Taint TaintEffect "
+        "TierResult Toleration TopologyMode TopologyRequest Waiting plan"
     )
     assert set(sa.__all__) == set(want.split(" "))
     assert {reason.value for reason in sa.Reason} == {
         "Misconfigured",
         "ExceedsClusterCapacity",
         "NoMatchingAccelerator",
+        "ExceedsQuota",
+        "WaitingForQuota",
         "WaitingForCapacity",
         "Fragmented",
         "TopologyUnsatisfied",

@@ -159,3 +159,37 @@ def busy_snapshots(draw: st.DrawFn, max_nodes: int = 4, max_running: int = 6, ma
     waiting = [draw(jobs(i, gpus=(2, 3, 4, 8))) for i in range(draw(st.integers(1, max_waiting)))]
     waiting = [dataclasses.replace(one, products=one.products[:1], node_selector=()) for one in waiting]
     return snapshot(some_nodes, placed + waiting)
+
+
+@st.composite
+def queues(draw: st.DrawFn, max_queues: int = 4) -> tuple[sa.Queue, ...]:
+    """A forest of queues: quotas on some, limits on some, none of them wrong."""
+    found: list[sa.Queue] = []
+    for i in range(draw(st.integers(1, max_queues))):
+        some = st.sampled_from([None, None, 0, 2, 8])
+        quotas = [
+            sa.Quota(product, draw(st.sampled_from([0, 2, 4, 8, 12])), draw(some), draw(some))
+            for product in draw(st.sampled_from([(), (H100,), (H100,), (H100, A100), ("*",), (A100, "*")]))
+        ]
+        found.append(
+            sa.Queue(
+                f"q{i}",
+                parent=draw(st.sampled_from(["", *(queue.name for queue in found)])),
+                weight_milli=draw(st.sampled_from([500, 1000, 1000, 3000])),
+                quotas=tuple(quotas),
+                max_running_jobs=draw(st.sampled_from([None, None, None, 1, 2])),
+                max_accelerators_per_job=draw(st.sampled_from([None, None, None, 4, 8])),
+            )
+        )
+    return tuple(found)
+
+
+@st.composite
+def queued_snapshots(draw: st.DrawFn, max_nodes: int = 5, max_jobs: int = 7, max_pods: int = 3) -> sa.Snapshot:
+    """A snapshot with queues, its jobs in them or in the default one; some run already."""
+    base = draw(snapshots(max_nodes, max_jobs, max_pods))
+    there = draw(queues())
+    names = st.sampled_from(["", *(queue.name for queue in there)])
+    return dataclasses.replace(
+        base, queues=there, jobs=tuple(dataclasses.replace(one, queue=draw(names)) for one in base.jobs)
+    )

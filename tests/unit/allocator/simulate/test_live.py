@@ -123,6 +123,7 @@ def test_every_field_of_a_job_is_known_to_the_short_way() -> None:
         *("node_selector", "tolerations", "node_affinity", "capacity_type"),
         *("avoided_nodes", "allowed_num_pods", "spread"),
         *("placement", "disruption_cost", "leaving"),
+        *("queue", "other_queues"),
     }
     assert {field.name for field in fields(sa.Job)} == known
 

@@ -1,0 +1,135 @@
+"""Quotas, verified on the finished plan against the snapshot's queues alone: a part of ``checks``.
+
+Shares no code with ``quotas``: it reads queues by their names and works the tree out from the top.
+What must stay true: every queue that gets more accelerators than it had is within its limits, with
+what runs and what the plan starts, and so are all above it; limits on jobs hold; what a queue's
+subtree reclaims for a job it owns, and nobody who is within his own loses anything to another queue.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+
+from stowplan_allocator import types
+
+# Jobs with where they stand.
+Standing = list[tuple[types.Job, types.Placement]]
+
+
+def find_breaches(placements: Mapping[str, types.Placement], *, snapshot: types.Snapshot) -> Iterator[str]:
+    """Every breach of a quota or a queue's limit by these placements beside what runs."""
+    if not snapshot.queues:
+        return
+    jobs = {job.id: job for job in snapshot.jobs}
+    running = [(job, job.placement) for job in snapshot.jobs if job.placement is not None]
+    started = [(jobs[job_id], placement) for job_id, placement in placements.items() if job_id in jobs]
+    tree = Tree(snapshot.queues)
+    yield from _limits(tree, running=running, started=started)
+    before, after = tree.amounts(running), tree.amounts([*running, *started])
+    for root in tree.roots:
+        for kind in sorted({kind for kind, _ in after} & tree.kinds_under(root, amounts=after)):
+            if tree.names_any(root):
+                yield from tree.exceeded(root, kind=kind, before=before, after=after)
+
+
+def _limits(tree: Tree, *, running: Standing, started: Standing) -> Iterator[str]:
+    for job, placement in started:
+        for queue in tree.upwards(job.queue):
+            size, most = placement.num_pods * job.pod.accelerators, queue.max_accelerators_per_job
+            if most is not None and size > most:
+                yield f'{job.id}: {size} accelerators where queue "{queue.name}" allows {most} for one job'
+    for queue in tree.queues.values():
+        most = queue.max_running_jobs
+        if most is not None:
+            new, old = (sum(queue in tree.upwards(job.queue) for job, _ in some) for some in (started, running))
+            if new and new + old > most:
+                yield f'queue "{queue.name}": {new + old} jobs run where {most} may'
+
+
+class Tree:
+    """Queues by name, the jobs of a queue with children being one more child of it, without a name."""
+
+    def __init__(self, queues: Iterable[types.Queue]) -> None:
+        self.queues = {queue.name: queue for queue in queues}
+        self.roots = [queue.name for queue in self.queues.values() if not queue.parent]
+        self._upwards: dict[str, list[types.Queue]] = {}
+        self._kinds: dict[tuple[str, str], str] = {}
+
+    def upwards(self, name: str) -> list[types.Queue]:
+        """The queue and its ancestors."""
+        if name not in self._upwards:
+            queue = self.queues.get(name)
+            self._upwards[name] = [] if queue is None else [queue, *self.upwards(queue.parent)]
+        return self._upwards[name]
+
+    def below(self, name: str) -> list[str]:
+        """The children."""
+        return [queue.name for queue in self.queues.values() if queue.parent == name]
+
+    def names_any(self, root: str) -> bool:
+        """Whether any queue of the tree has a quota."""
+        return bool(self.queues[root].quotas) or any(self.names_any(child) for child in self.below(root))
+
+    def _named(self, root: str) -> set[str]:
+        own = {quota.product for quota in self.queues[root].quotas}
+        return own.union(*(self._named(child) for child in self.below(root)))
+
+    def kind(self, queue: str, product: str) -> str:
+        """What a product counts as for a queue."""
+        if (queue, product) not in self._kinds:
+            above = self.upwards(queue)
+            named = self._named(above[-1].name) if above else set()
+            self._kinds[queue, product] = "*" if "*" in named and product not in named else product
+        return self._kinds[queue, product]
+
+    def amounts(self, standing: Standing) -> dict[tuple[str, str], int]:
+        """Accelerators by kind and queue."""
+        found: dict[tuple[str, str], int] = {}
+        for job, placement in standing:
+            key = (self.kind(job.queue, placement.product), job.queue)
+            found[key] = found.get(key, 0) + placement.num_pods * job.pod.accelerators
+        return found
+
+    def kinds_under(self, root: str, *, amounts: Mapping[tuple[str, str], int]) -> set[str]:
+        """The kinds that the tree uses."""
+        return {kind for kind, queue in amounts if any(above.name == root for above in self.upwards(queue))}
+
+    def _quota(self, name: str, kind: str) -> types.Quota:
+        return next((quota for quota in self.queues[name].quotas if quota.product == kind), types.Quota(kind))
+
+    def owned(self, name: str, kind: str) -> int:
+        """What the subtree owns: its own, and what its children lend."""
+        lent = 0
+        for child in self.below(name):
+            theirs, most = self.owned(child, kind), self._quota(child, kind).lending_limit
+            lent += theirs if most is None else min(theirs, most)
+        return self._quota(name, kind).nominal + lent
+
+    def used(self, name: str, kind: str, *, amounts: Mapping[tuple[str, str], int]) -> int:
+        """What counts at the queue: its own jobs, and of each child what it does not keep for itself."""
+        total = amounts.get((kind, name), 0)
+        for child in self.below(name):
+            theirs, lends = self.used(child, kind, amounts=amounts), self._quota(child, kind).lending_limit
+            keeps = 0 if lends is None else max(self.owned(child, kind) - lends, 0)
+            total += max(theirs - keeps, 0)
+        return total
+
+    def exceeded(
+        self,
+        name: str,
+        *,
+        kind: str,
+        before: Mapping[tuple[str, str], int],
+        after: Mapping[tuple[str, str], int],
+    ) -> Iterator[str]:
+        """Every queue of the subtree that got more than it had, and now has more than it may."""
+        queue = self.queues[name]
+        now, then = (self.used(name, kind, amounts=amounts) for amounts in (after, before))
+        borrows = self._quota(name, kind).borrowing_limit
+        if not queue.parent:
+            borrows = 0
+        if borrows is not None and now > then and now > self.owned(name, kind) + borrows:
+            most = self.owned(name, kind) + borrows
+            yield f'queue "{name}": {now} accelerators "{kind}" in use where it owns and may borrow {most}'
+        for child in self.below(name):
+            yield from self.exceeded(child, kind=kind, before=before, after=after)
