@@ -122,7 +122,7 @@ def test_every_field_of_a_job_is_known_to_the_short_way() -> None:
         *("num_pods", "pod", "products", "topology"),
         *("node_selector", "tolerations", "node_affinity", "capacity_type"),
         *("avoided_nodes", "allowed_num_pods", "spread"),
-        *("placement", "disruption_cost", "leaving"),
+        *("placement", "disruption_cost", "leaving", "preempts"),
         *("queue", "other_queues"),
     }
     assert {field.name for field in fields(sa.Job)} == known
