@@ -105,11 +105,31 @@ class Checkpoint(_Model):
     grace_period_seconds: int = 60
 
 
+class FailureAction(enum.StrEnum):
+    """What a rule of the failure policy does."""
+
+    RESTART = "Restart"
+    RESTART_ELSEWHERE = "RestartElsewhere"
+    FAIL_JOB = "FailJob"
+    IGNORE = "Ignore"
+
+
+class FailureRule(_Model):
+    """What happens after failures of these reasons, exit codes (``3`` or ``"64-78"``) and signals."""
+
+    action: FailureAction
+    name: str | None = None
+    reasons: list[str] = []
+    exit_codes: list[int | str] = []
+    signals: list[int] = []
+
+
 class FailurePolicy(_Model):
-    """How often a failed gang is started again."""
+    """How often a failed gang is started again, where, and after what not at all; the first rule that matches wins."""
 
     max_restarts: int = 10
     avoid_failed_nodes: bool = True
+    rules: list[FailureRule] = []
 
 
 class Preemption(_Model):

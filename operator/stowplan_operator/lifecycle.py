@@ -14,13 +14,12 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from stowplan_operator import api, failures, podspec, views
+from stowplan_operator import api, failures, podspec, rules, views
 
 Json = dict[str, Any]
 
 FAULT_GRACE_SECONDS = 2
 AVOID_SECONDS = 300
-MAX_INFRASTRUCTURE_RESTARTS = 50
 _FIRST_BACKOFF_SECONDS = 5
 MAX_BACKOFF_SECONDS = 300
 KEPT_ATTEMPTS = 2
@@ -58,13 +57,14 @@ def advance(
     *,
     lost_nodes: Collection[str],
     accelerators_per_pod: int,
+    max_infrastructure_restarts: int,
     now_seconds: float,
     node_fault: failures.Failure | None = None,
 ) -> Transition | None:
     """What the job's status must become, or None where it stands right.
 
     ``lost_nodes`` are nodes that are gone or NotReady for too long; ``node_fault`` is what is wrong with a node or
-    GPU under the gang (see ``node_faults``).
+    GPU under the gang (see ``node_faults``). ``max_infrastructure_restarts`` is for faults that are not charged.
     """
     status = job.status
     if phase_of(status).is_terminal:
@@ -109,10 +109,8 @@ def advance(
         refusal=status.get("message", "") if status.get("reason") == "ApiError" else "",
         node_fault=node_fault,
     )
-    if failure_found and failure_found.is_planned:
-        return end.migrated(failure_found)
     if failure_found:
-        return end.restarted_or_failed(failure_found, spec)
+        return end.restarted_or_failed(failure_found, spec, max_infrastructure_restarts=max_infrastructure_restarts)
     all_run = len(current) == len(ranks) and all(pod.running or pod.phase == "Succeeded" for pod in current.values())
     if all_run and not placement.get("startedAt"):
         now = views.format_time(now_seconds)
@@ -196,7 +194,7 @@ class _Ending:
 
     def migrated(self, failure: failures.Failure) -> Transition:
         """The gang stops, with the time to save, and starts again elsewhere; no budget pays for it."""
-        new = self.released(api.Outcome.MIGRATED, failure.cause.value)
+        new = self.released(api.Outcome.MIGRATED, failure.cause.value, failure)
         attempt = self.job.status["placement"]["attempt"]
         new["phase"] = api.Phase.RESTARTING.value
         new["lastFailure"] = failure.to_status(attempt=attempt, now_seconds=self.now_seconds)
@@ -204,22 +202,34 @@ class _Ending:
         text = f"Attempt {attempt} stops and may save first: {failure.message}. The gang starts again elsewhere."
         return Transition(new, ("Migrating", text), is_warning=True, failure=failure)
 
-    def restarted_or_failed(self, failure: failures.Failure, spec: api.TrainingJobSpec) -> Transition:
-        """The next attempt, unless the budget that pays for this failure is spent."""
-        status = self.job.status
-        charged = failure.cause.is_charged
+    def restarted_or_failed(
+        self, failure: failures.Failure, spec: api.TrainingJobSpec, *, max_infrastructure_restarts: int
+    ) -> Transition:
+        """The next attempt, unless a rule forbids it or the budget that pays for this failure is spent."""
+        status, policy = self.job.status, spec.failure_policy
+        rule, rule_name = rules.first_match(
+            policy.rules, reason=failure.cause.value, exit_code=failure.exit_code, signal=failure.signal
+        ) or (None, "")
+        action = rule.action if rule else api.FailureAction.RESTART
+        if action is api.FailureAction.FAIL_JOB:
+            return self.failed(dataclasses.replace(failure, message=f"{failure.message}; {rule_name} says FailJob"))
+        if failure.is_planned:
+            return self.migrated(failure)
+        charged = failure.cause.is_charged and action is not api.FailureAction.IGNORE
         counter = "restarts" if charged else "infrastructureRestarts"
         used = int(status.get(counter, 0))
-        allowed = spec.failure_policy.max_restarts if charged else MAX_INFRASTRUCTURE_RESTARTS
+        allowed = policy.max_restarts if charged else max_infrastructure_restarts
         if used >= allowed and failure.cause not in failures.UNLIMITED:
-            which = "spec.failurePolicy.maxRestarts" if charged else "restarts for infrastructure faults"
-            why = f"{failure.message}; all {allowed} of {which} are used"
+            which = "spec.failurePolicy.maxRestarts" if charged else "the setting recovery.maxInfrastructureRestarts"
+            why = f"{failure.message}; all {allowed} restarts of {which} are used"
             return self.failed(dataclasses.replace(failure, message=why))
         new = self.released(api.Outcome.FAILED, failure.cause.value, failure)
         attempt = status["placement"]["attempt"]
         new["phase"] = api.Phase.RESTARTING.value
         new[counter] = used + 1
         new["lastFailure"] = failure.to_status(attempt=attempt, now_seconds=self.now_seconds)
+        if action is api.FailureAction.RESTART_ELSEWHERE:
+            new["lastFailure"]["avoidNode"] = True
         delay = backoff_seconds(new["history"])
         if failure.cause is failures.Cause.NOT_CREATED:
             delay = max(delay, _FIRST_BACKOFF_SECONDS)  # or it would take its accelerators back before others see them
@@ -227,8 +237,9 @@ class _Ending:
         if delay:
             new["retryAfter"] = views.format_time(self.now_seconds + delay)
         budget = f"restart {used + 1} of {allowed}" if charged else "not charged to maxRestarts"
+        by = f", as {rule_name} says {action.value}" if rule else ""
         later = f", after {delay} s" if delay else ""
-        text = f"Attempt {attempt} ended: {failure.message}. The gang starts again ({budget}){later}."
+        text = f"Attempt {attempt} ended: {failure.message}. The gang starts again ({budget}{by}){later}."
         return Transition(new, ("GangRestart", text), is_warning=True, failure=failure)
 
 
@@ -246,12 +257,13 @@ def backoff_seconds(history: Sequence[Mapping[str, Any]]) -> int:
 
 
 def avoided_nodes(status: Mapping[str, Any], spec: api.TrainingJobSpec, *, now_seconds: float) -> frozenset[str]:
-    """The node that the last attempt failed on, when the node is to blame, for as long as it is to be avoided.
+    """The node that the last attempt failed on, when it is to blame or a rule says so, while it is to be avoided.
 
     It ends by itself: on a small cluster the job would otherwise wait for ever for a node that it had.
     """
     failure = status.get("lastFailure") or {}
-    if not spec.failure_policy.avoid_failed_nodes or failure.get("reason") not in failures.NODES_FAULTS:
+    is_to_blame = spec.failure_policy.avoid_failed_nodes and failure.get("reason") in failures.NODES_FAULTS
+    if not is_to_blame and not failure.get("avoidNode"):
         return frozenset()
     is_recent = now_seconds - views.parse_time(failure.get("time")) < AVOID_SECONDS
     return frozenset({failure["node"]}) if is_recent and failure.get("node") else frozenset()

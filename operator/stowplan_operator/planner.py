@@ -170,6 +170,7 @@ class Planner:
             state.pods,
             lost_nodes=moment.lost,
             accelerators_per_pod=state.accelerators_per_pod,
+            max_infrastructure_restarts=moment.settings.recovery.max_infrastructure_restarts,
             now_seconds=moment.now,
             node_fault=node_faults.find(
                 list(lifecycle.current_pods(state.job, state.pods).values()),

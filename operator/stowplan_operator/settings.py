@@ -93,6 +93,12 @@ class PreemptionSettings(_Model):
     unreported_loss_seconds: float = pydantic.Field(default=1800, ge=0)
 
 
+class RecoverySettings(_Model):
+    """How often a job starts again after faults that are not its own."""
+
+    max_infrastructure_restarts: int = pydantic.Field(default=50, ge=0)
+
+
 class LeaseSettings(_Model):
     """Leader election."""
 
@@ -116,6 +122,7 @@ class Settings(_Model):
     preemption: PreemptionSettings = PreemptionSettings()
     progress: ProgressSettings = ProgressSettings()
     health: HealthSettings = HealthSettings()
+    recovery: RecoverySettings = RecoverySettings()
     lease: LeaseSettings = LeaseSettings()
     leader_election: bool = True
     network_policy: bool = True

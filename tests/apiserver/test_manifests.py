@@ -21,7 +21,8 @@ pytestmark = pytest.mark.apiserver
 DEFAULTS = {
     "numNodes": 1,
     "numProcPerNode": "auto",
-    "failurePolicy": {"maxRestarts": 10, "avoidFailedNodes": True},
+    "failurePolicy": {"maxRestarts": 10, "avoidFailedNodes": True, "rules": []},
+    "preemption": {"preemptible": True, "minRuntimeSeconds": 0},
     "startupTimeoutSeconds": 1800,
     "suspend": False,
 }

@@ -71,12 +71,18 @@ def test_of_a_job_that_restarts_or_fails() -> None:
     spec = api.TrainingJobSpec(image="i", num_nodes=2)
     for cause in failures.Cause:
         transition = lifecycle.advance(
-            _job(**_placed()), spec, [], lost_nodes=["n1"], accelerators_per_pod=4, now_seconds=NOW
+            _job(**_placed()),
+            spec,
+            [],
+            lost_nodes=["n1"],
+            accelerators_per_pod=4,
+            max_infrastructure_restarts=50,
+            now_seconds=NOW,
         )
         assert transition is not None
         assert transition.failure is not None
         failure = dataclasses.replace(
-            transition.failure, cause=cause, rank=1, pod="p", node="n1", exit_code=1, signal=9, log_tail="tail"
+            transition.failure, cause=cause, rank=1, pod="p", node="n1", exit_code=1, signal=9, xid=79, log_tail="tail"
         )
         failed = {**transition.status, "lastFailure": failure.to_status(attempt=1, now_seconds=NOW)}
         failed |= {"retryAfter": views.format_time(NOW + 5), "restarts": 1}

@@ -13,9 +13,14 @@ from stowplan_operator import api, lifecycle, views
 from stowplan_operator.failures import BIND_TIMEOUT_SECONDS, CREATE_TIMEOUT_SECONDS, Cause, Failure
 from stowplan_operator.lifecycle import Transition
 
+MAX_INFRASTRUCTURE = 7
 PLACED = a_job("a").placed_on("n1", "n2", at=NOW)
 RUNNING = PLACED.started(NOW)
 FIRST, SECOND = a_gang(PLACED, "n1", "n2")
+
+
+def with_rules(job: JobBuilder, *rules: dict[str, Any]) -> JobBuilder:
+    return job.spec(failurePolicy={"maxRestarts": 1, "rules": list(rules)})
 
 
 def advance(
@@ -33,6 +38,7 @@ def advance(
         [pod.view() for pod in pods],
         lost_nodes=frozenset(lost),
         accelerators_per_pod=accelerators,
+        max_infrastructure_restarts=MAX_INFRASTRUCTURE,
         now_seconds=at,
         node_fault=fault,
     )
@@ -285,7 +291,7 @@ TRANSITIONS: dict[str, Case] = {
         **RESTART,
     ),
     "a gang that moves is charged to nobody, however many attempts it had": Case(
-        RUNNING.max_restarts(0).status(infrastructureRestarts=lifecycle.MAX_INFRASTRUCTURE_RESTARTS),
+        RUNNING.max_restarts(0).status(infrastructureRestarts=MAX_INFRASTRUCTURE),
         (FIRST.running(), SECOND.running()),
         fault=a_fault(Cause.NODE_DRAINING),
         want_cause=Cause.NODE_DRAINING,
@@ -523,7 +529,7 @@ TRANSITIONS: dict[str, Case] = {
         want_phase=api.Phase.FAILED,
         want_event="Failed",
         want_cause=Cause.CONTAINER_FAILED,
-        want_in_message="rank 0 on n1 exited with code 9; all 2 of spec.failurePolicy.maxRestarts are used",
+        want_in_message="rank 0 on n1 exited with code 9; all 2 restarts of spec.failurePolicy.maxRestarts are used",
         want_status={"restarts": 2, "completionTime": time_text(NOW + 10)},
     ),
     "without restarts the first failure ends the job": Case(
@@ -541,13 +547,69 @@ TRANSITIONS: dict[str, Case] = {
         **RESTART,
     ),
     "faults of the infrastructure have a budget of their own": Case(
-        RUNNING.status(infrastructureRestarts=lifecycle.MAX_INFRASTRUCTURE_RESTARTS),
+        RUNNING.status(infrastructureRestarts=MAX_INFRASTRUCTURE),
         (FIRST.running(), SECOND.running()),
         lost=("n1",),
         want_phase=api.Phase.FAILED,
         want_event="Failed",
         want_cause=Cause.NODE_LOST,
-        want_in_message="restarts for infrastructure faults are used",
+        want_in_message="all 7 restarts of the setting recovery.maxInfrastructureRestarts are used",
+    ),
+    # Rules.
+    "a rule may end the job": Case(
+        with_rules(RUNNING, {"name": "bad data", "exitCodes": [3], "action": "FailJob"}),
+        (FIRST.failed(3), SECOND.running()),
+        want_phase=api.Phase.FAILED,
+        want_event="Failed",
+        want_cause=Cause.CONTAINER_FAILED,
+        want_in_message="exited with code 3; spec.failurePolicy.rules[0] (bad data) says FailJob",
+        want_status={"restarts": None},
+    ),
+    "a rule may take the charge": Case(
+        with_rules(RUNNING, {"exitCodes": ["64-78"], "action": "Ignore"}),
+        (FIRST.failed(70), SECOND.running()),
+        want_cause=Cause.CONTAINER_FAILED,
+        want_status={"restarts": None, "infrastructureRestarts": 1},
+        **RESTART,
+    ),
+    "what a rule ignores is under the limit of the infrastructure": Case(
+        with_rules(RUNNING, {"signals": [9], "action": "Ignore"}).status(infrastructureRestarts=MAX_INFRASTRUCTURE),
+        (FIRST.failed(137), SECOND.running()),
+        want_phase=api.Phase.FAILED,
+        want_event="Failed",
+        want_cause=Cause.CONTAINER_FAILED,
+        want_in_message="all 7 restarts of the setting recovery.maxInfrastructureRestarts are used",
+    ),
+    "a rule may ask for other nodes": Case(
+        with_rules(RUNNING, {"reasons": ["OOMKilled"], "action": "RestartElsewhere"}),
+        (FIRST.failed(137, reason="OOMKilled"), SECOND.running()),
+        want_cause=Cause.OUT_OF_MEMORY,
+        want_status={"restarts": 1},
+        **RESTART,
+    ),
+    "a rule that says Restart shields from the rules below": Case(
+        with_rules(RUNNING, {"exitCodes": [3], "action": "Restart"}, {"exitCodes": ["1-255"], "action": "FailJob"}),
+        (FIRST.failed(3), SECOND.running()),
+        want_cause=Cause.CONTAINER_FAILED,
+        want_status={"restarts": 1},
+        **RESTART,
+    ),
+    "a rule may end a job whose gang could save and leave": Case(
+        with_rules(RUNNING, {"reasons": ["PodEvicted"], "action": "FailJob"}),
+        (FIRST.running(), SECOND.running().evicted()),
+        want_phase=api.Phase.FAILED,
+        want_event="Failed",
+        want_cause=Cause.POD_EVICTED,
+        want_in_message="spec.failurePolicy.rules[0] says FailJob",
+    ),
+    "a rule may end a job that lost a node": Case(
+        with_rules(RUNNING, {"reasons": ["NodeLost"], "action": "FailJob"}),
+        (FIRST.running(), SECOND.running()),
+        lost=("n1",),
+        want_phase=api.Phase.FAILED,
+        want_event="Failed",
+        want_cause=Cause.NODE_LOST,
+        want_in_message="spec.failurePolicy.rules[0] says FailJob",
     ),
 }
 
@@ -610,6 +672,14 @@ def test_a_failure_keeps_what_its_reader_needs() -> None:
     }
     assert failure["logTail"].endswith("RuntimeError: boom")
     assert len(failure["logTail"]) == 2048
+
+
+def test_an_event_names_the_rule_that_decided() -> None:
+    job = with_rules(RUNNING, {"name": "elsewhere", "signals": [9], "action": "RestartElsewhere"})
+    transition = advance(job, (FIRST.failed(137), SECOND.running()))
+    assert transition is not None
+    assert "restart 1 of 1, as spec.failurePolicy.rules[0] (elsewhere) says RestartElsewhere" in transition.event[1]
+    assert transition.status["lastFailure"]["avoidNode"] is True
 
 
 def test_a_deadline_names_no_pod() -> None:
@@ -734,8 +804,8 @@ def test_is_plannable(job: JobBuilder, pods: tuple[PodBuilder, ...], lost: tuple
     assert found is want
 
 
-def after(cause: Cause, *, node: str = "n1", at: float = NOW, **policy: bool) -> JobBuilder:
-    failure = {"reason": cause.value, "node": node, "time": time_text(at)}
+def after(cause: Cause, *, node: str = "n1", at: float = NOW, rule: bool = False, **policy: bool) -> JobBuilder:
+    failure = {"reason": cause.value, "node": node, "time": time_text(at), **({"avoidNode": True} if rule else {})}
     return a_job("a").status(lastFailure=failure).spec(failurePolicy=policy)
 
 
@@ -749,6 +819,11 @@ AVOIDED: dict[str, tuple[JobBuilder, float, set[str]]] = {
     "it is avoided for a while": (after(Cause.NODE_LOST), lifecycle.AVOID_SECONDS - 1, {"n1"}),
     "and then no longer": (after(Cause.NODE_LOST), lifecycle.AVOID_SECONDS, set()),
     "the user may do without": (after(Cause.NODE_LOST, avoidFailedNodes=False), 0, set()),
+    "a node that a rule keeps the job away from, whatever else the user wants": (
+        after(Cause.OUT_OF_MEMORY, rule=True, avoidFailedNodes=False),
+        0,
+        {"n1"},
+    ),
     "a failure that names no node": (after(Cause.STARTUP_TIMEOUT, node=""), 0, set()),
 }
 
