@@ -20,6 +20,7 @@ import aiohttp
 
 from stowplan_allocator.worker import PlannerWorker
 from stowplan_operator import audit, kube, settings, views
+from stowplan_operator.answers import Desk
 from stowplan_operator.handlers import Watcher, connection_info
 from stowplan_operator.http_server import HttpServer, Liveness, planner_max_age_seconds
 from stowplan_operator.leader import Leader, NotLeaderError
@@ -40,7 +41,10 @@ _PAUSE_AFTER_ERROR_SECONDS = 2.0
 
 
 # What the process is built from at its start.
-_FIXED_SETTINGS = ("namespaces", "accelerator_resource", "lease", "leader_election", "metrics_port", "health_port")
+_FIXED_SETTINGS = (
+    *("namespaces", "accelerator_resource", "lease", "leader_election"),
+    *("metrics_port", "health_port", "answers_port"),
+)
 
 
 class NewProcessNeededError(RuntimeError):
@@ -106,6 +110,8 @@ class App:
         self._source = source
         self._metrics = Metrics(version=importlib.metadata.version("stowplan"))
         self._liveness = Liveness()
+        self._leader: Leader | None = None
+        self._desk = Desk(leader=lambda: self._leader.holder if self._leader else "")
         self._changed = asyncio.Event()
         self._indexed = asyncio.Event()
         self._soon: asyncio.TimerHandle | None = None
@@ -122,6 +128,8 @@ class App:
             liveness=self._liveness,
             metrics_port=current.metrics_port,
             health_port=current.health_port,
+            answers_port=current.answers_port,
+            desk=self._desk,
         )
         async with contextlib.AsyncExitStack() as stack:
             await server.start()
@@ -132,7 +140,7 @@ class App:
             session = await stack.enter_async_context(aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()))
             solver = PlannerWorker()
             stack.callback(solver.close)
-            leader = Leader(
+            self._leader = leader = Leader(
                 leases=api_server,
                 name=current.lease.name,
                 namespace=current.lease.namespace or kube.own_namespace(),
@@ -217,6 +225,7 @@ class App:
         current = self._source.current
         logger.info("this process leads")
         self._metrics.set_leader(True)
+        self._desk.lead(True)
         try:
             await self._indexed.wait()
             assert watcher.store is not None
@@ -253,8 +262,10 @@ class App:
                     progress=progress.latest(),
                     eta=progress.etas(),
                     progress_errors=progress.errors(),
+                    seconds_left=progress.seconds_left(),
                 ),
                 guard=guard,
+                desk=self._desk,
             )
             async with asyncio.TaskGroup() as group:
                 group.create_task(progress.run())
@@ -268,6 +279,7 @@ class App:
         finally:
             self._liveness.unwatch(PLANNER)
             self._metrics.set_leader(False)
+            self._desk.lead(False)
 
     def _change_soon(self) -> None:
         """Have a cycle within half a progress interval: reports of many jobs share one."""

@@ -27,11 +27,18 @@ class Scene:
 
 
 def gather(
-    jobs: Sequence[states.JobState], scene: Scene, *, in_doubt: Mapping[str, types.Placement], settings: Settings
+    jobs: Sequence[states.JobState],
+    scene: Scene,
+    *,
+    in_doubt: Mapping[str, types.Placement],
+    settings: Settings,
+    threatening: int | None = None,
 ) -> types.Snapshot | None:
     """The snapshot of this moment; None where no job wants a place.
 
     ``in_doubt`` are placements, by job UID, that were written without an answer: nobody knows whether they hold.
+    Running jobs are told with what they would lose where a waiting job has a higher priority; for questions, where
+    somebody of priority ``threatening`` may yet come, and then there is a snapshot also while nobody waits.
     """
     placed: list[types.Job] = []
     waiting: list[types.Job] = []
@@ -49,9 +56,10 @@ def gather(
         ):
             avoided = lifecycle.avoided_nodes(state.job.status, state.spec, now_seconds=scene.now_seconds)
             waiting.append(dataclasses.replace(state.request, avoided_nodes=avoided))
-    if not waiting:
-        return None
-    threatening = max((request.priority for request in waiting if request.preempts), default=None)
+    if threatening is None:
+        if not waiting:
+            return None
+        threatening = max((request.priority for request in waiting if request.preempts), default=None)
     placed += [_standing(state, threatening, settings, now_seconds=scene.now_seconds) for state in running]
     leaving = preemption.leaving(
         [state.job for state in jobs],

@@ -1,10 +1,12 @@
-"""``/metrics``, ``/livez`` and ``/readyz``, and what "alive" means.
+"""``/metrics``, ``/livez`` and ``/readyz``, what "alive" means, and ``/snapshot`` for questions.
 
 The server runs in a thread with an event loop of its own: a planner that holds the main loop cannot delay an
 answer, and a main loop that hangs is reported in words (503) and not as a probe's time-out.
 
 What must stay true: only parts that were asked to be watched can be late; a follower watches no planner and
-is alive; ages are measured on the monotonic clock, which stands still with a suspended machine.
+is alive; ages are measured on the monotonic clock, which stands still with a suspended machine; ``/snapshot``, which
+names the jobs of all namespaces, is served on loopback alone: it is reached by forwarding the port of the pod, which
+is a right that the API server checks.
 """
 
 from __future__ import annotations
@@ -20,8 +22,11 @@ from dataclasses import dataclass
 import prometheus_client.exposition
 from aiohttp import web
 
+from stowplan_operator.answers import Desk, NothingToTellError
 from stowplan_operator.metrics import Metrics
 from stowplan_operator.settings import Settings
+
+_LOOPBACK = "127.0.0.1"
 
 
 def planner_max_age_seconds(settings: Settings) -> float:
@@ -94,7 +99,10 @@ class Liveness:
 
 
 class HttpServer:
-    """The servers of metrics and health; port 0 takes a free one, equal ports share one server."""
+    """The servers of metrics, health and answers; port 0 takes a free one.
+
+    Metrics and health on equal ports share one server; answers never share theirs.
+    """
 
     def __init__(
         self,
@@ -103,26 +111,30 @@ class HttpServer:
         liveness: Liveness,
         metrics_port: int,
         health_port: int,
+        answers_port: int,
+        desk: Desk,
         host: str | None = None,
     ) -> None:
         self._metrics = metrics
         self._liveness = liveness
-        self._wanted = (metrics_port, health_port)
+        self._desk = desk
+        self._wanted = (metrics_port, health_port, answers_port)
         self._host = host
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop: asyncio.Event | None = None
         self._thread: threading.Thread | None = None
         self.metrics_port = 0
         self.health_port = 0
+        self.answers_port = 0
 
     async def start(self) -> None:
         """Listen; OSError where a port cannot be had."""
-        started: concurrent.futures.Future[tuple[int, int]] = concurrent.futures.Future()
+        started: concurrent.futures.Future[tuple[int, int, int]] = concurrent.futures.Future()
         self._thread = threading.Thread(
             target=lambda: asyncio.run(self._serve(started)), name="stowplan-http", daemon=True
         )
         self._thread.start()
-        self.metrics_port, self.health_port = await asyncio.wrap_future(started)
+        self.metrics_port, self.health_port, self.answers_port = await asyncio.wrap_future(started)
 
     async def stop(self) -> None:
         """Close all connections and end the thread."""
@@ -133,35 +145,38 @@ class HttpServer:
             await asyncio.to_thread(self._thread.join, 5)
             self._thread = None
 
-    async def _serve(self, started: concurrent.futures.Future[tuple[int, int]]) -> None:
+    async def _serve(self, started: concurrent.futures.Future[tuple[int, int, int]]) -> None:
         self._loop = asyncio.get_running_loop()
         self._stop = asyncio.Event()
         metrics_routes = [web.get("/metrics", self._get_metrics)]
         health_routes = [web.get("/livez", self._get_livez), web.get("/readyz", self._get_readyz)]
-        metrics_port, health_port = self._wanted
+        answers_routes = [web.get("/snapshot", self._get_snapshot)]
+        metrics_port, health_port, answers_port = self._wanted
         async with contextlib.AsyncExitStack() as stack:
             try:
                 if metrics_port == health_port != 0:
-                    port = await self._listen(stack, [*metrics_routes, *health_routes], metrics_port)
-                    ports = (port, port)
-                else:
-                    ports = (
-                        await self._listen(stack, metrics_routes, metrics_port),
-                        await self._listen(stack, health_routes, health_port),
+                    metrics = health = await self._listen(
+                        stack, [*metrics_routes, *health_routes], metrics_port, host=self._host
                     )
+                else:
+                    metrics = await self._listen(stack, metrics_routes, metrics_port, host=self._host)
+                    health = await self._listen(stack, health_routes, health_port, host=self._host)
+                answers = await self._listen(stack, answers_routes, answers_port, host=_LOOPBACK)
             except OSError as error:
                 started.set_exception(error)
                 return
-            started.set_result(ports)
+            started.set_result((metrics, health, answers))
             await self._stop.wait()
 
-    async def _listen(self, stack: contextlib.AsyncExitStack, routes: list[web.RouteDef], port: int) -> int:
+    async def _listen(
+        self, stack: contextlib.AsyncExitStack, routes: list[web.RouteDef], port: int, *, host: str | None
+    ) -> int:
         app = web.Application(client_max_size=1024)
         app.add_routes(routes)
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
         await runner.setup()
         stack.push_async_callback(runner.cleanup)
-        await web.TCPSite(runner, self._host, port).start()
+        await web.TCPSite(runner, host, port).start()
         actual: int = runner.addresses[0][1]
         return actual
 
@@ -178,3 +193,14 @@ class HttpServer:
         late = self._liveness.late()
         reason = self._liveness.not_ready() or "; ".join(f"{one.part}: {one.message}" for one in late)
         return web.json_response({"ready": not reason, "reason": reason}, status=503 if reason else 200)
+
+    async def _get_snapshot(self, request: web.Request) -> web.Response:
+        # A web page in a browser on this machine may have its own name point here; its requests still carry that name.
+        if request.url.host not in (_LOOPBACK, "localhost"):
+            return web.json_response({"reason": f"ask {_LOOPBACK}, not {request.url.host}"}, status=403)
+        try:
+            body = await asyncio.to_thread(self._desk.document)
+        except NothingToTellError as error:
+            return web.json_response({"reason": str(error), "leader": error.leader}, status=503)
+        headers = {"Content-Type": "application/json", "Content-Encoding": "gzip", "Cache-Control": "no-store"}
+        return web.Response(body=body, headers=headers)

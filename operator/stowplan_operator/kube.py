@@ -11,6 +11,7 @@ in flight, beside those for the Lease, which wait for no other: thousands of pod
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import pathlib
@@ -212,6 +213,25 @@ class Kube:
                 async for piece in response.content.iter_any():
                     yield piece
         except (TimeoutError, aiohttp.ClientError) as error:
+            raise ApiError(0, type(error).__name__, str(error)) from error
+
+    @contextlib.asynccontextmanager
+    async def websocket(
+        self, path: str, *, params: Mapping[str, str], protocol: str
+    ) -> AsyncIterator[aiohttp.ClientWebSocketResponse]:
+        """A WebSocket to the API server; ApiError as in ``request``."""
+        try:
+            async with self._session.ws_connect(
+                self._configuration.host + path,
+                params=params,
+                headers=await self._headers(),
+                protocols=(protocol,),
+                max_msg_size=0,
+            ) as socket:
+                yield socket
+        except aiohttp.WSServerHandshakeError as error:
+            raise ApiError(error.status, "Handshake", "the API server refused a WebSocket") from None
+        except aiohttp.ClientError as error:
             raise ApiError(0, type(error).__name__, str(error)) from error
 
     async def list_keys(self, resource: str, namespace: str | None = None) -> dict[str, str]:

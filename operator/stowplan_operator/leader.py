@@ -43,6 +43,8 @@ class Leader:
     ) -> None:
         self.identity = identity or f"{socket.gethostname()}_{os.getpid()}_{uuid.uuid4().hex[:8]}"
         self.is_leading = False
+        # Who held the Lease when it was last read; empty where nobody did.
+        self.holder = ""
         self._leases = leases
         self._name = name
         self._namespace = namespace
@@ -97,7 +99,7 @@ class Leader:
     def _may_take(self, lease: dict[str, Any]) -> bool:
         """Whether it is ours, free, or was not changed for its duration while we watched."""
         spec = lease.get("spec") or {}
-        holder = spec.get("holderIdentity") or ""
+        self.holder = holder = spec.get("holderIdentity") or ""
         if holder in ("", self.identity):
             return True
         version = lease["metadata"]["resourceVersion"]

@@ -16,6 +16,7 @@ from typing import Protocol
 
 from stowplan_allocator import types
 from stowplan_operator import (
+    answers,
     api,
     children,
     gathering,
@@ -55,6 +56,7 @@ class Readings:
     progress: Mapping[str, progress.Progress]
     eta: Mapping[str, str]
     progress_errors: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    seconds_left: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -84,8 +86,10 @@ class Planner:
         get_readings: Callable[[], Readings],
         guard: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.time,
+        desk: answers.Desk | None = None,
     ) -> None:
         self._kube = api_server
+        self._desk = desk
         self._store = store
         self._solver = solver
         self._metrics = metrics
@@ -130,6 +134,8 @@ class Planner:
         await self._each(jobs, lambda state: self._report(state, plan, moment))
         await self._each(jobs, lambda state: self._expire(state, now))
         self._record(jobs, moment)
+        if self._desk is not None:
+            self._desk.put(self._seen(jobs, plan, moment))
         return self._seconds_to_next(jobs, moment)
 
     def _observe(self) -> _Moment:
@@ -201,14 +207,7 @@ class Planner:
         versions = {state.job.uid: state.job.resource_version for state in jobs}
         self._in_doubt = {uid: doubt for uid, doubt in self._in_doubt.items() if versions.get(uid) == doubt[0]}
         again = {uid: placement for uid, (_, placement) in self._in_doubt.items()}
-        scene = gathering.Scene(
-            nodes=moment.nodes,
-            assessments=moment.assessments,
-            lost_nodes=moment.lost,
-            pods=self._store.pods,
-            now_seconds=moment.now,
-        )
-        current = gathering.gather(jobs, scene, in_doubt=again, settings=settings)
+        current = gathering.gather(jobs, self._scene(moment), in_doubt=again, settings=settings)
         if current is None:
             nothing = types.Certificate(
                 status=types.SolveStatus.NOTHING_TO_DO, strategy=settings.planner.strategy.value
@@ -217,21 +216,34 @@ class Planner:
         last = self._last_snapshot
         if self._last_plan and last and dataclasses.replace(current, now_seconds=last.now_seconds) == last:
             return dataclasses.replace(self._last_plan, placements={**self._last_plan.placements, **again})
-        plan = await self._solver.plan(
-            current,
-            types.Settings(
-                strategy=settings.planner.strategy,
-                solver=settings.planner.solver,
-                time_limit_seconds=settings.planner.time_limit_seconds,
-                late_tiers_seconds=settings.planner.late_tiers_seconds,
-                gap_tolerance=settings.planner.gap_tolerance,
-                seed=settings.planner.seed,
-                preemption=types.Preemption(settings.preemption.policy),
-            ),
-        )
+        plan = await self._solver.plan(current, _allocator_settings(settings))
         self._last_snapshot, self._last_plan = current, plan
         self._metrics.record_plan(plan.certificate)
         return dataclasses.replace(plan, placements={**plan.placements, **again})
+
+    def _scene(self, moment: _Moment) -> gathering.Scene:
+        return gathering.Scene(
+            nodes=moment.nodes,
+            assessments=moment.assessments,
+            lost_nodes=moment.lost,
+            pods=self._store.pods,
+            now_seconds=moment.now,
+        )
+
+    def _seen(self, jobs: Sequence[states.JobState], plan: types.Plan, moment: _Moment) -> answers.Seen:
+        """The cycle at its end, for whoever asks: references, and a list of pods that stays as it is."""
+        return answers.Seen(
+            jobs=tuple(jobs),
+            scene=dataclasses.replace(self._scene(moment), pods=tuple(self._store.pods)),
+            plan=plan,
+            settings=moment.settings,
+            allocator_settings=_allocator_settings(moment.settings),
+            priorities=self._store.priorities(),
+            default_priority=self._store.default_priority(),
+            telemetry=moment.readings.telemetry,
+            stale=moment.stale,
+            seconds_left=moment.readings.seconds_left,
+        )
 
     async def _evict(
         self, state: states.JobState, eviction: types.Eviction, names: Mapping[str, str], moment: _Moment
@@ -352,6 +364,18 @@ class Planner:
         limit = settings.health.node_lost_after_seconds
         times.extend(node.ready_since + limit for node in moment.nodes.values() if not node.ready)
         return max(0.0, min(at for at in times if at > now) - now)
+
+
+def _allocator_settings(settings: Settings) -> types.Settings:
+    return types.Settings(
+        strategy=settings.planner.strategy,
+        solver=settings.planner.solver,
+        time_limit_seconds=settings.planner.time_limit_seconds,
+        late_tiers_seconds=settings.planner.late_tiers_seconds,
+        gap_tolerance=settings.planner.gap_tolerance,
+        seed=settings.planner.seed,
+        preemption=types.Preemption(settings.preemption.policy),
+    )
 
 
 def _placed_text(placement: types.Placement, domains: Sequence[str]) -> str:

@@ -69,12 +69,17 @@ class ProgressPoller:
 
     def etas(self) -> dict[str, str]:
         """Texts such as ``about 3m`` by job UID, where the pace is known."""
-        texts = {
-            uid: eta_text(estimate_seconds_left(gang.first, gang.last))
+        texts = {uid: eta_text(seconds) for uid, seconds in self.seconds_left().items()}
+        return {uid: text for uid, text in texts.items() if text}
+
+    def seconds_left(self) -> dict[str, float]:
+        """Seconds until the last step at the mean pace so far by job UID, where the pace is known."""
+        estimates = {
+            uid: estimate_seconds_left(gang.first, gang.last)
             for uid, gang in self._gangs.items()
             if gang.first is not None and gang.last is not None
         }
-        return {uid: text for uid, text in texts.items() if text}
+        return {uid: seconds for uid, seconds in estimates.items() if seconds is not None}
 
     def errors(self) -> dict[str, str]:
         """Why the last read of a gang failed, by job UID."""

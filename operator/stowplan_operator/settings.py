@@ -129,6 +129,7 @@ class Settings(_Model):
     priority_class_name: str = "stowplan-gang"
     metrics_port: int = pydantic.Field(default=8080, ge=0, le=65535)
     health_port: int = pydantic.Field(default=8081, ge=0, le=65535)
+    answers_port: int = pydantic.Field(default=8082, ge=0, le=65535)
 
     @pydantic.field_validator("topology_levels")
     @classmethod

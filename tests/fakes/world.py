@@ -12,6 +12,7 @@ from fakes.machinery import Machinery, Watch
 from fakes.server import Connection, Crash, Json, Server, Write, owner_uid
 from stowplan_allocator import types
 from stowplan_operator import api, views
+from stowplan_operator.answers import Desk
 from stowplan_operator.metrics import Metrics
 from stowplan_operator.planner import Planner, Readings
 from stowplan_operator.settings import Settings
@@ -32,6 +33,8 @@ class Process:
         self.watch = Watch(world.server)
         self.marks: list[int] = []
         self.metrics = Metrics(version="test")
+        self.desk = Desk()
+        self.desk.lead(True)
         self.planner = Planner(
             api_server=self.connection,
             store=self.watch.store,
@@ -41,6 +44,7 @@ class Process:
             get_readings=lambda: world.readings,
             guard=lambda: world.guard(),
             clock=lambda: world.now,
+            desk=self.desk,
         )
 
 

@@ -25,6 +25,7 @@ SETTINGS: dict[str, Any] = {
     "lease": {"name": "stowplan-faults", "durationSeconds": 5},
     "metricsPort": 0,
     "healthPort": 0,
+    "answersPort": 0,
 }
 
 

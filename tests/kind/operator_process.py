@@ -24,7 +24,7 @@ class OperatorProcess:
         # The cluster's Prometheus has no address outside; leader election must not slow each restart down.
         settings["prometheus"] = {"url": ""}
         settings["lease"] = {"name": "stowplan-outside", "durationSeconds": 5}
-        settings |= {"metricsPort": 0, "healthPort": 0}
+        settings |= {"metricsPort": 0, "healthPort": 0, "answersPort": 0}
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "settings.yaml").write_text(yaml.safe_dump(settings))
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
-from stowplan_operator import api, kube
+from stowplan_operator import api, forwarding, kube
 from stowplan_operator.cli import refusals
 from stowplan_operator.cli.exits import CliError
 from stowplan_operator.cli.model import Job, event_time, objects, pod_attempt, text
@@ -23,6 +23,9 @@ from stowplan_operator.cli.model import Job, event_time, objects, pod_attempt, t
 _JOBS = f"/apis/{api.API_VERSION}"
 _PAGE = "500"
 _TIMEOUT_SECONDS = 15
+_SNAPSHOT_SECONDS = 60
+ANSWERS_PORT = 8082
+OPERATOR_SELECTOR = "app.kubernetes.io/name=stowplan,app.kubernetes.io/component=operator"
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +139,26 @@ class Cluster:
             if error.status in (0, 401, 403):
                 raise self._refusal(error, "get", "pods/log", self.namespace) from None
             raise
+
+    async def operator_pods(self, namespace: str) -> list[dict[str, Any]]:
+        """The operator's pods in its namespace."""
+        path = f"/api/v1/namespaces/{quote(namespace, safe='')}/pods"
+        page = await self._json("list", "pods", namespace, path, params={"labelSelector": OPERATOR_SELECTOR})
+        return list(objects(page, "items"))
+
+    async def operator_snapshot(self, namespace: str, pod: str) -> forwarding.Answer:
+        """What the pod of the operator answers to ``/snapshot``."""
+        try:
+            return await forwarding.get(
+                self._kube,
+                quote(namespace, safe=""),
+                quote(pod, safe=""),
+                port=ANSWERS_PORT,
+                path="/snapshot",
+                timeout_seconds=_SNAPSHOT_SECONDS,
+            )
+        except kube.ApiError as error:
+            raise self._refusal(error, "create", "pods/portforward", namespace) from None
 
     def _path(self, name: str) -> str:
         return f"{_JOBS}/namespaces/{quote(self.namespace)}/{api.PLURAL}/{quote(name, safe='')}"

@@ -6,24 +6,16 @@ Flags that name the cluster may stand before or after the command; the later one
 from __future__ import annotations
 
 import importlib.metadata
-import re
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-if TYPE_CHECKING:
-    from stowplan_operator.cli.client import Target
+from stowplan_operator.cli import flags, questions
 
-_FLAGS = "stowplan.flags"
 _SIMULATE = "simulate"
-_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?")
-_PREFIX = re.compile(r"(?:tj|trainingjobs?(?:\.stowplan\.dev)?)/")
 _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 # The values of api.Phase, spelled out: that module costs --help a fifth of a second (a test compares them).
 _GOALS = ("Finished", "Pending", "Starting", "Running", "Restarting", "Suspended", "Succeeded", "Failed")
-
-type _Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
 class _Group(click.Group):
@@ -31,7 +23,7 @@ class _Group(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name == _SIMULATE:
-            if given := ctx.meta.get(_FLAGS):
+            if given := ctx.meta.get(flags.GIVEN):
                 raise click.UsageError(f"simulate asks no cluster: leave out --{', --'.join(sorted(given))}", ctx)
             from stowplan_allocator.simulate import command_line
 
@@ -48,64 +40,17 @@ class _Group(click.Group):
             formatter.write_dl(sorted(shown.items()))
 
 
-def _keep(context: click.Context, parameter: click.Parameter, value: str | None) -> None:
-    if value is not None:
-        context.meta.setdefault(_FLAGS, {})[parameter.name] = value
-
-
-def _cluster_flags(function: Callable[..., Any]) -> Callable[..., Any]:
-    for flags, metavar, words in (
-        (("--kubeconfig",), "FILE", "Else $KUBECONFIG, else ~/.kube/config."),
-        (("--context",), "NAME", "Else the kubeconfig's current context."),
-        (("-n", "--namespace"), "NAME", "Else the context's namespace."),
-    ):
-        function = click.option(*flags, metavar=metavar, help=words, expose_value=False, callback=_keep)(function)
-    return function
-
-
-def _output_flag(*forms: str) -> _Decorator:
-    return click.option("-o", "--output", "form", type=click.Choice(forms), help="Form of the answer; else for people.")
-
-
-def _job_name(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
-    name = _PREFIX.sub("", value, count=1)
-    if not _NAME.fullmatch(name):
-        raise click.BadParameter(f"{value!r} cannot be the name of a job: lower-case letters, digits and '-' only")
-    return name
-
-
-def _job(function: Callable[..., Any]) -> Callable[..., Any]:
-    return click.argument("name", metavar="JOB", callback=_job_name)(function)
-
-
-def _duration(_context: click.Context, _parameter: click.Parameter, value: str | None) -> float | None:
-    if value is None:
-        return None
-    from stowplan_operator.cli import words
-
-    try:
-        return words.parse_duration(value)
-    except ValueError as error:
-        raise click.BadParameter(str(error)) from None
-
-
-def _target(context: click.Context) -> Target:
-    from stowplan_operator.cli.client import Target
-
-    return Target(**context.meta.get(_FLAGS, {}))
-
-
 def _run(context: click.Context, command: str, **arguments: Any) -> None:
     """Run a function of ``commands`` and end with its exit code."""
     from stowplan_operator.cli import commands
 
     work = getattr(commands, command)
-    context.exit(commands.execute(_target(context), lambda cluster, speaker: work(cluster, speaker, **arguments)))
+    context.exit(commands.execute(flags.target(context), lambda cluster, speaker: work(cluster, speaker, **arguments)))
 
 
 @click.group(cls=_Group, context_settings=_SETTINGS, epilog="Exit codes: 0 yes, 1 no, 2 wrong use, 3 no answer.")
 @click.version_option(importlib.metadata.version("stowplan"), prog_name="kubectl stowplan")
-@_cluster_flags
+@flags.cluster
 def cli() -> None:
     """Look at TrainingJobs: where they run, why they wait, why they failed."""
 
@@ -113,8 +58,8 @@ def cli() -> None:
 @cli.command("list")
 @click.option("-A", "--all-namespaces", is_flag=True, help="Jobs of all namespaces.")
 @click.option("-l", "--selector", default="", metavar="LABELS", help="Only jobs with these labels.")
-@_output_flag("json", "yaml", "wide")
-@_cluster_flags
+@flags.output("json", "yaml", "wide")
+@flags.cluster
 @click.pass_context
 def list_command(context: click.Context, all_namespaces: bool, selector: str, form: str | None) -> None:
     """List jobs (short: ls)."""
@@ -122,9 +67,9 @@ def list_command(context: click.Context, all_namespaces: bool, selector: str, fo
 
 
 @cli.command("get")
-@_job
-@_output_flag("json", "yaml")
-@_cluster_flags
+@flags.job
+@flags.output("json", "yaml")
+@flags.cluster
 @click.pass_context
 def get_command(context: click.Context, name: str, form: str | None) -> None:
     """Show all that is known about one job."""
@@ -132,9 +77,9 @@ def get_command(context: click.Context, name: str, form: str | None) -> None:
 
 
 @cli.command("explain")
-@_job
-@_output_flag("json", "yaml")
-@_cluster_flags
+@flags.job
+@flags.output("json", "yaml")
+@flags.cluster
 @click.pass_context
 def explain_command(context: click.Context, name: str, form: str | None) -> None:
     """Say why a job waits, runs or failed.
@@ -146,12 +91,12 @@ def explain_command(context: click.Context, name: str, form: str | None) -> None
 
 
 @cli.command("logs")
-@_job
+@flags.job
 @click.option("--rank", type=click.IntRange(min=0), help="Rank whose log to print; else 0.")
 @click.option("--attempt", type=click.IntRange(min=1), help="Attempt whose log to print; else the latest.")
 @click.option("-f", "--follow", is_flag=True, help="Go on printing, over restarts, until the job ends.")
 @click.option("--tail", type=click.IntRange(min=0), metavar="LINES", help="Only the last lines.")
-@_cluster_flags
+@flags.cluster
 @click.pass_context
 def logs_command(
     context: click.Context, name: str, rank: int | None, attempt: int | None, follow: bool, tail: int | None
@@ -167,8 +112,8 @@ def logs_command(
 
 
 @cli.command("suspend")
-@_job
-@_cluster_flags
+@flags.job
+@flags.cluster
 @click.pass_context
 def suspend_command(context: click.Context, name: str) -> None:
     """Stop a job and free its accelerators."""
@@ -176,8 +121,8 @@ def suspend_command(context: click.Context, name: str) -> None:
 
 
 @cli.command("resume")
-@_job
-@_cluster_flags
+@flags.job
+@flags.cluster
 @click.pass_context
 def resume_command(context: click.Context, name: str) -> None:
     """Let a suspended job run again."""
@@ -185,7 +130,7 @@ def resume_command(context: click.Context, name: str) -> None:
 
 
 @cli.command("wait")
-@_job
+@flags.job
 @click.option(
     "--for",
     "goal",
@@ -196,9 +141,9 @@ def resume_command(context: click.Context, name: str) -> None:
     help=f"What to wait for: {', '.join(_GOALS)}.",
 )
 @click.option(
-    "--timeout", callback=_duration, metavar="TIME", help="At most so long, as 90s, 10m or 1h30m; else forever."
+    "--timeout", callback=flags.duration, metavar="TIME", help="At most so long, as 90s, 10m or 1h30m; else forever."
 )
-@_cluster_flags
+@flags.cluster
 @click.pass_context
 def wait_command(context: click.Context, name: str, goal: str, timeout: float | None) -> None:
     """Wait for the end of a job, or a phase.
@@ -206,6 +151,10 @@ def wait_command(context: click.Context, name: str, goal: str, timeout: float | 
     Exits with 0 when it got there (Finished: when it succeeded), with 1 when it ended otherwise or time was up.
     """
     _run(context, "wait_for_job", name=name, goal=goal, timeout_seconds=timeout)
+
+
+for command in questions.COMMANDS:
+    cli.add_command(command)
 
 
 def main() -> None:

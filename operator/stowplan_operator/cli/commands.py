@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 from rich.text import Text
@@ -29,30 +29,38 @@ def execute(target: Target, work: Callable[[Cluster, Speaker], Awaitable[Exit]])
 
     async def connected() -> Exit:
         async with Cluster.open(target) as cluster:
-            return await work(cluster, _speaker(target))
+            return await work(cluster, speaker_of(target))
 
+    return run(connected())
+
+
+def run(work: Coroutine[Any, Any, Exit]) -> int:
+    """Do the work, and print what went wrong to stderr; the exit code."""
     try:
-        return asyncio.run(connected())
+        return asyncio.run(work)
     except CliError as error:
-        _remark(error.message, prefix="Error: ", style="bold red")
+        remark(error.message, prefix="Error: ", style="bold red")
         if error.hint:
-            _remark(error.hint, prefix="  ", style="")
+            remark(error.hint, prefix="  ", style="")
         return error.code
     except KeyboardInterrupt:
         return _INTERRUPTED
 
 
-def _speaker(target: Target) -> Speaker:
+def speaker_of(target: Target) -> Speaker:
+    """This moment, and the flags that the user gave."""
     return Speaker(now=time.time(), cluster_flags=target.cluster_flags, namespace=target.namespace)
 
 
-def _remark(message: str, *, prefix: str = "", style: str = "dim") -> None:
+def remark(message: str, *, prefix: str = "", style: str = "dim") -> None:
+    """A line on stderr."""
     console = output.make_console(stderr=True)
     body = Text.assemble((prefix, style if prefix.strip() else ""), (message, "" if prefix else style))
     console.print(body, soft_wrap=True)
 
 
-def _document(value: Any, form: str) -> None:
+def print_document(value: Any, form: str) -> None:
+    """The JSON or YAML form of an answer, on stdout."""
     sys.stdout.write(output.serialise(value, form))
 
 
@@ -62,11 +70,11 @@ async def list_jobs(
     """Print the table of jobs."""
     jobs = await cluster.list_jobs(None if all_namespaces else cluster.namespace, selector=selector)
     if form in ("json", "yaml"):
-        _document(documents.job_list(jobs), form)
+        print_document(documents.job_list(jobs), form)
         return Exit.YES
     if not jobs:
         where = "" if all_namespaces else f" in namespace {cluster.namespace}"
-        _remark(f"No TrainingJobs found{where}.", style="")
+        remark(f"No TrainingJobs found{where}.", style="")
         return Exit.YES
     console = output.make_console()
     table = listing.show(
@@ -89,7 +97,7 @@ async def get_job(cluster: Cluster, speaker: Speaker, *, name: str, form: str | 
     except CliError as error:
         note = error.message
     if form:
-        _document(documents.job_details(job, events), form)
+        print_document(documents.job_details(job, events), form)
     else:
         output.write(details.show(job.printable, events, speaker, events_note=note))
     return Exit.YES
@@ -100,7 +108,7 @@ async def explain_job(cluster: Cluster, speaker: Speaker, *, name: str, form: st
     job = (await cluster.get_job(name)).printable
     said = explaining.explain(job, speaker)
     if form:
-        _document(documents.explanation(job, said), form)
+        print_document(documents.explanation(job, said), form)
     else:
         output.write(explaining.show(job, said, speaker))
         output.write(explaining.show_next(said), wrap=False)
@@ -114,7 +122,7 @@ async def print_logs(cluster: Cluster, speaker: Speaker, *, name: str, request: 
         sys.stdout.buffer.write(piece)
         sys.stdout.buffer.flush()
 
-    return await logs.print_logs(cluster, name, request, logs.Printer(write=write, say=_remark), speaker)
+    return await logs.print_logs(cluster, name, request, logs.Printer(write=write, say=remark), speaker)
 
 
 async def suspend_job(cluster: Cluster, speaker: Speaker, *, name: str) -> Exit:

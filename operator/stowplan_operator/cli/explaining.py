@@ -15,11 +15,11 @@ from rich.text import Text
 from stowplan_operator import api
 from stowplan_operator.api import Condition, Phase
 from stowplan_operator.cli import output, parts, reasons, words
+from stowplan_operator.cli.client import OPERATOR_SELECTOR
 from stowplan_operator.cli.exits import Exit
 from stowplan_operator.cli.model import Job, mapping, number, seconds_of, text
 from stowplan_operator.cli.words import Speaker
 
-_OPERATOR_SELECTOR = "app.kubernetes.io/name=stowplan,app.kubernetes.io/component=operator"
 _EXPECTED_WITHIN_SECONDS = 15
 _PLACED = "Placed"
 _TAIL_LINES = 12
@@ -189,7 +189,7 @@ def _next(job: Job, answer: Answer, known: reasons.Meaning | None, speaker: Spea
         yield Next(speaker.command(*(word.format(job=job.name) for word in known.command)), known.shows)
     match answer:
         case Answer.UNSEEN:
-            command = speaker.command("get", "pods", "-A", "-l", _OPERATOR_SELECTOR)
+            command = speaker.command("get", "pods", "-A", "-l", OPERATOR_SELECTOR)
             yield Next(command, "whether the operator runs and is ready")
         case Answer.WAITS if not known or "does not help" not in known.text:
             yield wait

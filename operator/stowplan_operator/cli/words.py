@@ -128,3 +128,7 @@ class Speaker:
         namespaced = self.namespace and not {"-A", "nodes"} & set(words)
         flags = (*self.cluster_flags, *(("-n", self.namespace) if namespaced and self.namespace else ()))
         return shlex.join(("kubectl", *words, *flags))
+
+    def elsewhere(self, *words: str) -> str:
+        """A kubectl command on the user's cluster that names its namespace itself, or needs none."""
+        return shlex.join(("kubectl", *words, *self.cluster_flags))

@@ -12,6 +12,7 @@ import yaml
 
 import apiserver
 from stowplan_operator import podspec, settings
+from stowplan_operator.cli import client
 
 Values = dict[str, Any]
 Manifest = dict[str, Any]
@@ -88,9 +89,8 @@ def test_no_rule_has_a_wildcard_or_a_forbidden_right(render: Render, values: Val
         assert (
             verb not in ("escalate", "bind", "impersonate", "approve", "sign", "deletecollection") or "user" in role
         ), what
-        assert resource not in ("secrets", "pods/exec", "pods/attach", "pods/portforward", "pods/proxy", "pods/log"), (
-            what
-        )
+        assert resource not in ("secrets", "pods/exec", "pods/attach", "pods/proxy", "pods/log"), what
+        assert resource != "pods/portforward" or role.endswith("-user-answers"), what
         assert resource not in ("pods/ephemeralcontainers", "serviceaccounts", "serviceaccounts/token"), what
         assert group not in ("rbac.authorization.k8s.io", "admissionregistration.k8s.io", "certificates.k8s.io"), what
         if resource in ("nodes", "namespaces", "priorityclasses", "customresourcedefinitions"):
@@ -136,7 +136,8 @@ def test_with_listed_namespaces_nothing_may_be_written_elsewhere(render: Render)
         assert verb in ("get", "list", "watch"), resource
     for kind in ("Role", "RoleBinding"):
         where = {(one["metadata"]["name"], one["metadata"]["namespace"]) for one in _of(manifests, kind)}
-        assert where == {("stowplan-self", "stowplan-system"), *(("stowplan-jobs", name) for name in NAMESPACES)}
+        given = {(name, namespace) for name, namespace in where if name != "stowplan-user-answers"}
+        assert given == {("stowplan-self", "stowplan-system"), *(("stowplan-jobs", name) for name in NAMESPACES)}
 
 
 @every_case
@@ -213,10 +214,35 @@ def test_every_setting_can_be_set(helm: Any) -> None:
     """A setting that the operator has but the values lack could not be reached through the chart."""
     chart = yaml.safe_load((apiserver.ROOT / "charts/stowplan/values.yaml").read_text())["settings"]
     model = json.loads(settings.Settings().model_dump_json(by_alias=True))
-    for derived in ("namespaces", "priorityClassName", "metricsPort", "healthPort"):
+    for derived in ("namespaces", "priorityClassName", "metricsPort", "healthPort", "answersPort"):
         del model[derived]
     del model["lease"]["namespace"]
     assert chart == model
+
+
+def test_who_may_ask_the_operator_has_a_role_of_his_own_that_nobody_is_given(render: Render) -> None:
+    """The operator's snapshot names the jobs of all namespaces."""
+    manifests = render()
+    role = _one(manifests, "Role", "stowplan-user-answers")
+    assert role["metadata"]["namespace"] == "stowplan-system"
+    assert role["rules"] == [
+        {"apiGroups": [""], "resources": ["pods"], "verbs": ["list"]},
+        {"apiGroups": [""], "resources": ["pods/portforward"], "verbs": ["create", "get"]},
+    ]
+    assert not any("aggregate" in label for label in role["metadata"]["labels"])
+    bindings = _of(manifests, "RoleBinding", "ClusterRoleBinding")
+    assert bindings
+    assert all(one["roleRef"]["name"] != role["metadata"]["name"] for one in bindings)
+    assert not _of(render({"userRoles": {"create": False}}), "Role")[1:]
+
+
+def test_the_port_for_answers_is_in_no_service_and_no_network_policy(render: Render) -> None:
+    """It is on the pod's loopback alone."""
+    manifests = render()
+    text = yaml.safe_load(_one(manifests, "ConfigMap")["data"]["settings.yaml"])
+    assert text["answersPort"] == client.ANSWERS_PORT == settings.Settings().answers_port
+    for one in _of(manifests, "Service", "NetworkPolicy", "Deployment"):
+        assert str(client.ANSWERS_PORT) not in json.dumps(one)
 
 
 def test_gangs_have_a_class_that_never_preempts(render: Render) -> None:

@@ -16,6 +16,7 @@ import aiohttp
 import pytest
 
 from stowplan_operator import settings as settings_module
+from stowplan_operator.answers import Desk
 from stowplan_operator.http_server import HttpServer, Late, Liveness, planner_max_age_seconds
 from stowplan_operator.metrics import Metrics
 
@@ -41,7 +42,13 @@ def liveness(clock: Clock) -> Liveness:
 @pytest.fixture
 async def server(liveness: Liveness) -> AsyncIterator[HttpServer]:
     started = HttpServer(
-        metrics=Metrics(version="1.2.3"), liveness=liveness, metrics_port=0, health_port=0, host="127.0.0.1"
+        metrics=Metrics(version="1.2.3"),
+        liveness=liveness,
+        metrics_port=0,
+        health_port=0,
+        answers_port=0,
+        desk=Desk(),
+        host="127.0.0.1",
     )
     await started.start()
     yield started
@@ -160,7 +167,13 @@ async def test_equal_ports_share_one_server(liveness: Liveness) -> None:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     server = HttpServer(
-        metrics=Metrics(version="1"), liveness=liveness, metrics_port=port, health_port=port, host="127.0.0.1"
+        metrics=Metrics(version="1"),
+        liveness=liveness,
+        metrics_port=port,
+        health_port=port,
+        answers_port=0,
+        desk=Desk(),
+        host="127.0.0.1",
     )
     await server.start()
     try:
@@ -176,6 +189,8 @@ async def test_a_port_that_is_taken_is_an_error_at_start(server: HttpServer, liv
         liveness=liveness,
         metrics_port=0,
         health_port=server.health_port,
+        answers_port=0,
+        desk=Desk(),
         host="127.0.0.1",
     )
     with pytest.raises(OSError, match="address already in use"):
@@ -185,7 +200,13 @@ async def test_a_port_that_is_taken_is_an_error_at_start(server: HttpServer, liv
 
 async def test_stop_frees_the_ports_and_may_be_called_twice(liveness: Liveness) -> None:
     server = HttpServer(
-        metrics=Metrics(version="1"), liveness=liveness, metrics_port=0, health_port=0, host="127.0.0.1"
+        metrics=Metrics(version="1"),
+        liveness=liveness,
+        metrics_port=0,
+        health_port=0,
+        answers_port=0,
+        desk=Desk(),
+        host="127.0.0.1",
     )
     await server.start()
     port = server.health_port
@@ -194,3 +215,47 @@ async def test_stop_frees_the_ports_and_may_be_called_twice(liveness: Liveness) 
     with pytest.raises(aiohttp.ClientConnectorError):
         await get(port, "/livez")
     await asyncio.sleep(0)
+
+
+async def test_a_snapshot_is_on_loopback_on_a_port_of_its_own(liveness: Liveness) -> None:
+    everywhere = HttpServer(
+        metrics=Metrics(version="1"),
+        liveness=liveness,
+        metrics_port=0,
+        health_port=0,
+        answers_port=0,
+        desk=Desk(),
+        host="0.0.0.0",
+    )
+    await everywhere.start()
+    try:
+        with socket.socket() as probe, pytest.raises(OSError, match="refused"):
+            probe.connect(("127.0.0.2", everywhere.answers_port))
+        for port in (everywhere.metrics_port, everywhere.health_port):
+            assert (await get(port, "/snapshot"))[0] == 404
+    finally:
+        await everywhere.stop()
+
+
+async def test_who_does_not_lead_says_who_does(liveness: Liveness) -> None:
+    desk = Desk(leader=lambda: "stowplan-x_1_ab")
+    server = HttpServer(
+        metrics=Metrics(version="1"), liveness=liveness, metrics_port=0, health_port=0, answers_port=0, desk=desk
+    )
+    await server.start()
+    try:
+        status, _, text = await get(server.answers_port, "/snapshot")
+        want = {"reason": "this operator does not lead, stowplan-x_1_ab does", "leader": "stowplan-x_1_ab"}
+        assert (status, json.loads(text)) == (503, want)
+        desk.lead(True)
+        status, _, text = await get(server.answers_port, "/snapshot")
+        want_reason = "the operator leads, but its first cycle has not ended yet"
+        assert (status, json.loads(text)["reason"]) == (503, want_reason)
+    finally:
+        await server.stop()
+
+
+async def test_a_page_whose_name_points_here_gets_nothing(server: HttpServer) -> None:
+    url = f"http://127.0.0.1:{server.answers_port}/snapshot"
+    async with aiohttp.ClientSession() as session, session.get(url, headers={"Host": "evil.example"}) as response:
+        assert response.status == 403

@@ -57,7 +57,7 @@ def run(cluster: State, kubeconfig: pathlib.Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(logs, "POLL_SECONDS", 0.01)
     monkeypatch.setattr(
         commands,
-        "_speaker",
+        "speaker_of",
         lambda target: Speaker(now=samples.NOW, cluster_flags=target.cluster_flags, namespace=target.namespace),
     )
 

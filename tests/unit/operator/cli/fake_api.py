@@ -34,6 +34,8 @@ class State:
     page: int = 500
     patches: list[Json] = field(default_factory=list)
     log_queries: list[dict[str, str]] = field(default_factory=list)
+    # Pod → the port on this machine that a forwarded port of it leads to.
+    forwards: dict[str, int] = field(default_factory=dict)
 
 
 class RefusedError(Exception):
@@ -74,6 +76,7 @@ class FakeApi:
                 web.get("/api/v1/namespaces/{namespace}/events", self._list_events),
                 web.get("/api/v1/namespaces/{namespace}/pods", self._list_pods),
                 web.get("/api/v1/namespaces/{namespace}/pods/{name}/log", self._log),
+                web.get("/api/v1/namespaces/{namespace}/pods/{name}/portforward", self._port_forward),
             ]
         )
         runner = web.AppRunner(application, access_log=None)
@@ -150,7 +153,9 @@ class FakeApi:
 
     async def _list_pods(self, request: web.Request) -> web.Response:
         self._allow("list", "pods")
-        return web.json_response({"metadata": {}, "items": [one for one in self.state.pods if _selected(one, request)]})
+        namespace = request.match_info["namespace"]
+        here = [one for one in self.state.pods if one["metadata"].get("namespace", namespace) == namespace]
+        return web.json_response({"metadata": {}, "items": [one for one in here if _selected(one, request)]})
 
     async def _log(self, request: web.Request) -> web.StreamResponse:
         self._allow("get", "pods/log")
@@ -167,6 +172,35 @@ class FakeApi:
             await answer.write(line.encode())
         await answer.write_eof()
         return answer
+
+    async def _port_forward(self, request: web.Request) -> web.StreamResponse:
+        """As kube-apiserver and the kubelet forward a port over v4.channel.k8s.io."""
+        self._allow("create", "pods/portforward")
+        name, port = request.match_info["name"], int(request.query["ports"])
+        if name not in self.state.forwards:
+            raise RefusedError(404, "NotFound", f'pods "{name}" not found')
+        socket = web.WebSocketResponse(protocols=("v4.channel.k8s.io",))
+        await socket.prepare(request)
+        for channel in (b"\0", b"\1"):
+            await socket.send_bytes(channel + port.to_bytes(2, "little"))
+        try:
+            reader, writer = await asyncio.open_connection("127.0.0.1", self.state.forwards[name])
+        except OSError:
+            await socket.send_bytes(b"\1error forwarding port: connection refused")
+            await socket.close()
+            return socket
+
+        async def answer() -> None:
+            while piece := await reader.read(1000):
+                await socket.send_bytes(b"\0" + piece)
+            await socket.close()
+
+        answering = asyncio.create_task(answer())
+        async for message in socket:
+            writer.write(message.data[1:])
+        await answering
+        writer.close()
+        return socket
 
 
 def _selected(one: Json, request: web.Request) -> bool:

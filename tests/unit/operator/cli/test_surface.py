@@ -24,6 +24,7 @@ WANT_FLAGS = {
     "suspend": set(),
     "resume": set(),
     "wait": {"--for", "--timeout"},
+    "snapshot": {"--snapshot", "--operator-namespace"},
 }
 HEAVY = {"kopf", "pulp", "highspy", "kubernetes", "aiohttp", "pydantic", "rich"}
 CLUSTER_FLAGS = {"--kubeconfig", "--context", "--namespace"}

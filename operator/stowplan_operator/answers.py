@@ -1,0 +1,167 @@
+"""Where the planner lays down what it saw in its last cycle, and questions pick it up as a document.
+
+The planner hands over references only; the document is made when somebody asks, in the asker's thread, once per cycle.
+What must stay true: nothing of a cycle is changed after it was handed over; a process without the Lease has no
+document and says who leads.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import gzip
+import sys
+import threading
+from collections.abc import Callable, Mapping
+
+from stowplan_allocator import types
+from stowplan_operator import gathering, health, observation, snapshot, states, views
+from stowplan_operator.settings import Settings
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """A cycle at its end. ``seconds_left`` are estimates by job UID, ``stale`` is said of telemetry."""
+
+    jobs: tuple[states.JobState, ...]
+    scene: gathering.Scene
+    plan: types.Plan
+    settings: Settings
+    allocator_settings: types.Settings
+    priorities: Mapping[str, views.PriorityClass]
+    default_priority: views.PriorityClass
+    telemetry: views.Telemetry
+    stale: str | None
+    seconds_left: Mapping[str, float]
+
+
+class NothingToTellError(Exception):
+    """There is no document here; the text says why, ``leader`` names the process that has one, where known."""
+
+    def __init__(self, why: str, *, leader: str = "") -> None:
+        super().__init__(why)
+        self.leader = leader
+
+
+class Desk:
+    """Holds the last cycle of a leading planner. Thread-safe."""
+
+    def __init__(self, *, leader: Callable[[], str] = str) -> None:
+        """``leader`` names the process that holds the Lease, empty where that is not known."""
+        self._leader = leader
+        self._lock = threading.Lock()
+        self._leading = False
+        self._seen: Seen | None = None
+        self._made: tuple[Seen, bytes] | None = None
+
+    def lead(self, leading: bool) -> None:
+        """This process plans from now on, or does not any more."""
+        self._leading, self._seen = leading, None
+
+    def put(self, seen: Seen) -> None:
+        """The end of a cycle."""
+        self._seen = seen
+
+    def document(self) -> bytes:
+        """The observation, compressed with gzip; NothingToTellError where there is none."""
+        seen = self._seen
+        if not self._leading:
+            leader = self._leader()
+            raise NothingToTellError(
+                f"this operator does not lead{f', {leader} does' if leader else ''}", leader=leader
+            )
+        if seen is None:
+            raise NothingToTellError("the operator leads, but its first cycle has not ended yet")
+        with self._lock:
+            if self._made is None or self._made[0] is not seen:
+                self._made = seen, gzip.compress(observation.write(observe(seen)).encode(), compresslevel=5)
+            return self._made[1]
+
+
+def observe(seen: Seen) -> observation.Observation:
+    """The observation of a cycle, with the places that it gave and took. Pure."""
+    jobs = [_as_left(state, seen) for state in seen.jobs]
+    current = gathering.gather(jobs, seen.scene, in_doubt={}, settings=seen.settings, threatening=sys.maxsize)
+    assert current is not None, "with a threat given, there is always a snapshot"
+    by_uid = {state.job.uid: state for state in jobs}
+    told = tuple(job if job.leaving else _told(job, by_uid[job.id], seen) for job in current.jobs)
+    return observation.Observation(
+        snapshot=dataclasses.replace(current, jobs=told),
+        settings=seen.allocator_settings,
+        plan=seen.plan,
+        utilisation=dict(_utilisation(seen)),
+        telemetry=seen.stale,
+        notes={name: one.notes for name, one in seen.scene.assessments.items() if one.notes},
+        reading=observation.Reading(
+            accelerator_resource=seen.settings.accelerator_resource,
+            levels=tuple((level.name, level.label) for level in seen.settings.topology_levels),
+            priorities={name: _priority(one) for name, one in seen.priorities.items()},
+            default_priority=_priority(seen.default_priority),
+        ),
+    )
+
+
+def _priority(one: views.PriorityClass) -> observation.Priority:
+    return observation.Priority(value=one.value, preempts=one.preempts)
+
+
+def _as_left(state: states.JobState, seen: Seen) -> states.JobState:
+    """The job as the cycle left it, on a copy: read anew where the cycle gave or took its place."""
+    anew = dataclasses.replace(state, skip=False)
+    had_place = state.request is not None and state.request.placement is not None
+    if had_place != (state.job.status.get("placement") is not None):
+        states.interpret(
+            anew, priorities=seen.priorities, default_priority=seen.default_priority, settings=seen.settings
+        )
+    return anew
+
+
+def _told(job: types.Job, state: states.JobState, seen: Seen) -> types.Job:
+    """The job with all its wishes, and with the seconds that it is expected to run."""
+    expected = job.expected_seconds if job.expected_seconds is not None else _expected(state, seen)
+    if job.placement is None:
+        return dataclasses.replace(job, expected_seconds=expected)
+    status = {key: value for key, value in state.job.status.items() if key != "placement"}
+    wishes = job
+    if state.spec is not None:
+        try:
+            wishes = snapshot.build_job(
+                dataclasses.replace(state.job, status=status),
+                state.spec,
+                priorities=seen.priorities,
+                default_priority=seen.default_priority,
+                settings=seen.settings,
+            )
+        except ValueError:  # what it wished for is gone since; it keeps its place all the same
+            wishes = job
+    return dataclasses.replace(
+        wishes,
+        num_pods=job.num_pods,
+        placement=job.placement,
+        disruption_cost=job.disruption_cost,
+        expected_seconds=expected,
+    )
+
+
+def _expected(state: states.JobState, seen: Seen) -> int | None:
+    """Seconds still to run: by its progress, else at most what activeDeadlineSeconds leaves; None where unknown."""
+    left = seen.seconds_left.get(state.job.uid)
+    if left is not None:
+        return int(left)
+    if state.spec is None or not state.spec.active_deadline_seconds:
+        return None
+    started = views.parse_time(state.job.status.get("startTime"))
+    run = max(0.0, seen.scene.now_seconds - started) if started else 0.0
+    return max(0, int(state.spec.active_deadline_seconds - run))
+
+
+def _utilisation(seen: Seen) -> Mapping[str, float]:
+    found = {}
+    for name, node in seen.scene.nodes.items():
+        known = [
+            gpu.utilisation_percent
+            for gpu in health.readings_of(node, seen.telemetry)
+            if gpu.utilisation_percent is not None
+        ]
+        if known:
+            found[name] = round(sum(known) / len(known), 1)
+    return found
