@@ -6,39 +6,44 @@ Three lines in any script that torchrun starts (after init_process_group):
     step = checkpoints.resume()       # 0 where there is none yet
     checkpoints.save(step)            # every rank calls it after the same step
 
-State is anything with state_dict and load_state_dict, the same on all ranks (as under DDP): rank 0 writes it. Each rank
-adds its own random state. What must stay true: all ranks load the same checkpoint (rank 0 proposes, each verifies what
-it reads, and unless all could read it the next older one is tried); a rank's error in a save becomes every rank's, so
-that nobody waits; checkpoints that all turn out damaged stop the run, which must not start over in silence. Files are
-read with weights_only, so that a checkpoint cannot run code.
+`save` copies the state to host memory and returns; a thread writes it. One save is in flight at most: the next one
+waits for it first. `wait` returns when the last one is durable; a process that ends waits by itself.
+
+State is anything with state_dict and load_state_dict; who writes what is told in `shards`. Each rank adds its own
+random state. What must stay true: all ranks load the same checkpoint (rank 0 proposes, each verifies what it reads, and
+unless all could read it the next older one is tried); a rank's error in a save becomes every rank's, and is raised by
+their next `save` or `wait`, or else fails the process at its end; checkpoints that all turn out damaged stop the run,
+which must not start over in silence.
 """
 
-import io
+import atexit
+import math
+import os
 import pathlib
 import sys
+import threading
+import time
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import torch
-import torch.distributed as dist
+from torch.distributed.checkpoint import state_dict as dcp_state_dict
+from torch.distributed.tensor import DTensor
 
-from stowplan_trainer import commit, environment
+from stowplan_trainer import commit, disk, environment, randomness, ranks, shards, tree
 
-SHARED = "shared.pt"
+CheckpointError = commit.CheckpointError
+NOTICEABLE_SECONDS = 1.0
 
 
 class Stateful(Protocol):
     """A part of a run that can be saved."""
 
     def state_dict(self) -> Any:
-        """Its state: tensors, numbers, texts, lists and dicts."""
+        """Its state: tensors, numbers, texts, lists, tuples and dicts."""
 
     def load_state_dict(self, state_dict: Any) -> object:
         """Take that state on."""
-
-
-class CheckpointError(RuntimeError):
-    """A save that failed on some rank, or checkpoints of which none can be used."""
 
 
 class Checkpointer:
@@ -50,84 +55,100 @@ class Checkpointer:
         *,
         folder: pathlib.Path | None = None,
         keep: int = 2,
-        group: dist.ProcessGroup | None = None,
-        on_commit: Callable[[int, float], None] = lambda step, unix_seconds: None,
+        on_commit: Callable[[int, float, float | None], None] = lambda step, unix_seconds, save_seconds: None,
     ):
-        """`folder` is STOWPLAN_CHECKPOINT_DIR where not given; `group` a gloo group where the default one is NCCL.
+        """All ranks make theirs together. `folder` is STOWPLAN_CHECKPOINT_DIR where not given.
 
-        `on_commit(step, unix_seconds)` is called after a commit, and after a load with the loaded one's own time.
+        `on_commit(step, unix_seconds, save_seconds)` is called by the thread that saves, when a checkpoint is durable;
+        and after a load with the loaded one's own time and None.
         """
         env = environment.Environment.read()
         folder = folder or env.checkpoint_dir
         self._state = dict(state)
-        self._group = group
         self._on_commit = on_commit
-        self._distributed = dist.is_initialized() and dist.get_world_size() > 1
-        self._rank = dist.get_rank() if self._distributed else 0
-        self._world_size = dist.get_world_size() if self._distributed else 1
+        self._grace_seconds = env.shutdown_timeout_seconds
+        self._warned: set[str] = set()
+        self._thread: threading.Thread | None = None
+        self._error: Exception | None = None
         self._store: commit.Store | None = None
+        self._ranks = ranks.Ranks()
+        self._stager = shards.Stager(self._ranks)
         if folder is not None:
             self._store = commit.Store(folder, writer=commit.Writer(env.uid, env.attempt), keep=keep)
-            self._on_rank_0(self._store.take_fence)
+            self._ranks.on_rank_0(self._store.take_fence)
+
+    @property
+    def failed(self) -> bool:
+        """Whether a save has failed and nobody was told yet: the next `save` or `wait` of each rank will raise."""
+        return self._error is not None
 
     def save(self, step: int) -> bool:
-        """Commit the state after `step`; on return it is durable. False where there is no folder to save to."""
+        """Copy the state after `step` and write it in the background; False where there is no folder to save to.
+
+        Waits for the save before this one. CheckpointError (or StaleWriterError) where that one has failed.
+        """
         store = self._store
         if store is None:
             return False
-        path = self._on_rank_0(lambda: store.begin(step))
-        if path is None:
-            return True
-        digests: dict[str, commit.Digest] = {}
+        started = time.monotonic()
+        self.wait()
+        waited = time.monotonic() - started
+        if waited > NOTICEABLE_SECONDS:
+            self._warn_once("wait", f"step {step} waited {waited:.1f} s for the checkpoint before it: save less often")
+        staged: shards.Staged = []
         problem = None
         try:
-            if self._rank == 0:
-                shared = {name: part.state_dict() for name, part in self._state.items()}
-                digests[SHARED] = store.write(path / SHARED, lambda file: torch.save(shared, file))  # type: ignore[arg-type]
-            own = rank_file(self._rank)
-            random = random_state()
-            digests[own] = store.write(path / own, lambda file: torch.save(random, file))  # type: ignore[arg-type]
-        except Exception as error:  # whatever it is, the other ranks must hear of it
-            problem = f"rank {self._rank}: {type(error).__name__}: {error}"
-        reports = self._gather((digests, problem))
-        problems = [text for _, text in reports if text]
-        if problems:
-            if self._rank == 0:
-                store.abandon(step)
-            raise CheckpointError(f"checkpoint of step {step} in {store.root} not saved: {'; '.join(problems)}")
-        files = {name: digest for found, _ in reports for name, digest in found.items()}
-        manifest = self._on_rank_0(lambda: store.commit(step, files=files, world_size=self._world_size))
-        self._on_commit(step, manifest.created_unix_seconds)
-        if self._rank == 0:
-            for name in store.prune():
-                print(f"checkpoint {store.root / name} is damaged and was not counted", file=sys.stderr)
+            staged = self._stager.stage(step, self._states, randomness.state)
+        except CheckpointError:
+            raise
+        except Exception as error:  # this rank's alone: the others hear of it where they write
+            problem = self._blame(error)
+        self._thread = threading.Thread(
+            target=self._run, args=(store, step, staged, problem, started), name="stowplan-checkpoint"
+        )
+        self._thread.start()  # not a daemon: the interpreter waits for it before it ends
         return True
+
+    def wait(self) -> None:
+        """Return when the last save is durable; raise what it failed with."""
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+        error, self._error = self._error, None
+        if error is not None:
+            _untold.discard(self)
+            raise error
 
     def resume(self) -> int:
         """Load the newest checkpoint that every rank can verify; the step after which it was made, or 0."""
         store = self._store
         if store is None:
             return 0
-        candidates: list[pathlib.Path] = self._on_rank_0(store.committed)
+        self.wait()
+        candidates: list[pathlib.Path] = self._ranks.on_rank_0(store.committed)
+        if candidates:
+            for part in self._state.values():
+                _materialise(part)
         problems: list[str] = []
         for path in candidates:
-            manifest, problem, shared, own = None, None, b"", b""
+            found = problem = fatal = None
             try:
-                manifest = store.verify(path) if self._rank == 0 else store.manifest(path)
-                shared = commit.read_file(path / SHARED, manifest.files[SHARED])
-                if manifest.world_size == self._world_size:
-                    own = commit.read_file(path / rank_file(self._rank), manifest.files[rank_file(self._rank)])
-            except (commit.DamagedError, OSError, KeyError) as error:
-                problem = f"rank {self._rank}: {error}"
-            found = [text for text in self._gather(problem) if text]
-            if found or manifest is None:
-                problems += found
-                if self._rank == 0:
-                    print(f"checkpoint {path.name} is passed over: {'; '.join(found)}", file=sys.stderr)
+                found = self._read(store, path)
+            except (disk.DamagedError, OSError) as error:
+                problem = f"rank {self._ranks.rank}: {error}"
+            except Exception as error:
+                fatal = self._blame(error)
+            said = self._ranks.gather((problem, fatal))
+            if fatals := [text for _, text in said if text]:
+                raise CheckpointError(f"checkpoint {path} cannot be used: {'; '.join(fatals)}")
+            if found is None or any(text for text, _ in said):
+                told = "; ".join(text for text, _ in said if text)
+                problems.append(told)
+                if self._ranks.rank == 0:
+                    print(f"checkpoint {path.name} is passed over: {told}", file=sys.stderr)
                 continue
-            self._load(manifest, shared=shared, own=own)
-            self._on_commit(manifest.step, manifest.created_unix_seconds)
-            return manifest.step
+            store.trust(path)
+            return self._take(*found)
         if candidates:
             raise CheckpointError(
                 f"none of the {len(candidates)} checkpoints in {store.root} can be loaded ({'; '.join(problems)}); "
@@ -135,62 +156,138 @@ class Checkpointer:
             )
         return 0
 
-    def _load(self, manifest: commit.Manifest, *, shared: bytes, own: bytes) -> None:
-        states = torch.load(io.BytesIO(shared), map_location="cpu", weights_only=True)
-        missing = self._state.keys() ^ states.keys()
-        if missing:
+    # saving, in the thread
+
+    def _run(self, store: commit.Store, step: int, staged: shards.Staged, problem: str | None, started: float) -> None:
+        try:
+            manifest = self._write(store, step, staged, problem)
+            seconds = time.monotonic() - started
+            if manifest is not None:
+                self._on_commit(step, manifest.created_unix_seconds, seconds)
+                self._check_grace(seconds)
+        except Exception as error:
+            if not isinstance(error, CheckpointError | commit.StaleWriterError):
+                error = CheckpointError(f"checkpoint of step {step} in {store.root} not saved: {self._blame(error)}")
+            if self._ranks.rank == 0:
+                print(error, file=sys.stderr, flush=True)
+            self._error = error
+            _untold.add(self)
+
+    def _write(
+        self, store: commit.Store, step: int, staged: shards.Staged, problem: str | None
+    ) -> commit.Manifest | None:
+        path = self._ranks.on_rank_0(lambda: store.begin(step))
+        if path is None:
+            return None
+        name = f"rank-{self._ranks.rank:05d}.distcp"
+        places: shards.Places = {}
+        files: dict[str, disk.Digest] = {}
+        try:
+            if problem is None:
+                files[name] = store.write(path / name, lambda file: shards.write(file, staged, places, name=name))
+        except Exception as error:
+            problem = self._blame(error)
+        written = self._agreed(store, step, (files, places), problem)
+        try:
+            checks = dict(written[self._ranks.rank - 1][0])  # another rank's: it may be seen from another node
+            if self._ranks.rank == 0:
+                checks[shards.METADATA] = self._write_metadata(store, path, [found for _, found in written])
+            for name, digest in checks.items():
+                disk.check_file(path / name, digest)
+        except Exception as error:
+            problem = self._blame(error)
+        read_back = self._agreed(store, step, checks, problem)
+        whole = {name: digest for found in read_back for name, digest in found.items()}
+        return self._ranks.on_rank_0(lambda: self._commit(store, step, whole))
+
+    def _write_metadata(self, store: commit.Store, path: pathlib.Path, found: list[shards.Places]) -> disk.Digest:
+        assert self._stager.metadata is not None
+        places = {index: place for each in found for index, place in each.items()}
+        data = shards.packed(self._stager.metadata, places)
+        return store.write(path / shards.METADATA, lambda file: file.write(data))
+
+    def _commit(self, store: commit.Store, step: int, files: Mapping[str, disk.Digest]) -> commit.Manifest:
+        manifest = store.commit(step, files=files, world_size=self._ranks.size)
+        try:
+            for name in store.prune():
+                print(f"checkpoint {store.root / name} is damaged and was not counted", file=sys.stderr)
+        except OSError as error:  # the new one counts all the same
+            print(f"older checkpoints in {store.root} could not be removed: {error}", file=sys.stderr)
+        return manifest
+
+    def _agreed[T](self, store: commit.Store, step: int, value: T, problem: str | None) -> list[T]:
+        """Every rank's value; where a rank has a problem, the save is given up by all."""
+        said = self._ranks.gather((value, problem))
+        problems = [text for _, text in said if text]
+        if problems:
+            if self._ranks.rank == 0:
+                store.abandon(step)
+            raise CheckpointError(f"checkpoint of step {step} in {store.root} not saved: {'; '.join(problems)}")
+        return [value for value, _ in said]
+
+    def _check_grace(self, seconds: float) -> None:
+        if self._grace_seconds is not None and seconds > self._grace_seconds:
+            self._warn_once(
+                "grace",
+                f"a checkpoint took {seconds:.1f} s, but a pod that is told to stop has {self._grace_seconds} s: set "
+                f"spec.checkpoint.gracePeriodSeconds to {math.ceil(2 * seconds)} or more (one may be under way then)",
+            )
+
+    # loading
+
+    def _read(self, store: commit.Store, path: pathlib.Path) -> tuple[commit.Manifest, Any, Any]:
+        manifest = store.manifest(path)
+
+        def read(name: str, offset: int) -> bytes:
+            if name not in manifest.files:
+                raise disk.DamagedError(f"{path / name}: not in the manifest")
+            return disk.read_part(path / name, manifest.files[name], offset=offset)
+
+        _, current = tree.split(self._states())
+        return manifest, *shards.load(read, current, among=self._ranks, world_size=manifest.world_size)
+
+    def _take(self, manifest: commit.Manifest, states: dict[str, Any], random: Any) -> int:
+        if differing := self._state.keys() ^ states.keys():
             raise ValueError(
-                f"the checkpoint of step {manifest.step} and this run differ in: {', '.join(sorted(missing))}"
+                f"the checkpoint of step {manifest.step} and this run differ in: {', '.join(sorted(differing))}"
             )
         for name, part in self._state.items():
             part.load_state_dict(states[name])
-        if own:
-            set_random_state(torch.load(io.BytesIO(own), map_location="cpu", weights_only=True))
-        else:  # another number of ranks: no rank's random state fits, so each starts one of its own, the same each time
-            torch.manual_seed((torch.initial_seed() + manifest.step * 1_000_003 + self._rank) % 2**63)
+        if random is None:
+            randomness.start_anew(step=manifest.step, rank=self._ranks.rank)
+        else:
+            randomness.restore(random)
+        self._on_commit(manifest.step, manifest.created_unix_seconds, None)
+        return manifest.step
 
-    # what all ranks do together
+    def _states(self) -> dict[str, Any]:
+        return {name: part.state_dict() for name, part in self._state.items()}
 
-    def _gather[T](self, value: T) -> list[T]:
-        """Every rank's value, by rank."""
-        if not self._distributed:
-            return [value]
-        values: list[T | None] = [None] * self._world_size
-        dist.all_gather_object(values, value, group=self._group)
-        return values  # type: ignore[return-value]
+    def _blame(self, error: Exception) -> str:
+        return f"rank {self._ranks.rank}: {type(error).__name__}: {error}"
 
-    def _on_rank_0[T](self, work: Callable[[], T]) -> T:
-        """What `work` returns on rank 0, on every rank; what it raises, every rank raises."""
-        if not self._distributed:
-            return work()
-        answer: list[Any] = [None, None]
-        if self._rank == 0:
-            try:
-                answer[0] = work()
-            except Exception as error:
-                answer[1] = error
-        dist.broadcast_object_list(answer, src=0, group=self._group)
-        if answer[1] is not None:
-            raise answer[1]
-        result: T = answer[0]
-        return result
+    def _warn_once(self, kind: str, text: str) -> None:
+        if self._ranks.rank == 0 and kind not in self._warned:
+            self._warned.add(kind)
+            print(f"warning: {text}", file=sys.stderr, flush=True)
 
 
-def rank_file(rank: int) -> str:
-    """The name of a rank's own file."""
-    return f"rank-{rank:05d}.pt"
+def _materialise(part: Stateful) -> None:
+    """Make a sharded optimizer's state as after a first step: only what is there already is loaded shard by shard."""
+    if isinstance(part, torch.optim.Optimizer):
+        weights = (weight for group in part.param_groups for weight in group["params"])
+        if any(isinstance(weight, DTensor) for weight in weights):
+            dcp_state_dict._init_optim_state(part)
 
 
-def random_state() -> dict[str, torch.Tensor]:
-    """torch's random state: the CPU's, and the current GPU's where CUDA is in use."""
-    state = {"cpu": torch.get_rng_state()}
-    if torch.cuda.is_available():
-        state["cuda"] = torch.cuda.get_rng_state()
-    return state
+_untold: set[Checkpointer] = set()
 
 
-def set_random_state(state: Mapping[str, torch.Tensor]) -> None:
-    """The reverse of `random_state`."""
-    torch.set_rng_state(state["cpu"])
-    if "cuda" in state and torch.cuda.is_available():
-        torch.cuda.set_rng_state(state["cuda"])
+@atexit.register
+def _fail_for_what_nobody_was_told() -> None:
+    """A script that never asks again must not look complete when its last save has failed."""
+    if _untold:
+        print("a checkpoint was not saved and nobody was told (see above): exit code 1", file=sys.stderr)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(1)

@@ -3,42 +3,44 @@
     ROOT/fence.json                              the one writer that may commit: {"uid": ..., "attempt": ...}
     ROOT/latest                                  the name of the newest committed folder (for people; the loader looks)
     ROOT/step-00000120-attempt-2-1f3c9d2e/       one folder per step, attempt and job, never written again
-        shared.pt, rank-00000.pt, ...            the state: what all ranks share, and each rank's own
-        manifest.json                            step, writer, time, and size and SHA-256 of each file
+        rank-00000.distcp, ..., .metadata        the state, as torch.distributed.checkpoint lays it out
+        manifest.json                            step, writer, time, and size and SHA-256 of each part of each file
         COMMITTED                                the SHA-256 of manifest.json; only with it does the folder count
 
-Order of a save: take a new folder → each rank writes its files and syncs them → manifest.json, synced → the folder
-synced → the fence read again → COMMITTED put in place by rename, synced → `latest` moved → older folders pruned. So a
-process that dies at any moment, or a disk that loses what was not synced, leaves the earlier checkpoints as they were
-and at most a folder without COMMITTED, which no loader reads.
+Order of a save: take a new folder → each rank writes its files and syncs them → each rank reads back another's →
+manifest.json, synced → the folder synced → the fence read again → COMMITTED put in place by rename, synced → `latest`
+moved → older folders pruned. So a process that dies at any moment, or a disk that loses what was not synced, leaves the
+earlier checkpoints as they were and at most a folder without COMMITTED, which no loader reads.
 
-What must stay true: a folder is loaded only if every file has the manifest's SHA-256; at least two verified checkpoints
-stay (once there have been two); digests are of the bytes that were meant, taken before they reach the disk; a writer
-that lost the fence commits nothing. The fence needs no lock: it is read right before and right after the marker is
-placed, and a commit that lost it in between is withdrawn.
+What must stay true: nothing of a folder is used but what has the manifest's SHA-256; at least two verified checkpoints
+stay (once there have been two); a writer that lost the fence commits nothing and removes nothing of its successor's.
+The fence needs no lock: it is read right before and right after the marker is placed, and a commit that lost it in
+between is withdrawn. A successor takes the fence before it reads, and a folder is removed only while `keep` newer
+verified ones stand, so what it is reading stays.
 """
 
 import dataclasses
 import hashlib
 import json
-import os
 import pathlib
 import re
-import shutil
+import sys
 import time
 from collections.abc import Callable, Mapping
-from typing import IO
+
+from stowplan_trainer import disk
+from stowplan_trainer.disk import DamagedError, Digest, HashingFile, Part
 
 MANIFEST, MARKER, FENCE, LATEST = "manifest.json", "COMMITTED", "fence.json", "latest"
-FOLDER = re.compile(r"step-(\d+)-attempt-(\d+)-[0-9a-zA-Z]+")
+FOLDER = re.compile(r"step-(\d+)-attempt-(\d+)-([0-9a-zA-Z]+)")
 
 
 class StaleWriterError(RuntimeError):
     """A newer attempt, or another job, has taken over the folder."""
 
 
-class DamagedError(RuntimeError):
-    """A checkpoint does not have the bytes that were written."""
+class CheckpointError(RuntimeError):
+    """A save that failed on some rank, or checkpoints of which none can be used."""
 
 
 @dataclasses.dataclass(frozen=True, order=True)
@@ -47,14 +49,6 @@ class Writer:
 
     uid: str
     attempt: int
-
-
-@dataclasses.dataclass(frozen=True)
-class Digest:
-    """Size and SHA-256 of one file."""
-
-    size: int
-    sha256: str
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -69,7 +63,15 @@ class Manifest:
 
     def to_json(self) -> bytes:
         """The bytes of manifest.json."""
-        return json.dumps(dataclasses.asdict(self), indent=1, sort_keys=True).encode()
+        files = {name: [[part.size, part.sha256] for part in digest.parts] for name, digest in self.files.items()}
+        value = {
+            "step": self.step,
+            "writer": dataclasses.asdict(self.writer),
+            "world_size": self.world_size,
+            "created_unix_seconds": self.created_unix_seconds,
+            "files": files,
+        }
+        return json.dumps(value, indent=1, sort_keys=True).encode()
 
     @classmethod
     def from_json(cls, data: bytes) -> "Manifest":
@@ -80,37 +82,15 @@ class Manifest:
             writer=Writer(**value["writer"]),
             world_size=value["world_size"],
             created_unix_seconds=value["created_unix_seconds"],
-            files={name: Digest(**digest) for name, digest in value["files"].items()},
+            files={
+                name: Digest(tuple(Part(size, sha256) for size, sha256 in parts))
+                for name, parts in value["files"].items()
+            },
         )
 
 
-class HashingFile:
-    """A file to write to that hashes and counts what passes, as torch.save wants it."""
-
-    def __init__(self, file: IO[bytes]):
-        """Wrap an open binary file."""
-        self._file = file
-        self._hash = hashlib.sha256()
-        self._size = 0
-
-    def write(self, data: bytes) -> int:
-        """Write all of `data`."""
-        self._hash.update(data)
-        self._file.write(data)
-        self._size += len(data)
-        return len(data)
-
-    def flush(self) -> None:
-        """Flush the file beneath."""
-        self._file.flush()
-
-    def digest(self) -> Digest:
-        """Of what was written so far."""
-        return Digest(self._size, self._hash.hexdigest())
-
-
 class Store:
-    """One root folder, seen by one process. `before(operation, path)` is called ahead of each change on the disk."""
+    """One root folder, seen by one process. `before(operation, path)` is called ahead of each change (see `disk`)."""
 
     def __init__(
         self,
@@ -128,7 +108,8 @@ class Store:
         self.writer = writer
         self.keep = keep
         self._clock = clock
-        self._before = before
+        self._job = re.sub(r"[^0-9a-zA-Z]", "", writer.uid)[:8] or "job"
+        self._disk = disk.Disk(before=before, tag=f"{writer.attempt}-{self._job}")
         self._verified: set[str] = set()
 
     # the fence
@@ -140,7 +121,7 @@ class Store:
         if held is not None and held.uid == self.writer.uid and held.attempt > self.writer.attempt:
             raise StaleWriterError(self._stale(held))
         if held != self.writer:
-            self._replace(self.root / FENCE, json.dumps(dataclasses.asdict(self.writer)).encode())
+            self._disk.replace(self.root / FENCE, json.dumps(dataclasses.asdict(self.writer)).encode())
 
     def check_fence(self) -> None:
         """Raise StaleWriterError unless this is still the one writer."""
@@ -165,8 +146,7 @@ class Store:
 
     def folder(self, step: int) -> pathlib.Path:
         """The folder of a step of this writer."""
-        job = re.sub(r"[^0-9a-zA-Z]", "", self.writer.uid)[:8]
-        return self.root / f"step-{step:08d}-attempt-{self.writer.attempt}-{job or 'job'}"
+        return self.root / f"step-{step:08d}-attempt-{self.writer.attempt}-{self._job}"
 
     def begin(self, step: int) -> pathlib.Path | None:
         """Take a new folder for a step (one process does); None where this writer has already committed it."""
@@ -179,54 +159,58 @@ class Store:
                 self._remove(path)
             else:
                 return None
-        self._before("mkdir", path)
-        path.mkdir()
-        self._sync_folder(self.root)
+        self._disk.make_folder(path)
         return path
 
-    def write(self, path: pathlib.Path, write: Callable[[HashingFile], None]) -> Digest:
+    def write(self, path: pathlib.Path, write: Callable[[HashingFile], object]) -> Digest:
         """Write one file of an open folder, durably (each rank does for its own)."""
-        self._before("write", path)
-        with path.open("xb") as file:
-            hashing = HashingFile(file)
-            write(hashing)
-            file.flush()
-            self._before("sync", path)
-            os.fsync(file.fileno())
-        return hashing.digest()
+        return self._disk.write(path, write)
 
     def commit(self, step: int, *, files: Mapping[str, Digest], world_size: int) -> Manifest:
-        """Make a step's folder count (one process does, when all its files are durable)."""
+        """Make a step's folder count (one process does, when all its files are durable and were read back)."""
         path = self.folder(step)
         manifest = Manifest(
             step=step, writer=self.writer, world_size=world_size, created_unix_seconds=self._clock(), files=files
         )
         data = manifest.to_json()
-        self._replace(path / MANIFEST, data)
-        self.check_fence()
-        self._replace(path / MARKER, hashlib.sha256(data).hexdigest().encode())
         try:
+            self._disk.replace(path / MANIFEST, data)
             self.check_fence()
-        except StaleWriterError:
-            self._remove(path)
+            self._disk.replace(path / MARKER, hashlib.sha256(data).hexdigest().encode())
+            self.check_fence()
+        except (OSError, StaleWriterError):
+            self.abandon(step)
             raise
-        self._replace(self.root / LATEST, path.name.encode())
+        self.trust(path)
+        try:
+            self._disk.replace(self.root / LATEST, path.name.encode())
+        except OSError as error:  # it is for people: the checkpoint counts without
+            print(f"{self.root / LATEST} still names an older checkpoint: {error}", file=sys.stderr)
         return manifest
 
     def abandon(self, step: int) -> None:
-        """Give back the space of a folder that could not be completed."""
-        self._remove(self.folder(step))
+        """Withdraw a folder that could not be completed, and give back its space as far as the disk lets us."""
+        try:
+            self._remove(self.folder(step))
+        except OSError as error:
+            print(f"{self.folder(step)} could not be removed: {error}", file=sys.stderr)
+
+    def trust(self, path: pathlib.Path) -> None:
+        """Count a folder as verified: all ranks together have read all of it."""
+        self._verified.add(path.name)
 
     def prune(self) -> list[str]:
         """Remove what `keep` newer verified checkpoints make needless, and folders that were never committed.
 
-        Returns the names of damaged checkpoints, which stay until enough verified ones are newer.
+        A folder of a newer attempt is its writer's to remove. Returns the names of damaged checkpoints, which stay
+        until enough verified ones are newer.
         """
-        self.check_fence()
         good, damaged = 0, []
         for path in self.folders():
             if good >= self.keep or not (path / MARKER).exists():
-                self._remove(path)
+                self.check_fence()
+                if not self._of_newer_attempt(path):
+                    self._remove(path)
             elif path.name in self._verified:
                 good += 1
             else:
@@ -236,6 +220,15 @@ class Store:
                 except DamagedError:
                     damaged.append(path.name)
         return damaged
+
+    def _of_newer_attempt(self, path: pathlib.Path) -> bool:
+        _, attempt, job = FOLDER.fullmatch(path.name).groups()  # type: ignore[union-attr]
+        return job == self._job and int(attempt) > self.writer.attempt
+
+    def _remove(self, path: pathlib.Path) -> None:
+        """Remove a folder, its marker first: half a folder must never count."""
+        self._verified.discard(path.name)
+        self._disk.remove_folder(path, first=MARKER)
 
     # loading
 
@@ -268,66 +261,6 @@ class Store:
         """Read every file of a folder and compare; DamagedError names the first that differs."""
         manifest = self.manifest(path)
         for name, want in manifest.files.items():
-            check_file(path / name, want)
-        self._verified.add(path.name)
+            disk.check_file(path / name, want)
+        self.trust(path)
         return manifest
-
-    # changes on the disk
-
-    def _replace(self, path: pathlib.Path, data: bytes) -> None:
-        """Put a small file in place whole, durably."""
-        part = path.with_name(f"{path.name}.{os.getpid()}.part")
-        self._before("write", part)
-        with part.open("wb") as file:
-            file.write(data)
-            file.flush()
-            self._before("sync", part)
-            os.fsync(file.fileno())
-        self._sync_folder(path.parent)
-        self._before("rename", path)
-        part.replace(path)
-        self._sync_folder(path.parent)
-
-    def _sync_folder(self, path: pathlib.Path) -> None:
-        self._before("sync-folder", path)
-        handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
-
-    def _remove(self, path: pathlib.Path) -> None:
-        """Remove a folder, its marker first: half a folder must never count."""
-        self._before("unmark", path)
-        (path / MARKER).unlink(missing_ok=True)
-        self._verified.discard(path.name)
-        self._before("remove", path)
-        shutil.rmtree(path, ignore_errors=True)
-
-
-def check_file(path: pathlib.Path, want: Digest) -> None:
-    """Raise DamagedError unless the file has the wanted size and SHA-256."""
-    try:
-        with path.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
-            size = file.tell()
-    except OSError as error:
-        raise DamagedError(f"{path}: {error.strerror}") from None
-    _compare(path, Digest(size, found), want)
-
-
-def read_file(path: pathlib.Path, want: Digest) -> bytes:
-    """The bytes of a file, checked: what is loaded is what was verified."""
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise DamagedError(f"{path}: {error.strerror}") from None
-    _compare(path, Digest(len(data), hashlib.sha256(data).hexdigest()), want)
-    return data
-
-
-def _compare(path: pathlib.Path, found: Digest, want: Digest) -> None:
-    if found.size != want.size:
-        raise DamagedError(f"{path}: {found.size} bytes, the manifest says {want.size}")
-    if found.sha256 != want.sha256:
-        raise DamagedError(f"{path}: its SHA-256 is not the manifest's")

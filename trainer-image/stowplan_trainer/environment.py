@@ -22,6 +22,8 @@ class Environment:
     metrics_port: int | None
     run_dir: pathlib.Path | None
     termination_log: pathlib.Path
+    shutdown_timeout_seconds: int | None
+    """What a SIGTERM leaves to the workers: torchrun's --shutdown-timeout as the operator sets it."""
 
     @classmethod
     def read(cls, values: Mapping[str, str] | None = None) -> "Environment":
@@ -29,6 +31,7 @@ class Environment:
         env = os.environ if values is None else values
         checkpoint_dir = env.get("STOWPLAN_CHECKPOINT_DIR", "")
         run_dir = env.get("STOWPLAN_RUN_DIR", "")
+        shutdown_timeout = env.get("PET_SHUTDOWN_TIMEOUT", "")
         return cls(
             rank=_number(env, "RANK", 0),
             world_size=_number(env, "WORLD_SIZE", 1),
@@ -39,6 +42,7 @@ class Environment:
             metrics_port=_number(env, "STOWPLAN_METRICS_PORT", 0) if env.get("STOWPLAN_METRICS_PORT") else None,
             run_dir=pathlib.Path(run_dir) if run_dir else None,
             termination_log=pathlib.Path(env.get("TERMINATION_LOG", "") or "/dev/termination-log"),
+            shutdown_timeout_seconds=_number(env, "PET_SHUTDOWN_TIMEOUT", 0) if shutdown_timeout else None,
         )
 
 

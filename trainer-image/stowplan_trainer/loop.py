@@ -114,11 +114,7 @@ class Trainer:
         torch.manual_seed(settings.seed * 1_000_003 + self.rank)  # dropout differs between ranks
         self.report = progress.serve(steps_total=self.total_steps)
         self.stop = stop.StopFlag(group=session.control)
-        self.checkpoints = checkpoint.Checkpointer(
-            {"trainer": self},
-            group=session.control,
-            on_commit=lambda step, unix_seconds: self.report.checkpoint(step, unix_seconds=unix_seconds),
-        )
+        self.checkpoints = checkpoint.Checkpointer({"trainer": self}, on_commit=self._committed)
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint saves; each rank's random state goes with it."""
@@ -149,7 +145,7 @@ class Trainer:
             loss = self._train_step(inputs, targets)
             self.step += 1
             time.sleep(max(0.0, started + every.step_seconds - time.monotonic()))
-            last, stopping = self.step == self.total_steps, self.stop.agreed()
+            last, stopping = self.step == self.total_steps, self.stop.agreed(self.checkpoints.failed)
             if last or stopping or self.step % every.report_every_steps == 0:
                 self._report(loss)
             if last or self.step % self.sampler.steps_per_epoch == 0:
@@ -157,10 +153,12 @@ class Trainer:
             if last or stopping or self.step % every.checkpoint_every_steps == 0:
                 self.checkpoints.save(self.step)
             if stopping and not last:
+                self.checkpoints.wait()
                 self._end(stopped=True)
                 raise stop.Stopped(self.step)
         if math.isnan(self.accuracy):  # resumed after the last step
             self.evaluate()
+        self.checkpoints.wait()
         self._end(stopped=False)
 
     def _train_step(self, inputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
@@ -218,6 +216,9 @@ class Trainer:
         self.report.evaluated(self.accuracy)
         self._say(f"step {self.step}/{self.total_steps} held-out accuracy {self.accuracy:.4f}")
         return self.accuracy
+
+    def _committed(self, step: int, unix_seconds: float, save_seconds: float | None) -> None:
+        self.report.checkpoint(step, unix_seconds=unix_seconds, save_seconds=save_seconds)
 
     def _end(self, *, stopped: bool) -> None:
         if self.rank == 0:

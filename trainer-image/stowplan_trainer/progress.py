@@ -33,6 +33,7 @@ HELP = {
     "stowplan_train_samples_per_second": "Samples trained per second by all ranks together, over the last 30 s.",
     "stowplan_train_checkpoint_step": "Step of the last committed checkpoint.",
     "stowplan_train_checkpoint_timestamp_seconds": "Unix time of the last committed checkpoint.",
+    "stowplan_train_checkpoint_save_seconds": "Seconds that the last save took, from the call until it was durable.",
     "stowplan_train_eval_accuracy": "Held-out accuracy, 0 to 1, as last evaluated.",
     "stowplan_train_attempt": "Which whole-gang start this is, from 1.",
 }
@@ -74,13 +75,15 @@ class Progress:
             self._values["stowplan_train_step"] = step
             self._window = collections.deque([(self._clock(), self._samples)])
 
-    def checkpoint(self, step: int, *, unix_seconds: float | None = None) -> None:
-        """Report a committed (or loaded) checkpoint."""
+    def checkpoint(self, step: int, *, unix_seconds: float | None = None, save_seconds: float | None = None) -> None:
+        """Report a committed (or loaded) checkpoint, and how long its save took where this process made it."""
         with self._lock:
             self._values["stowplan_train_checkpoint_step"] = step
             self._values["stowplan_train_checkpoint_timestamp_seconds"] = (
                 self._clock() if unix_seconds is None else unix_seconds
             )
+            if save_seconds is not None:
+                self._values["stowplan_train_checkpoint_save_seconds"] = save_seconds
 
     def evaluated(self, accuracy: float) -> None:
         """Report a held-out accuracy."""

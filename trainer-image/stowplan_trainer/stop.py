@@ -37,10 +37,14 @@ class StopFlag:
     def _note(self, signum: int, frame: types.FrameType | None) -> None:
         self._noted = True
 
-    def agreed(self) -> bool:
-        """Whether any rank was asked to stop. All ranks must call this after the same step, and get the same answer."""
+    def agreed(self, must_stop: bool = False) -> bool:
+        """Whether any rank was asked to stop, or must for a reason of its own.
+
+        All ranks must call this after the same step, and get the same answer.
+        """
+        stopping = self._noted or must_stop
         if not dist.is_initialized() or dist.get_world_size() == 1:
-            return self._noted
-        flag = torch.tensor([int(self._noted)], dtype=torch.int32)
+            return stopping
+        flag = torch.tensor([int(stopping)], dtype=torch.int32)
         dist.all_reduce(flag, op=dist.ReduceOp.MAX, group=self._group)
         return bool(flag.item())

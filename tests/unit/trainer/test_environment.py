@@ -11,6 +11,7 @@ def test_a_script_started_by_hand_is_one_process_without_metrics_and_checkpoints
     env = environment.Environment.read({})
     assert (env.rank, env.world_size, env.local_rank, env.uid, env.attempt) == (0, 1, 0, "local", 1)
     assert (env.checkpoint_dir, env.metrics_port, env.run_dir) == (None, None, None)
+    assert env.shutdown_timeout_seconds is None
     assert env.termination_log == pathlib.Path("/dev/termination-log")
 
 
@@ -26,6 +27,7 @@ def test_the_names_are_those_of_the_operator_and_torchrun():
             "STOWPLAN_METRICS_PORT": "9400",
             "STOWPLAN_RUN_DIR": "/var/run/stowplan",
             "TERMINATION_LOG": "/tmp/log",
+            "PET_SHUTDOWN_TIMEOUT": "300",
         }
     )
     assert env == environment.Environment(
@@ -38,6 +40,7 @@ def test_the_names_are_those_of_the_operator_and_torchrun():
         metrics_port=9400,
         run_dir=pathlib.Path("/var/run/stowplan"),
         termination_log=pathlib.Path("/tmp/log"),
+        shutdown_timeout_seconds=300,
     )
 
 

@@ -51,6 +51,7 @@ def test_the_metric_names_are_frozen():
         "stowplan_train_samples_per_second",
         "stowplan_train_checkpoint_step",
         "stowplan_train_checkpoint_timestamp_seconds",
+        "stowplan_train_checkpoint_save_seconds",
         "stowplan_train_eval_accuracy",
         "stowplan_train_attempt",
     ]
@@ -67,7 +68,7 @@ def test_before_the_first_step_only_what_is_known_is_served(report):
 def test_all_numbers_as_reported(report, clock):
     clock.now += 2
     report(41, loss=0.5, samples=64)
-    report.checkpoint(40, unix_seconds=990.5)
+    report.checkpoint(40, unix_seconds=990.5, save_seconds=1.25)
     report.evaluated(0.96)
     assert values(report.text()) == {
         "stowplan_train_step": "41",
@@ -76,6 +77,7 @@ def test_all_numbers_as_reported(report, clock):
         "stowplan_train_samples_per_second": "32.0",
         "stowplan_train_checkpoint_step": "40",
         "stowplan_train_checkpoint_timestamp_seconds": "990.5",
+        "stowplan_train_checkpoint_save_seconds": "1.25",
         "stowplan_train_eval_accuracy": "0.96",
         "stowplan_train_attempt": "2",
     }
