@@ -137,8 +137,10 @@ def find_eviction_breaches(plan: types.Plan, *, snapshot: types.Snapshot, settin
             yield f"{what}: no room is held for it"
         elif not job.preempts:
             yield f"{what}: it may not preempt"
-        elif not _ranks_below(victim, job=job, settings=settings):
+        elif not snapshot.queues and not _ranks_below(victim, job=job, settings=settings):
             yield f"{what}: the victim does not rank below it"
+    if snapshot.queues:
+        yield from quota_checks.find_eviction_breaches(plan, snapshot=snapshot)
     for job_id in plan.held:
         if job_id not in plan.waiting or plan.waiting[job_id].reason is not types.Reason.WAITING_FOR_PREEMPTION:
             yield f"{job_id}: room is held for a job that does not wait for preemption"

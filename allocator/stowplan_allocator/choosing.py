@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from stowplan_allocator import gangs, types
 from stowplan_allocator.gangs import Gang, Group
 from stowplan_allocator.problem import Problem, Vector
+from stowplan_allocator.reclaiming import Claim
 from stowplan_allocator.stock import Take
 
 SHARE_OF_TIME = 0.5  # of what is left, for one programme
@@ -53,8 +54,12 @@ def cheapest(
     victims: Sequence[Victim],
     settings: types.Settings,
     deadline: float,
+    claim: Claim | None = None,
 ) -> Solution | None:
-    """Least lost work, then fewest victims, so that the gang fits into the rooms; None where no set will do."""
+    """Least lost work, then fewest victims, so that the gang fits into the rooms; None where no set will do.
+
+    With a ``claim`` it must be within the quotas, too, and the victims must be such as may leave together.
+    """
     standing: dict[int, list[int]] = defaultdict(list)
     for i, victim in enumerate(victims):
         for node in victim.held:
@@ -63,11 +68,16 @@ def cheapest(
     for group in gang.groups:
         inside = sorted({i for node in group.nodes for i in standing.get(node, ())})
         near = [victims[i] for i in inside]
-        offers.append(_Offer(gang, group=group, problem=problem, rooms=rooms, victims=near))
+        if claim is not None and not claim.enough(group.product, ()):
+            away = [i for i in range(len(victims)) if i not in set(inside)]
+            near += [victims[i] for i in away if claim.frees(group.product, victims[i].job)]
+        offers.append(_Offer(gang, group=group, problem=problem, rooms=rooms, victims=near, claim=claim))
     offers = [offer for offer in offers if offer.could_fit()]
-    sets = [(offer, offer.quick_set()) for offer in offers]
+    sets = [(offer, found) for offer in offers if (found := offer.quick_set()) is not None]
     if not sets:
-        return None
+        return _by_programme(
+            gang, offers=offers, problem=problem, rooms=rooms, settings=settings, claim=claim, deadline=deadline
+        )
     cost, number, _, offer, quick = min(
         (sum(v.cost for v in found), len(found), i, offer, found) for i, (offer, found) in enumerate(sets)
     )
@@ -79,19 +89,49 @@ def cheapest(
     least = min(victim.cost for victim in candidates)
     if number == 1 and cost == least:
         return replace(best, bound=cost)
-    left = deadline - time.monotonic()
-    if settings.strategy is types.Strategy.GREEDY or left <= 0:
-        return replace(best, bound=least)
-    # PuLP and HiGHS take a second and 50 MB: only a process that solves loads them.
-    from stowplan_allocator import disruption
-
-    programme = disruption.Programme(problem, rooms=rooms, victims=candidates)
-    programme.add_gang(replace(gang, groups=tuple(offer.group for offer in offers)))
-    programme.start_from(quick)
-    exact = programme.solve(settings=settings, limit_seconds=left * SHARE_OF_TIME)
+    exact = _by_programme(
+        gang,
+        offers=offers,
+        problem=problem,
+        rooms=rooms,
+        settings=settings,
+        deadline=deadline,
+        claim=claim,
+        candidates=candidates,
+        quick=quick,
+    )
     if exact is None or (exact.cost, len(exact.leaving)) > (cost, number):
         return replace(best, bound=max(least, exact.bound if exact is not None else 0))
     return replace(exact, bound=max(exact.bound, least))
+
+
+def _by_programme(
+    gang: Gang,
+    *,
+    offers: Sequence[_Offer],
+    problem: Problem,
+    rooms: Sequence[Vector],
+    settings: types.Settings,
+    deadline: float,
+    claim: Claim | None,
+    candidates: Sequence[Victim] | None = None,
+    quick: Sequence[Victim] = (),
+) -> Solution | None:
+    """The exact answer; None where there is none, or none in time. Without candidates, of all victims."""
+    left = deadline - time.monotonic()
+    if settings.strategy is types.Strategy.GREEDY or left <= 0 or not offers:
+        return None
+    # PuLP and HiGHS take a second and 50 MB: only a process that solves loads them.
+    from stowplan_allocator import disruption
+
+    if candidates is None:
+        candidates = list({victim.job.id: victim for offer in offers for victim in offer.victims}.values())
+    programme = disruption.Programme(problem, rooms=rooms, victims=candidates)
+    programme.add_gang(replace(gang, groups=tuple(offer.group for offer in offers)))
+    if claim is not None:
+        programme.add_claim(claim)
+    programme.start_from(quick)
+    return programme.solve(settings=settings, limit_seconds=left * SHARE_OF_TIME)
 
 
 def each_enough(gang: Gang, *, problem: Problem, rooms: Sequence[Vector], victims: Sequence[Victim]) -> list[Victim]:
@@ -117,9 +157,17 @@ class _Offer:
     """One group of nodes, and the victims on them."""
 
     def __init__(
-        self, gang: Gang, *, group: Group, problem: Problem, rooms: Sequence[Vector], victims: Sequence[Victim]
+        self,
+        gang: Gang,
+        *,
+        group: Group,
+        problem: Problem,
+        rooms: Sequence[Vector],
+        victims: Sequence[Victim],
+        claim: Claim | None = None,
     ) -> None:
         self.group = group
+        self._claim = claim
         self._gang = gang
         self._problem = problem
         self.victims = victims
@@ -142,16 +190,20 @@ class _Offer:
                     rooms[node] = _sum(rooms.get(node, self._rooms[node]), held)
         return self._slots | {node: self._slots_in(room) for node, room in rooms.items()}
 
-    def _holds(self, slots: Mapping[int, int]) -> bool:
-        return gangs.capacity(self._gang, slots=slots, problem=self._problem) >= self._gang.num_blocks
+    def _holds(self, leaving: Sequence[Victim]) -> bool:
+        """Whether the gang fits once these have left."""
+        slots = self._after(leaving)
+        if gangs.capacity(self._gang, slots=slots, problem=self._problem) < self._gang.num_blocks:
+            return False
+        return self._claim is None or self._claim.enough(self.group.product, [victim.job for victim in leaving])
 
     def would_do(self, victim: Victim) -> bool:
         """Whether the gang fits once this one has left."""
-        return self._holds(self._after([victim]))
+        return self._holds([victim])
 
     def could_fit(self) -> bool:
         """Whether the gang fits once all have left."""
-        return self._holds(self._after(self.victims))
+        return self._holds(self.victims)
 
     def fill(self, leaving: Sequence[Victim]) -> list[Take]:
         """Nodes for the gang once these have left."""
@@ -159,9 +211,9 @@ class _Offer:
         assert takes is not None, "the gang was said to fit"
         return takes
 
-    def quick_set(self) -> list[Victim]:
-        """A set of victims that will do and of which none is needless: not always the cheapest."""
-        if self._holds(self._slots):
+    def quick_set(self) -> list[Victim] | None:
+        """Victims that will do, none of them needless; not always the cheapest, and None if no set is found."""
+        if self._holds([]):
             return []
         held = {id(v): sum(v.held[node][0] for node in v.held.keys() & self._rooms.keys()) for v in self.victims}
         orders: list[Callable[[Victim], tuple[float, ...]]] = [
@@ -169,15 +221,23 @@ class _Offer:
             lambda victim: (victim.cost / max(held[id(victim)], 1),),
             lambda victim: (-held[id(victim)], victim.cost),
         ]
-        sets = [self._shrunk(sorted(self.victims, key=order)) for order in orders]
-        return min(sets, key=lambda found: (sum(victim.cost for victim in found), len(found)))
+        together = [self._together(sorted(self.victims, key=order)) for order in orders]
+        sets = [self._shrunk(ranked) for ranked in together if self._holds(ranked)]
+        return min(sets, key=lambda found: (sum(victim.cost for victim in found), len(found)), default=None)
+
+    def _together(self, ranked: list[Victim]) -> list[Victim]:
+        """Those that may leave together, the first first."""
+        if self._claim is None:
+            return ranked
+        allowed = {job.id for job in self._claim.admissible(victim.job for victim in ranked)}
+        return [victim for victim in ranked if victim.job.id in allowed]
 
     def _shrunk(self, ranked: list[Victim]) -> list[Victim]:
         """The shortest prefix that will do, then without each, the dearest first, that is not needed."""
         low, high = 1, len(ranked)
         while low < high:
             middle = (low + high) // 2
-            if self._holds(self._after(ranked[:middle])):
+            if self._holds(ranked[:middle]):
                 high = middle
             else:
                 low = middle + 1
@@ -185,7 +245,7 @@ class _Offer:
         # The last one is needed, or the prefix would be shorter.
         for victim in sorted(needed[:-1], key=lambda victim: -victim.cost):
             fewer = [other for other in needed if other is not victim]
-            if self._holds(self._after(fewer)):
+            if self._holds(fewer):
                 needed = fewer
         return needed
 

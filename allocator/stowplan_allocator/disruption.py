@@ -28,6 +28,9 @@ Constraints
                      where f < 0:  … ≤ f_{n,r} + Σ_j h_{j,n,r} leave_j − f_{n,r} (1 − o_n),  q_{i,n} ≤ u_n o_n
     (4) slices       Σ_{n,b ∈ d} q_i = m s_{i,d}                                for d of a sliced level
     (5) spread       Σ_{n,b ∈ d} q_i ≤ t                                        for d of a spread level
+    (6) quotas       (1) and (2) of ``quotas``: Σ_g size·z_g of the job's queue, −Σ_j size_j·leave_j of the victims'
+    (7) lent only    Σ_{j ∈ v} size_j·leave_j ≤ beyond_v − 1 + size_i + M (1 − leave_i)   for each queue v that loses to
+                     another one and each of its victims i: even without the others it uses more than it owns
 
 One gang alone fills a bin without loss, so bins cost no exactness; victims' nodes are never
 in one. What must stay true: an answer fits by integer arithmetic and not by the solver's
@@ -36,6 +39,7 @@ word; it is called proven only if no cheaper set exists; equal questions get equ
 
 from __future__ import annotations
 
+import functools
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -43,10 +47,11 @@ from dataclasses import dataclass, field, replace
 
 import pulp
 
-from stowplan_allocator import gangs, model, types
+from stowplan_allocator import gangs, model, quota_rows, types
 from stowplan_allocator.choosing import Solution, Victim
 from stowplan_allocator.gangs import Gang
 from stowplan_allocator.problem import Path, Problem, Vector
+from stowplan_allocator.reclaiming import Claim
 from stowplan_allocator.stock import Take
 
 Term = tuple[pulp.LpVariable, float]
@@ -92,6 +97,7 @@ class Programme:
         self._single = self._pinned.keys() | set(single)
         self._asked: dict[int, list[tuple[pulp.LpVariable, Vector]]] = defaultdict(list)
         self._gangs: list[_Candidate] = []
+        self._claim: Claim | None = None
 
     def _add(self, kind: str, upper: float) -> pulp.LpVariable:
         self._names += 1
@@ -126,6 +132,28 @@ class Programme:
             self._require([*chosen, (self._leave[moves], -1.0)], "==", 0.0)  # (2)
         self._gangs.append(candidate)
         return bool(chosen)
+
+    def add_claim(self, claim: Claim) -> None:
+        """(6) and (7) for the one gang that was added, which waits."""
+        jobs = [victim.job for victim in self._victims]
+        held = [claim.holding(job) for job in jobs]
+        terms: dict[tuple[int, str], list[Term]] = defaultdict(list)
+        for product, z, _ in self._gangs[0].groups:
+            terms[claim.leaf, claim.quotas.kind(claim.leaf, product)].append((z, float(claim.size)))
+        for leave, holding in zip(self._leave, held, strict=True):
+            if holding.amount:
+                terms[holding.leaf, holding.kind].append((leave, -float(holding.amount)))
+        rows = quota_rows.rows(claim.quotas, usage=claim.usage, terms=terms, variable=functools.partial(self._add, "r"))
+        for left, right in rows:
+            self._require(left, "<=", right)  # (6)
+        for beyond, members in claim.floors(jobs).values():
+            total = sum(held[i].amount for i in members)
+            t = self._add("t", total)
+            self._require([*((self._leave[i], float(held[i].amount)) for i in members), (t, -1.0)], "==", 0.0)
+            for i in members:
+                right = float(beyond - 1 + held[i].amount + total)
+                self._require([(t, 1.0), (self._leave[i], float(total))], "<=", right)  # (7)
+        self._claim = claim
 
     def _bins(self, gang: Gang, *, slots: Mapping[int, int]) -> list[_Bin]:
         """Single nodes, and bins of all others by the domains of the gang's limits."""
@@ -243,6 +271,8 @@ class Programme:
                     for node, pods in takes:
                         if node in left and not _take(left[node], block=gang.block, count=pods // gang.block_pods):
                             return None
+                    if self._claim is not None and not self._claim.allows(product, [v.job for v in leaving]):
+                        return None
         return Solution(leaving, stands, bound=0)
 
     def _takes(self, gang: Gang, *, bins: Sequence[_Bin]) -> list[Take]:

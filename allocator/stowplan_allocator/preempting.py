@@ -25,10 +25,12 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-from stowplan_allocator import choosing, compiling, gangs, greedy, strategies, types, words
+from stowplan_allocator import choosing, compiling, gangs, greedy, quotas, strategies, types, words
 from stowplan_allocator import problem as problems
 from stowplan_allocator.choosing import Solution, Victim
 from stowplan_allocator.problem import Problem, Vector
+from stowplan_allocator.quotas import Allowance, Usage
+from stowplan_allocator.reclaiming import Claim
 from stowplan_allocator.stock import Take
 from stowplan_allocator.stopwatch import Stopwatch
 
@@ -131,10 +133,12 @@ def _with_tier(outcome: strategies.Outcome, *, tier: types.TierResult) -> strate
     return _with_note(replace(outcome, status=status, tiers=(*outcome.tiers, tier)), note)
 
 
-def may_evict(victim: types.Job, *, job: types.Job, settings: types.Settings) -> bool:
-    """Whether the settings let ``job`` take the place of the running ``victim``."""
+def may_evict(victim: types.Job, *, job: types.Job, settings: types.Settings, claim: Claim | None = None) -> bool:
+    """Whether the settings let ``job`` take the place of the running ``victim``; with queues, whether these do."""
     if victim.disruption_cost is None or victim.leaving or not job.preempts:
         return False
+    if claim is not None:
+        return settings.preemption is not types.Preemption.NEVER and claim.is_open_to(victim)
     if settings.preemption is types.Preemption.LOWER_PRIORITY:
         return victim.priority < job.priority
     if settings.preemption is types.Preemption.QUEUE_ORDER:
@@ -194,8 +198,11 @@ class Scene:
         shares = tuple(types.NodeShare(self._problem.nodes[node].name, pods) for node, pods in spot.takes)
         return types.Placement(spot.product, shares)
 
-    def _solve(self, snapshot: types.Snapshot) -> strategies.Outcome:
+    def _solve(self, snapshot: types.Snapshot, *, later: Usage | None = None) -> strategies.Outcome:
         problem = compiling.compile_problem(snapshot, seed=self._settings.seed, order=self._settings.order)
+        if later is not None and problem.quotas is not None and problem.allowance is not None:
+            # What starts must be within the quotas now and once all victims have left; shares are those of then.
+            problem = replace(problem, allowance=Allowance(problem.quotas, [later, *problem.allowance.states]))
         return strategies.solve(problem, settings=self._settings, deadline=self._deadline, watch=self._watch)
 
     def hold(self, job: types.Job, *, position: int, decision: Decision, promised: greedy.Spot | None) -> Hold | None:
@@ -207,24 +214,57 @@ class Scene:
         now = self._beside(position=position, decision=decision)
         rooms = _with_room(now, victims=gone)
         pod = self._problem.vector(job.pod)
-        if promised is not None and _fits(promised.takes, pod=pod, rooms=rooms):
+        claim = self._claim(job, position=position, decision=decision, gone=gone)
+        if promised is not None and _fits(promised.takes, pod=pod, rooms=rooms) and _pays(claim, spot=promised):
             solution: Solution | None = Solution((), {job.id: (promised.product, promised.takes)}, bound=0)
         else:
-            solution = self._cheapest(job, rooms=rooms, gone=gone)
+            solution = self._cheapest(job, rooms=rooms, gone=gone, claim=claim)
         if solution is None:
             return None
         product, takes = solution.stands[job.id]
-        if not solution.leaving and _fits(takes, pod=pod, rooms=now):
+        spot = greedy.Spot(product, takes)
+        before = self._claim(job, position=position, decision=decision, gone=[])
+        paid = _pays(before, spot=spot)
+        if not solution.leaving and _fits(takes, pod=pod, rooms=now) and paid:
             return None  # It needs nobody to leave: whether it starts is for the plan to decide, and was not in time.
         nodes = {node for node, _ in takes}
-        waits_for = [v.job.name for v in (*gone, *solution.leaving) if not nodes.isdisjoint(v.held)]
-        return Hold(greedy.Spot(product, takes), solution, tuple(waits_for))
+        waits_for = [
+            v.job.name
+            for v in (*gone, *solution.leaving)
+            if not nodes.isdisjoint(v.held) or (not paid and claim is not None and claim.frees(product, v.job))
+        ]
+        return Hold(spot, solution, tuple(waits_for))
 
-    def _cheapest(self, job: types.Job, *, rooms: list[Vector], gone: list[Victim]) -> Solution | None:
+    def _claim(self, job: types.Job, *, position: int, decision: Decision, gone: Iterable[Victim]) -> Claim | None:
+        """What the job may take of quotas and of whom, once these have left; None without queues."""
+        shared = self._problem.quotas
+        if shared is None:
+            return None
+        left = {victim.job.id for victim in gone}
+        usage = quotas.usage_of(shared, [one for one in self._snapshot.jobs if one.id not in left])
+        spots = decision.outcome.spots
+        ahead = {
+            one.id: self._without_surplus(one, spot=spots[one.id])
+            for one in self._problem.queue[:position]
+            if one.id in spots
+        }
+        self._count(usage, spots=ahead | {job_id: hold.spot for job_id, hold in decision.holds.items()})
+        return Claim(shared, usage, job, smallest_size(job) * job.pod.accelerators)
+
+    def _count(self, usage: Usage, *, spots: Mapping[str, greedy.Spot]) -> None:
+        """Let these jobs use what their spots take."""
+        for job_id, spot in spots.items():
+            self._problem.count(self._jobs[job_id], usage=usage, product=spot.product, num_pods=spot.num_pods)
+
+    def _cheapest(
+        self, job: types.Job, *, rooms: list[Vector], gone: list[Victim], claim: Claim | None
+    ) -> Solution | None:
         gang = gangs.gang_of(job, problem=self._problem, num_pods=smallest_size(job))
         taken = {victim.job.id for victim in gone}
         victims = [
-            v for v in self._victims if v.job.id not in taken and may_evict(v.job, job=job, settings=self._settings)
+            v
+            for v in self._victims
+            if v.job.id not in taken and may_evict(v.job, job=job, settings=self._settings, claim=claim)
         ]
         return choosing.cheapest(
             gang,
@@ -233,6 +273,7 @@ class Scene:
             victims=victims,
             settings=self._settings,
             deadline=self._deadline,
+            claim=claim,
         )
 
     def _beside(self, *, position: int, decision: Decision) -> list[Vector]:
@@ -267,20 +308,45 @@ class Scene:
         """The outcome beside all holds: the one that stands, or a new one; None where a job ahead would lose by it."""
         holds = {**decision.holds, job.id: hold}
         kept = self._kept(holds)
-        if not self._clashes(kept, spots=decision.outcome.spots):
+        later = self._later(holds)
+        spots = decision.outcome.spots
+        if not self._clashes(kept, spots=spots) and (later is None or self._are_within(later, spots=spots)):
             return decision.outcome
         rest = replace(
             self._snapshot,
             nodes=tuple(self._without(node, kept=kept) for node in self._snapshot.nodes),
             jobs=tuple(other for other in self._snapshot.jobs if other.id not in holds),
         )
-        planned = self._solve(rest)
+        planned = self._solve(rest, later=later)
         for other in self._problem.queue:
             if other.id == job.id:
                 return planned
             if other.id in decision.outcome.spots and other.id not in planned.spots:
                 return None
         raise AssertionError("the job is not in the queue")
+
+    def _later(self, holds: Mapping[str, Hold]) -> Usage | None:
+        """What quotas will be used once all victims have left and all who are held room for have come."""
+        shared = self._problem.quotas
+        if shared is None:
+            return None
+        gone = {v.job.id for v in (*self._leaving, *(v for hold in holds.values() for v in hold.solution.leaving))}
+        usage = quotas.usage_of(shared, [job for job in self._snapshot.jobs if job.id not in gone])
+        self._count(usage, spots={job_id: hold.spot for job_id, hold in holds.items()})
+        return usage
+
+    def _are_within(self, usage: Usage, *, spots: Mapping[str, greedy.Spot]) -> bool:
+        """Whether these jobs are within the quotas beside all that."""
+        assert self._problem.quotas is not None, "without queues nobody asks"
+        usage = usage.copy()
+        for job_id, spot in spots.items():
+            job = self._jobs[job_id]
+            leaf = self._problem.quotas.leaf(job)
+            kind = self._problem.quotas.kind(leaf, spot.product)
+            if usage.is_full(leaf) is not None or not usage.fits(leaf, kind, spot.num_pods * job.pod.accelerators):
+                return False
+            self._count(usage, spots={job_id: spot})
+        return True
 
     def _kept(self, holds: Mapping[str, Hold]) -> dict[int, Vector]:
         """What of the room that is free now must stay free: what the holds need beyond what their victims leave."""
@@ -326,6 +392,11 @@ def _with_room(rooms: Iterable[Vector], *, victims: Iterable[Victim]) -> list[Ve
         for node, held in victim.held.items():
             found[node] = tuple(have + more for have, more in zip(found[node], held, strict=True))
     return found
+
+
+def _pays(claim: Claim | None, *, spot: greedy.Spot) -> bool:
+    """Whether the quotas let the job stand there without any victim of its own."""
+    return claim is None or claim.enough(spot.product, ())
 
 
 def _fits(takes: Iterable[Take], *, pod: Vector, rooms: list[Vector]) -> bool:

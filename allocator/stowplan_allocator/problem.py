@@ -24,7 +24,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from stowplan_allocator import eligibility, types
-from stowplan_allocator.quotas import Allowance, Quotas
+from stowplan_allocator.quotas import Allowance, Quotas, Usage
 
 Vector = tuple[int, ...]
 Path = tuple[str | None, ...]
@@ -160,6 +160,12 @@ class Problem:
             for other in self.requests:
                 known.setdefault(dataclasses.replace(other, index=0, leaf=NO_LEAF), []).append(other.index)
         return tuple(known.get(dataclasses.replace(request, index=0, leaf=NO_LEAF), (request.index,)))
+
+    def count(self, job: types.Job, *, usage: Usage, product: str, num_pods: int) -> None:
+        """Let a job use its quota."""
+        assert self.quotas is not None, "without queues nobody counts"
+        leaf = self.quotas.leaf(job)
+        usage.add(leaf, self.quotas.kind(leaf, product), num_pods * job.pod.accelerators, jobs=1)
 
     def vector(self, amounts: types.Resources) -> Vector:
         """The amounts over ``dims``."""

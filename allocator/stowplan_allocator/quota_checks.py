@@ -12,6 +12,8 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from stowplan_allocator import types
 
+# Behind a queue's name: its own jobs, without those of its children.
+OWN = " itself"
 # Jobs with where they stand.
 Standing = list[tuple[types.Job, types.Placement]]
 
@@ -30,6 +32,47 @@ def find_breaches(placements: Mapping[str, types.Placement], *, snapshot: types.
         for kind in sorted({kind for kind, _ in after} & tree.kinds_under(root, amounts=after)):
             if tree.names_any(root):
                 yield from tree.exceeded(root, kind=kind, before=before, after=after)
+
+
+def find_eviction_breaches(plan: types.Plan, *, snapshot: types.Snapshot) -> Iterator[str]:
+    """Every victim that a job had no right to: one preempting job after the other, as the plan names them."""
+    jobs = {job.id: job for job in snapshot.jobs}
+    tree = Tree(snapshot.queues)
+    running = {job.id: (job, job.placement) for job in snapshot.jobs if job.placement is not None and not job.leaving}
+    started = [(jobs[job_id], placement) for job_id, placement in plan.placements.items() if job_id in jobs]
+    come: Standing = []
+    for job_id, placement in plan.held.items():
+        if job_id not in jobs:
+            continue
+        job = jobs[job_id]
+        victims = [one.job_id for one in plan.evictions if one.for_job == job_id and one.job_id in running]
+        own = tree.amounts([*running.values(), *come, (job, placement)])
+        for victim_id in victims:
+            victim, held = running[victim_id]
+            what = f"eviction of {victim_id} for {job_id}"
+            if victim.queue == job.queue:
+                if victim.priority >= job.priority:
+                    yield f"{what}: the victim is of the same queue and not of lower priority"
+                if types.QueuePreemption.WITHIN_QUEUE not in tree.policy(job.queue):
+                    yield f'{what}: queue "{job.queue}" does not allow it within the queue'
+                continue
+            if types.QueuePreemption.RECLAIM_LENT not in tree.policy(job.queue):
+                yield f'{what}: queue "{job.queue}" does not reclaim'
+            kind = tree.kind(victim.queue, held.product)
+            mine, theirs = tree.sides(job.queue, victim.queue)
+            if theirs is None:
+                yield f"{what}: the victim's queue lends and borrows elsewhere"
+            elif mine is None or tree.used(mine, kind, amounts=own) > tree.owned(mine, kind):
+                yield f"{what}: its queue does not own what it takes"
+            else:
+                others = [one for name, one in running.items() if name not in victims or name == victim_id]
+                left = tree.amounts([*others, *started, *come])
+                for name in theirs:
+                    if name and tree.used(name, kind, amounts=left) <= tree.owned(name, kind):
+                        yield f'{what}: queue "{name}" is within its own without the other victims'
+        come.append((job, placement))
+        for victim_id in victims:
+            del running[victim_id]
 
 
 def _limits(tree: Tree, *, running: Standing, started: Standing) -> Iterator[str]:
@@ -61,6 +104,24 @@ class Tree:
             queue = self.queues.get(name)
             self._upwards[name] = [] if queue is None else [queue, *self.upwards(queue.parent)]
         return self._upwards[name]
+
+    def policy(self, name: str) -> tuple[types.QueuePreemption, ...]:
+        """Whose places its jobs may take."""
+        return self.queues.get(name, types.Queue("")).preemption
+
+    def sides(self, job: str, victim: str) -> tuple[str | None, list[str] | None]:
+        """The subtree that must own what a job takes, and the queues that must borrow what its victim has.
+
+        None where there is no such subtree, or where the two have nothing in common; no queues for a guest.
+        """
+        mine, theirs = ([queue.name for queue in self.upwards(name)] for name in (job, victim))
+        common = next((name for name in mine if name in theirs), None)
+        if common is None:
+            limited = [bool(names) and self.names_any(names[-1]) for names in (mine, theirs)]
+            return (mine[-1] if limited[0] else None), (None if limited[1] else [])
+        # A queue that is above the other stands for its own jobs: they own what it owns itself.
+        own = mine[mine.index(common) - 1] if mine[0] != common else f"{common}{OWN}"
+        return own, theirs[: theirs.index(common)] or [f"{common}{OWN}"]
 
     def below(self, name: str) -> list[str]:
         """The children."""
@@ -99,6 +160,8 @@ class Tree:
 
     def owned(self, name: str, kind: str) -> int:
         """What the subtree owns: its own, and what its children lend."""
+        if name.endswith(OWN):
+            return self._quota(name.removesuffix(OWN), kind).nominal
         lent = 0
         for child in self.below(name):
             theirs, most = self.owned(child, kind), self._quota(child, kind).lending_limit
@@ -107,6 +170,8 @@ class Tree:
 
     def used(self, name: str, kind: str, *, amounts: Mapping[tuple[str, str], int]) -> int:
         """What counts at the queue: its own jobs, and of each child what it does not keep for itself."""
+        if name.endswith(OWN):
+            return amounts.get((kind, name.removesuffix(OWN)), 0)
         total = amounts.get((kind, name), 0)
         for child in self.below(name):
             theirs, lends = self.used(child, kind, amounts=amounts), self._quota(child, kind).lending_limit

@@ -1,0 +1,156 @@
+"""Whose place a job may take where there are queues, and what of a quota its victims must give back.
+
+A job may take the place of
+
+- a job of its own queue of lower priority (policy ``WithinQueue``), never of equal priority;
+- a job of another queue that borrows (policy ``ReclaimLent``). At the nearest common ancestor the side of
+  the job must own what it then uses, itself included, and on the other side every queue from the
+  victim's up must use more than it owns, even without what all other victims have. Where the two have
+  no common ancestor, the victim must be a guest: of a tree without quotas.
+
+So nobody loses what its queue owns to another queue, and nobody is evicted for what would be
+borrowed again. All is asked of the state in which those who were told to leave are gone, and
+those ahead stand. What must stay true: of victims that may leave together any part may; more
+victims never make ``enough`` less.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from stowplan_allocator import types
+from stowplan_allocator.queues import QueuePreemption
+from stowplan_allocator.quotas import ROOT, Branch, Quotas, Usage
+
+
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """What a running job has of a quota."""
+
+    leaf: int
+    kind: str
+    amount: int
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """One job's right to the places of others. ``size`` is in accelerators; ``usage`` the state described above."""
+
+    quotas: Quotas
+    usage: Usage
+    job: types.Job
+    size: int
+    held: dict[str, Holding] = field(default_factory=dict)
+
+    @property
+    def leaf(self) -> int:
+        """Where the job counts."""
+        return self.quotas.leaf(self.job)
+
+    def holding(self, victim: types.Job) -> Holding:
+        """What the victim gives back."""
+        known = self.held.get(victim.id)
+        if known is None:
+            leaf, product, pods = self.quotas.leaf(victim), "", 0
+            if victim.placement is not None:
+                product, pods = victim.placement.product, victim.placement.num_pods
+            known = Holding(leaf, self.quotas.kind(leaf, product), pods * victim.pod.accelerators)
+            self.held[victim.id] = known
+        return known
+
+    def is_open_to(self, victim: types.Job) -> bool:
+        """Whether the job may take the victim's place, if nobody else leaves."""
+        if self.quotas.leaf(victim) == self.leaf:
+            return self._within_queue(victim)
+        if QueuePreemption.RECLAIM_LENT not in self.quotas.branches[self.leaf].preemption:
+            return False
+        holding = self.holding(victim)
+        return bool(holding.amount) and self._owns(holding) and all(more > 0 for _, more in self._beyond(holding))
+
+    def _within_queue(self, victim: types.Job) -> bool:
+        policy = self.quotas.branches[self.leaf].preemption
+        return QueuePreemption.WITHIN_QUEUE in policy and victim.priority < self.job.priority
+
+    def _sides(self, leaf: int) -> tuple[list[Branch], list[Branch]]:
+        """Below the nearest common ancestor: the job's branches and those of the other leaf, from the leaves up."""
+        mine, theirs = self.quotas.path(self.leaf), self.quotas.path(leaf)
+        while mine and theirs and mine[-1].index == theirs[-1].index:
+            mine, theirs = mine[:-1], theirs[:-1]
+        return mine, theirs
+
+    def _owns(self, holding: Holding) -> bool:
+        """Whether the job's side owns what it would use."""
+        mine, theirs = self._sides(holding.leaf)
+        top = mine[-1]
+        if not top.is_limited or (top.parent == ROOT and theirs[-1].is_limited):
+            return False
+        amount = self.size
+        for branch in mine:
+            used, kept = self.usage.used.get((branch.index, holding.kind), 0), branch.kept.get(holding.kind, 0)
+            if branch is top:
+                return used + amount <= branch.owned.get(holding.kind, 0)
+            amount = max(used + amount - kept, 0) - max(used - kept, 0)
+        raise AssertionError("a side ends at its top")
+
+    def _without(self, victims: Iterable[types.Job]) -> Usage:
+        usage = self.usage.copy()
+        for victim in victims:
+            holding = self.holding(victim)
+            usage.add(holding.leaf, holding.kind, -holding.amount, jobs=-1)
+        return usage
+
+    def admissible(self, victims: Iterable[types.Job]) -> list[types.Job]:
+        """Those of the victims, the first first, that may leave together."""
+        found = []
+        lost: dict[tuple[int, str], tuple[int, int]] = {}
+        for victim in victims:
+            holding = self.holding(victim)
+            after = {}
+            for branch, beyond in self._beyond(holding):
+                total, least = lost.get((branch, holding.kind), (0, holding.amount))
+                total, least = total + holding.amount, min(least, holding.amount)
+                if total - least >= beyond:
+                    break
+                after[branch, holding.kind] = total, least
+            else:
+                lost |= after
+                found.append(victim)
+        return found
+
+    def _beyond(self, holding: Holding) -> list[tuple[int, int]]:
+        """The branches that lose to another queue, and what each uses beyond what it owns."""
+        if holding.leaf == self.leaf:
+            return []
+        return [
+            (
+                branch.index,
+                self.usage.used.get((branch.index, holding.kind), 0) - branch.owned.get(holding.kind, 0),
+            )
+            for branch in self._sides(holding.leaf)[1]
+        ]
+
+    def enough(self, product: str, victims: Iterable[types.Job]) -> bool:
+        """Whether the quotas let the job stand on the product once these have left."""
+        usage = self._without(victims)
+        kind = self.quotas.kind(self.leaf, product)
+        return usage.is_full(self.leaf) is None and usage.fits(self.leaf, kind, self.size)
+
+    def allows(self, product: str, victims: Sequence[types.Job]) -> bool:
+        """Whether these may leave together, and are enough."""
+        return len(self.admissible(victims)) == len(victims) and self.enough(product, victims)
+
+    def frees(self, product: str, victim: types.Job) -> bool:
+        """Whether the victim's end could matter to the job's quota, or to its queues' number of jobs."""
+        holding = self.holding(victim)
+        same_tree = self.quotas.path(holding.leaf)[-1].index == self.quotas.path(self.leaf)[-1].index
+        return same_tree and (not holding.amount or holding.kind == self.quotas.kind(self.leaf, product))
+
+    def floors(self, victims: Sequence[types.Job]) -> dict[tuple[int, str], tuple[int, list[int]]]:
+        """For each branch and kind that loses to another queue: what it uses beyond its own; its victims' indexes."""
+        found: dict[tuple[int, str], tuple[int, list[int]]] = {}
+        for i, victim in enumerate(victims):
+            holding = self.holding(victim)
+            for branch, beyond in self._beyond(holding):
+                found.setdefault((branch, holding.kind), (beyond, []))[1].append(i)
+        return found
