@@ -23,6 +23,9 @@ _DEFAULT_SHARED_MEMORY_MIB = 2048
 _MAX_DEFAULT_SHARED_MEMORY_MIB = 64 * 1024
 # No job can have a name with a dot, so none has a policy of this name.
 NAMESPACE_POLICY = "jobs.stowplan.dev"
+# The one field of a container's security context among those of the pod's.
+_READ_ONLY_ROOT = "readOnlyRootFilesystem"
+_TMP = "/tmp"  # noqa: S108 - the container's, not ours
 GPU_TOLERATION: Json = {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}
 
 
@@ -168,6 +171,7 @@ def _build_pod(
                 spec, per_pod.accelerators, product=(job.status.get("placement") or {}).get("product", "")
             ),
             shutdown_seconds=shutdown,
+            has_accelerators=per_pod.accelerators > 0,
         ),
         "resources": {
             "requests": requests,
@@ -176,7 +180,11 @@ def _build_pod(
         "ports": [{"name": api.METRICS_PORT_NAME, "containerPort": api.METRICS_PORT, "protocol": "TCP"}],
         "volumeMounts": mounts,
         "terminationMessagePolicy": "FallbackToLogsOnError",
-        "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "capabilities": {"drop": ["ALL"]},
+            **({"readOnlyRootFilesystem": True} if _has_read_only_root(spec) else {}),
+        },
     }
     given: Json = {"imagePullPolicy": spec.image_pull_policy, "command": spec.command, "args": spec.args}
     container.update((key, value) for key, value in given.items() if value)
@@ -193,7 +201,7 @@ def _build_pod(
         "securityContext": {
             "runAsNonRoot": True,
             "seccompProfile": {"type": "RuntimeDefault"},
-            **template.security_context,
+            **{key: value for key, value in template.security_context.items() if key != _READ_ONLY_ROOT},
         },
         "affinity": {
             "nodeAffinity": {
@@ -244,6 +252,7 @@ def _environment(
     num_pods: int,
     num_processes: int,
     shutdown_seconds: int,
+    has_accelerators: bool,
 ) -> list[Json]:
     """The variables that make a bare ``torchrun train.py`` join its gang, then the user's own."""
     suffix = f"{job.name}.{job.namespace}.svc"
@@ -276,11 +285,14 @@ def _environment(
     }
     if spec.checkpoint:
         values["STOWPLAN_CHECKPOINT_DIR"] = spec.checkpoint.path
+    if not has_accelerators:
+        # CUDA images say "all", which some container runtimes take for a right to every GPU of the node.
+        values["NVIDIA_VISIBLE_DEVICES"] = "void"
     return [{"name": name, "value": str(value)} for name, value in values.items()] + list(spec.env)
 
 
 def _volumes(spec: api.TrainingJobSpec, *, memory_mib: int) -> tuple[list[Json], list[Json]]:
-    """Shared memory, the run directory, the checkpoint volume, then the user's own."""
+    """Shared memory, the run directory, the checkpoint volume, the user's own, and /tmp beside a read-only root."""
     shared = str(spec.shared_memory) if spec.shared_memory is not None else f"{default_shared_memory_mib(memory_mib)}Mi"
     volumes: list[Json] = [
         {"name": "stowplan-shm", "emptyDir": {"medium": "Memory", "sizeLimit": shared}},
@@ -294,7 +306,16 @@ def _volumes(spec: api.TrainingJobSpec, *, memory_mib: int) -> tuple[list[Json],
         claim = {"claimName": spec.checkpoint.persistent_volume_claim}
         volumes.append({"name": "stowplan-checkpoint", "persistentVolumeClaim": claim})
         mounts.append({"name": "stowplan-checkpoint", "mountPath": spec.checkpoint.path})
-    return [*volumes, *spec.pod_template.volumes], [*mounts, *spec.pod_template.volume_mounts]
+    volumes += spec.pod_template.volumes
+    mounts += spec.pod_template.volume_mounts
+    if _has_read_only_root(spec) and all(mount["mountPath"] != _TMP for mount in mounts):
+        volumes.append({"name": "stowplan-tmp", "emptyDir": {}})
+        mounts.append({"name": "stowplan-tmp", "mountPath": _TMP})
+    return volumes, mounts
+
+
+def _has_read_only_root(spec: api.TrainingJobSpec) -> bool:
+    return bool(spec.pod_template.security_context.get(_READ_ONLY_ROOT))
 
 
 def default_shared_memory_mib(memory_mib: int) -> int:

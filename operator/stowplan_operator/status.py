@@ -218,7 +218,7 @@ def _conditions(
             api.Condition.PODS_READY,
             ready,
             "AllPodsRunning" if ready else status["reason"],
-            f"{status['ready']} pods run",
+            f"{status['ready']} pods run" + (f"; {facts.problem}" if facts.problem and not ready else ""),
         ),
     ]
     if "progress" in status and not phase.is_terminal:

@@ -15,6 +15,7 @@ OPERATOR = "system:serviceaccount:stowplan-system:stowplan"
 USERS = {
     OPERATOR: ["system:serviceaccounts", "system:authenticated"],
     "alice": ["system:authenticated"],
+    "bob": ["system:authenticated"],
     "developer": ["system:authenticated", "platform-team"],
     JOB_CONTROLLER: ["system:masters"],
 }
@@ -45,9 +46,9 @@ def chart(api: apiserver.ApiServer) -> apiserver.ApiServer:
     ).stdout
     api.kubectl("create", "namespace", "stowplan-system", check=True)
     api.kubectl("apply", "-f", "-", stdin=rendered, check=True)
-    # What every user of the cluster may do, and no more: write pods and TrainingJobs.
-    for name in ("alice", "developer"):
-        api.kubectl("create", "clusterrolebinding", name, "--clusterrole=edit", f"--user={name}", check=True)
+    # What every user of the cluster may do, and no more: write pods and TrainingJobs; bob writes TrainingJobs alone.
+    for name, role in {"alice": "edit", "developer": "edit", "bob": "stowplan-user-edit"}.items():
+        api.kubectl("create", "clusterrolebinding", name, f"--clusterrole={role}", f"--user={name}", check=True)
     api.kubectl("create", "priorityclass", "research", "--value=10", check=True)
     pod = {
         "apiVersion": "v1",

@@ -22,7 +22,9 @@ pytestmark = pytest.mark.apiserver
 MANIFESTS = apiserver.ROOT / "tests" / "manifests" / "valid"
 VALID = sorted(path.stem for path in MANIFESTS.glob("*.yaml"))
 OPERATOR = "system:serviceaccount:stowplan-system:stowplan"
+ROOT = ["root"]
 RESTRICTED = "pod-security.kubernetes.io/enforce=restricted"
+BASELINE = "pod-security.kubernetes.io/enforce=baseline"
 # What jobs in valid/ name, and the cluster's owner provides.
 OTHERS = """
 {apiVersion: scheduling.k8s.io/v1, kind: PriorityClass, metadata: {name: research}, value: 10}
@@ -84,9 +86,28 @@ def test_pod_security_restricted_lets_the_operator_in(cluster: Cluster) -> None:
     apiserver.wait_until(exists, what="a pod of the operator's Deployment")
 
 
-@pytest.mark.parametrize("manifest", VALID)
+@pytest.mark.parametrize("manifest", sorted(set(VALID) - set(ROOT)))
 def test_what_the_operator_makes_of_a_job_passes_every_check(cluster: Cluster, manifest: str) -> None:
     """Rights, policy, Pod Security `restricted` and the API server's own validation, all as the operator."""
+    made = _made_of(cluster, manifest)
+    assert made.code == 0, made.text
+    assert "Warning" not in made.text, "Pod Security or the API server has something to say"
+
+
+@pytest.mark.parametrize("manifest", ROOT)
+def test_a_job_that_asks_for_root_runs_only_where_its_namespace_allows_it(cluster: Cluster, manifest: str) -> None:
+    made = _made_of(cluster, manifest)
+    assert made.code != 0
+    assert 'violates PodSecurity "restricted:latest": runAsNonRoot != true' in made.text
+    cluster.server.kubectl("label", "namespace", "team-a", "--overwrite", BASELINE, check=True)
+    try:
+        assert _made_of(cluster, manifest).code == 0
+    finally:
+        cluster.server.kubectl("label", "namespace", "team-a", "--overwrite", RESTRICTED, check=True)
+
+
+def _made_of(cluster: Cluster, manifest: str) -> apiserver.Result:
+    """The job's children, as the operator would create them."""
     text = (MANIFESTS / f"{manifest}.yaml").read_text()
     name = yaml.safe_load(text)["metadata"]["name"]
     cluster.server.kubectl("-n", "team-a", "apply", "-f", "-", stdin=text, check=True)
@@ -94,13 +115,12 @@ def test_what_the_operator_makes_of_a_job_passes_every_check(cluster: Cluster, m
     spec = names.parse_spec(dict(job.spec))
     placement = {"attempt": 1, "nodes": [{"name": "n1", "ranks": f"0-{spec.num_nodes - 1}"}], "plannedAt": "x"}
     pods = list(podspec.build_pods(job, spec, placement, settings=settings.Settings()).values())
-    children = [*pods[:2], pods[-1], podspec.build_service(job), podspec.build_network_policy(job)]
+    policies = [podspec.build_namespace_policy(), podspec.build_network_policy(job)]
+    children = [*pods[:2], pods[-1], podspec.build_service(job), *policies]
     body = json.dumps({"apiVersion": "v1", "kind": "List", "items": children})
-    made = cluster.server.kubectl(
+    return cluster.server.kubectl(
         "-n", "team-a", "create", "--dry-run=server", "--validate=strict", "-f", "-", stdin=body, user=OPERATOR
     )
-    assert made.code == 0, made.text
-    assert "Warning" not in made.text, "Pod Security or the API server has something to say"
 
 
 def test_upgrade_and_uninstall_leave_jobs_and_their_pods(cluster: Cluster) -> None:

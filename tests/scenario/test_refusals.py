@@ -342,6 +342,20 @@ async def test_somebody_elses_pod_of_the_same_name_is_left_alone_and_said() -> N
     assert world.server.get("pods", NAMESPACE, "a-1-1") is not None
 
 
+async def test_a_job_that_asks_for_root_says_so_in_its_conditions() -> None:
+    """Pod Security refuses its pods where the namespace's level is restricted."""
+    world = World(a_node("n1"), a_node("n2"))
+    refusal = 'pods "a-1-0" is forbidden: violates PodSecurity "restricted:latest": runAsNonRoot != true'
+    world.process.connection.refuse = lambda verb, kind, name: (
+        kube.ApiError(403, "Forbidden", refusal) if kind == "pods" else None
+    )
+    context = {"securityContext": {"runAsUser": 0, "runAsNonRoot": False}}
+    world.submit(a_job("a").spec(podTemplate=context))
+    await world.cycle()
+    assert refusal in world.status("a")["message"]
+    assert [one["type"] for one in world.status("a")["conditions"] if refusal in one["message"]] == ["PodsReady"]
+
+
 async def test_a_gang_whose_pods_are_refused_gives_its_accelerators_to_others_for_a_while() -> None:
     world = World(a_node("n1"), a_node("n2"))
     world.process.connection.refuse = lambda verb, kind, name: (

@@ -47,6 +47,10 @@ REFUSED: dict[str, tuple[Values, str]] = {
     "a Lease of a second": ({"settings": {"lease": {"durationSeconds": 1}}}, "durationSeconds"),
     "an XID action that does not exist": ({"settings": {"health": {"xidActions": {"79": "Ignore"}}}}, "xidActions"),
     "an interval without a unit": ({"metrics": {"serviceMonitor": {"interval": "30"}}}, "interval"),
+    "an annotation without a prefix": (
+        {"admissionPolicy": {"podAnnotations": ["note"]}},
+        "podAnn",
+    ),
     "a prefix with capitals": ({"admissionPolicy": {"imagePullSecretPrefix": "A"}}, "imagePullSecretPrefix"),
 }
 

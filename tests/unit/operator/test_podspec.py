@@ -299,7 +299,8 @@ def test_every_field_of_the_crd_reaches_the_pod() -> None:
     assert all(one in container["env"] for one in wanted["env"])
     assert all(one in spec["volumes"] for one in template["volumes"])
     assert all(one in container["volumeMounts"] for one in template["volumeMounts"])
-    assert spec["securityContext"].items() >= template["securityContext"].items()
+    given = {**spec["securityContext"], **container["securityContext"]}
+    assert all(given[field] == value for field, value in template["securityContext"].items())
     meta = pod_of(EVERYTHING.placed_on(*["n1"] * 8))["metadata"]
     assert meta["labels"].items() >= template["metadata"]["labels"].items()
     assert meta["annotations"] == template["metadata"]["annotations"]
@@ -345,3 +346,37 @@ def test_the_policy_of_a_namespace_closes_the_pods_of_all_its_jobs_but_for_metri
     metrics = [{"protocol": "TCP", "port": 9400}]
     assert policy["spec"]["ingress"] == [{"from": [{"namespaceSelector": {}}], "ports": metrics}]
     assert "." in policy["metadata"]["name"], "the name of no job, whose own policy has the job's name"
+
+
+READ_ONLY: Json = {"securityContext": {"readOnlyRootFilesystem": True, "runAsUser": 1000}}
+
+
+def test_a_read_only_root_is_the_containers_and_leaves_tmp_writable() -> None:
+    spec = pod_of(a_job("train").spec(podTemplate=READ_ONLY).placed_on("n1"))["spec"]
+    (container,) = spec["containers"]
+    assert container["securityContext"]["readOnlyRootFilesystem"] is True
+    assert spec["securityContext"]["runAsUser"] == 1000
+    assert "readOnlyRootFilesystem" not in spec["securityContext"], "a pod has no such field"
+    assert {"name": "stowplan-tmp", "mountPath": "/tmp"} in container["volumeMounts"]
+    assert {"name": "stowplan-tmp", "emptyDir": {}} in spec["volumes"]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"podTemplate": {**READ_ONLY, "volumeMounts": [{"name": "a", "mountPath": "/tmp"}]}},
+        {"podTemplate": READ_ONLY, "checkpoint": {"persistentVolumeClaim": "c", "path": "/tmp"}},
+    ],
+    ids=["a user's volume", "the checkpoints"],
+)
+def test_what_is_mounted_at_tmp_already_stays(fields: Json) -> None:
+    mounts = container_of(a_job("train").spec(**fields).placed_on("n1"))["volumeMounts"]
+    assert [mount["name"] for mount in mounts if mount["mountPath"] == "/tmp"] != ["stowplan-tmp"]
+    assert len({mount["mountPath"] for mount in mounts}) == len(mounts)
+
+
+def test_a_pod_without_accelerators_is_given_none_by_its_image() -> None:
+    """CUDA images set NVIDIA_VISIBLE_DEVICES=all."""
+    without = pod_of(a_job("train").spec(resourcesPerNode={"cpu": 1}).placed_on("n1"))
+    assert env_of(without)["NVIDIA_VISIBLE_DEVICES"] == "void"
+    assert "NVIDIA_VISIBLE_DEVICES" not in env_of(pod_of(a_job("train").placed_on("n1"))), "the device plugin sets it"
