@@ -174,6 +174,7 @@ class TrainingJobSpec(_Model):
     checkpoint: Checkpoint | None = None
     failure_policy: FailurePolicy = FailurePolicy()
     startup_timeout_seconds: int = 1800
+    hang_timeout_seconds: int | None = None
     active_deadline_seconds: int | None = None
     ttl_seconds_after_finished: int | None = None
     suspend: bool = False

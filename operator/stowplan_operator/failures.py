@@ -29,6 +29,7 @@ class Cause(enum.StrEnum):
     OUT_OF_MEMORY = "OOMKilled"
     STARTUP_TIMEOUT = "StartupTimeout"
     XID_ERROR = "XidError"
+    HANG = "Hang"
 
     PEER_LOST = "PeerLost"
     POD_DELETED = "PodDeleted"
@@ -48,9 +49,10 @@ class Cause(enum.StrEnum):
     @property
     def is_charged(self) -> bool:
         """Whether the user's restart budget pays for it."""
-        return self in (Cause.CONTAINER_FAILED, Cause.OUT_OF_MEMORY, Cause.STARTUP_TIMEOUT, Cause.XID_ERROR)
+        return self in _CHARGED
 
 
+_CHARGED = frozenset({Cause.CONTAINER_FAILED, Cause.OUT_OF_MEMORY, Cause.STARTUP_TIMEOUT, Cause.XID_ERROR, Cause.HANG})
 NEVER_STARTED = (Cause.STARTUP_TIMEOUT, Cause.NOT_CREATED, Cause.NOT_BOUND)
 # Nothing ran and nothing was lost: tried again for as long as it takes.
 UNLIMITED = (Cause.NOT_CREATED, Cause.NOT_BOUND)
@@ -76,6 +78,7 @@ NODES_FAULTS = frozenset(
 class Failure:
     """Why and where an attempt failed; ``rank`` is -1 where no one pod is to blame, ``xid`` 0 where none was seen.
 
+    ``step`` is the last one that the attempt reported.
     ``is_planned`` says that all pods still do well: they are stopped with the time to write a checkpoint.
     """
 
@@ -87,6 +90,7 @@ class Failure:
     exit_code: int | None = None
     signal: int = 0
     xid: int = 0
+    step: int | None = None
     log_tail: str = ""
     is_planned: bool = False
 
@@ -114,6 +118,8 @@ class Failure:
         }
         if self.pod:
             entry["pod"] = self.pod
+        if self.step is not None:
+            entry["step"] = self.step
         if self.log_tail:
             entry["logTail"] = self.log_tail
         return entry

@@ -14,7 +14,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from stowplan_operator import api, failures, podspec, rules, views
+from stowplan_operator import api, failures, podspec, rules, steps, views
 
 Json = dict[str, Any]
 
@@ -23,6 +23,7 @@ AVOID_SECONDS = 300
 _FIRST_BACKOFF_SECONDS = 5
 MAX_BACKOFF_SECONDS = 300
 KEPT_ATTEMPTS = 2
+_NOTHING_HEARD = steps.Heard()
 HISTORY_LENGTH = 10
 # An attempt that ran this long was no crash loop: the next one starts without delay.
 _STEADY_SECONDS = 60
@@ -60,11 +61,13 @@ def advance(
     max_infrastructure_restarts: int,
     now_seconds: float,
     node_fault: failures.Failure | None = None,
+    heard: steps.Heard = _NOTHING_HEARD,
 ) -> Transition | None:
     """What the job's status must become, or None where it stands right.
 
     ``lost_nodes`` are nodes that are gone or NotReady for too long; ``node_fault`` is what is wrong with a node or
     GPU under the gang (see ``node_faults``). ``max_infrastructure_restarts`` is for faults that are not charged.
+    ``heard`` is what is known of its progress.
     """
     status = job.status
     if phase_of(status).is_terminal:
@@ -81,7 +84,12 @@ def advance(
 
     current = current_pods(job, pods)
     ranks = dict(podspec.ranks_by_node(placement))
-    end = _Ending(job=job, accelerators_per_pod=accelerators_per_pod, now_seconds=now_seconds)
+    end = _Ending(
+        job=job,
+        accelerators_per_pod=accelerators_per_pod,
+        now_seconds=now_seconds,
+        steps=steps.span(status, heard, current.get(0)),
+    )
 
     if len(current) == len(ranks) and all(pod.phase == "Succeeded" for pod in current.values()):
         new = end.finished(api.Phase.SUCCEEDED, api.Outcome.SUCCEEDED, "")
@@ -108,8 +116,9 @@ def advance(
         now_seconds=now_seconds,
         refusal=status.get("message", "") if status.get("reason") == "ApiError" else "",
         node_fault=node_fault,
-    )
+    ) or steps.find_hang(status, spec, heard, now_seconds=now_seconds)
     if failure_found:
+        failure_found = steps.described(failure_found, status, heard, current.get(0))
         return end.restarted_or_failed(failure_found, spec, max_infrastructure_restarts=max_infrastructure_restarts)
     all_run = len(current) == len(ranks) and all(pod.running or pod.phase == "Succeeded" for pod in current.values())
     if all_run and not placement.get("startedAt"):
@@ -146,6 +155,8 @@ class _Ending:
     job: views.JobView
     accelerators_per_pod: int
     now_seconds: float
+    # First and last step that the attempt reported.
+    steps: tuple[int | None, int | None] = (None, None)
 
     def _ended(self, outcome: api.Outcome, reason: str, failure: failures.Failure | None = None) -> Json:
         status = dict(self.job.status)
@@ -163,6 +174,9 @@ class _Ending:
             "nodes": len(nodes),
             "gpuSeconds": spent,
             **(failure.to_history() if failure else {}),
+            **{
+                name: step for name, step in zip(("firstStep", "lastStep"), self.steps, strict=True) if step is not None
+            },
         }
         status["history"] = [*status.get("history", ()), entry][-HISTORY_LENGTH:]
         status["gpuSeconds"] = int(status.get("gpuSeconds", 0)) + spent
@@ -325,6 +339,7 @@ def deadlines(job: views.JobView, spec: api.TrainingJobSpec, pods: Sequence[view
         times.append(failed_at + AVOID_SECONDS)
     placement = status.get("placement")
     if placement is not None and not phase_of(status).is_terminal:
+        times.extend(steps.deadlines(status, spec))
         times.append(failures.judged_at(current_pods(job, pods)))
         if not placement.get("startedAt"):
             planned = views.parse_time(placement.get("plannedAt"))

@@ -28,6 +28,7 @@ from stowplan_operator import (
     snapshot,
     states,
     status,
+    steps,
     telemetry,
     views,
     writer,
@@ -177,6 +178,10 @@ class Planner:
             lost_nodes=moment.lost,
             accelerators_per_pod=state.accelerators_per_pod,
             max_infrastructure_restarts=moment.settings.recovery.max_infrastructure_restarts,
+            heard=steps.Heard(
+                reading=moment.readings.progress.get(state.job.uid),
+                error=moment.readings.progress_errors.get(state.job.uid, ""),
+            ),
             now_seconds=moment.now,
             node_fault=node_faults.find(
                 list(lifecycle.current_pods(state.job, state.pods).values()),

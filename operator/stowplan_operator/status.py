@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from stowplan_allocator.types import Certificate, Waiting
-from stowplan_operator import api, lifecycle, podspec, progress, views
+from stowplan_operator import api, lifecycle, podspec, progress, steps, views
 
 Json = dict[str, Any]
 
@@ -150,7 +150,7 @@ def _reason(
 
 def _add_progress(status: Json, phase: api.Phase, current: Mapping[int, views.PodView], facts: Facts) -> None:
     status["eta"] = facts.eta or None if phase is api.Phase.RUNNING else None
-    reading = facts.progress
+    reading = steps.current(status, facts.progress) if status.get("placement") else facts.progress
     rank_zero = current.get(0)
     if rank_zero is not None and rank_zero.end is not None:
         reading = progress.final_from_termination(rank_zero.end.message) or reading
@@ -158,7 +158,7 @@ def _add_progress(status: Json, phase: api.Phase, current: Mapping[int, views.Po
     if reading is None:
         _say_unknown_progress(status, old, phase, facts)
         return
-    new = progress_json(reading, old, now_seconds=facts.now_seconds)
+    new = progress_json(reading, old, attempt=int(status.get("attempt", 0)), now_seconds=facts.now_seconds)
     unchanged = all(old.get(key) == value for key, value in new.items() if key != "lastReportTime")
     recent = facts.now_seconds - views.parse_time(old.get("lastReportTime")) < facts.progress_seconds
     if unchanged or (recent and not phase.is_terminal and rank_zero is not None and rank_zero.end is None):
@@ -173,14 +173,21 @@ def _say_unknown_progress(status: Json, old: Json, phase: api.Phase, facts: Fact
         status["progress"] = {**old, "message": f"progress is unknown: {facts.progress_error}"[:512]}
 
 
-def progress_json(reading: progress.Progress, old: Mapping[str, Any], *, now_seconds: float) -> Json:
-    """A reading as ``status.progress``; the last known checkpoint stays when a reading has none."""
-    new: Json = {"lastReportTime": views.format_time(now_seconds)}
+def progress_json(reading: progress.Progress, old: Mapping[str, Any], *, attempt: int, now_seconds: float) -> Json:
+    """A reading as ``status.progress``; the last known checkpoint stays when a reading has none.
+
+    ``stepTime`` is when the step or the checkpoint last moved, on the operator's clock: see ``steps``.
+    """
+    same = old if old.get("attempt") == attempt else {}
+    new: Json = {"attempt": attempt, "lastReportTime": views.format_time(now_seconds)}
     if reading.step is not None:
         new["step"] = int(reading.step)
+        new["firstStep"] = same.get("firstStep", new["step"])
         if reading.steps_total:
             new["totalSteps"] = int(reading.steps_total)
             new["percent"] = f"{min(100, int(100 * reading.step / reading.steps_total))}%"
+    if steps.has_moved(reading, same) or "stepTime" not in same:
+        new["stepTime"] = views.format_time(reading.read_at_seconds or now_seconds)
     for name, value, form in (
         ("loss", reading.loss, "{:.4g}"),
         ("accuracy", reading.eval_accuracy, "{:.4f}"),
@@ -194,9 +201,12 @@ def progress_json(reading: progress.Progress, old: Mapping[str, Any], *, now_sec
         new["checkpointTime"] = views.format_time(reading.checkpoint_timestamp_seconds)
     if reading.message:
         new["message"] = reading.message
-    for name in ("step", "totalSteps", "percent", "loss", "checkpointStep", "checkpointTime", "samplesPerSecond"):
+    for name in ("checkpointStep", "checkpointTime"):
         if name in old:
             new.setdefault(name, old[name])
+    for name in ("step", "firstStep", "stepTime", "totalSteps", "percent", "loss", "samplesPerSecond"):
+        if name in same:
+            new.setdefault(name, same[name])
     return new
 
 

@@ -99,6 +99,7 @@ FIXED = [
 FREE = [
     Change(field="priorityClassName", to="urgent"),
     Change(field="failurePolicy", to={"maxRestarts": 1}),
+    Change(field="hangTimeoutSeconds", to=900),
     Change(field="startupTimeoutSeconds", to=600),
     Change(field="activeDeadlineSeconds", to=7200),
     Change(field="ttlSecondsAfterFinished", to=0),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,11 +10,13 @@ from typing import Any
 import pytest
 
 from fakes.builders import NOW, JobBuilder, PodBuilder, a_gang, a_job, a_pod, an_attempt, time_text
-from stowplan_operator import api, lifecycle, views
+from stowplan_operator import api, lifecycle, steps, views
 from stowplan_operator.failures import BIND_TIMEOUT_SECONDS, CREATE_TIMEOUT_SECONDS, Cause, Failure
 from stowplan_operator.lifecycle import Transition
+from stowplan_operator.progress import Progress
 
 MAX_INFRASTRUCTURE = 7
+SILENCE = steps.Heard()
 PLACED = a_job("a").placed_on("n1", "n2", at=NOW)
 RUNNING = PLACED.started(NOW)
 FIRST, SECOND = a_gang(PLACED, "n1", "n2")
@@ -30,6 +33,7 @@ def advance(
     lost: Sequence[str] = (),
     at: float = NOW + 10,
     accelerators: int = 4,
+    heard: steps.Heard = SILENCE,
     fault: Failure | None = None,
 ) -> Transition | None:
     return lifecycle.advance(
@@ -41,6 +45,9 @@ def advance(
         max_infrastructure_restarts=MAX_INFRASTRUCTURE,
         now_seconds=at,
         node_fault=fault,
+        heard=dataclasses.replace(
+            heard, reading=heard.reading and dataclasses.replace(heard.reading, read_at_seconds=at)
+        ),
     )
 
 
@@ -53,6 +60,7 @@ class Case:
     lost: tuple[str, ...] = ()
     at: float = NOW + 10
     fault: Failure | None = None
+    heard: steps.Heard = SILENCE
     want_phase: api.Phase | None = None
     want_event: str = ""
     want_cause: Cause | None = None
@@ -70,6 +78,9 @@ def a_fault(cause: Cause, *, is_planned: bool = True, xid: int = 0) -> Failure:
     return Failure(cause, "node n2 is sick", rank=1, pod="a-1-1", node="n2", is_planned=is_planned, xid=xid)
 
 
+REPORTED = {"attempt": 1, "firstStep": 30, "step": 40, "checkpointStep": 30, "stepTime": time_text(NOW + 20)}
+HANGS = RUNNING.spec(hangTimeoutSeconds=300).status(progress=REPORTED)
+AT_STEP_40 = steps.Heard(Progress(step=40, checkpoint_step=30))
 RESTART = {"want_phase": api.Phase.RESTARTING, "want_event": "GangRestart", "want_placed": False}
 
 TRANSITIONS: dict[str, Case] = {
@@ -529,7 +540,7 @@ TRANSITIONS: dict[str, Case] = {
         want_phase=api.Phase.FAILED,
         want_event="Failed",
         want_cause=Cause.CONTAINER_FAILED,
-        want_in_message="rank 0 on n1 exited with code 9; all 2 restarts of spec.failurePolicy.maxRestarts are used",
+        want_in_message="was reported before it ended; all 2 restarts of spec.failurePolicy.maxRestarts are used",
         want_status={"restarts": 2, "completionTime": time_text(NOW + 10)},
     ),
     "without restarts the first failure ends the job": Case(
@@ -555,6 +566,37 @@ TRANSITIONS: dict[str, Case] = {
         want_cause=Cause.NODE_LOST,
         want_in_message="all 7 restarts of the setting recovery.maxInfrastructureRestarts are used",
     ),
+    # Progress.
+    "a gang without a step for too long is started again, and charged": Case(
+        HANGS,
+        (FIRST.running(), SECOND.running()),
+        at=NOW + 320,
+        heard=AT_STEP_40,
+        want_cause=Cause.HANG,
+        want_in_message="no step within spec.hangTimeoutSeconds (300 s): step 40 since 2026-11-02T10:00:20Z; which",
+        want_status={"restarts": 1},
+        **RESTART,
+    ),
+    "a gang may pause for a second less": Case(
+        HANGS, (FIRST.running(), SECOND.running()), at=NOW + 319, heard=AT_STEP_40
+    ),
+    "a failure explains a gang that makes no steps": Case(
+        HANGS,
+        (FIRST.running(), SECOND.failed(42)),
+        at=NOW + 400,
+        heard=AT_STEP_40,
+        want_cause=Cause.CONTAINER_FAILED,
+        want_in_message="exited with code 42; last reported step 40",
+        **RESTART,
+    ),
+    "a script that reports nothing leaves unknown how far it came": Case(
+        RUNNING,
+        (FIRST.running(), SECOND.failed(42)),
+        heard=steps.Heard(error="pod a-1-0 serves no metrics"),
+        want_cause=Cause.CONTAINER_FAILED,
+        want_in_message="no step was reported before it ended, as its progress is unknown: pod a-1-0 serves",
+        **RESTART,
+    ),
     # Rules.
     "a rule may end the job": Case(
         with_rules(RUNNING, {"name": "bad data", "exitCodes": [3], "action": "FailJob"}),
@@ -562,7 +604,7 @@ TRANSITIONS: dict[str, Case] = {
         want_phase=api.Phase.FAILED,
         want_event="Failed",
         want_cause=Cause.CONTAINER_FAILED,
-        want_in_message="exited with code 3; spec.failurePolicy.rules[0] (bad data) says FailJob",
+        want_in_message="; spec.failurePolicy.rules[0] (bad data) says FailJob",
         want_status={"restarts": None},
     ),
     "a rule may take the charge": Case(
@@ -617,7 +659,7 @@ TRANSITIONS: dict[str, Case] = {
 @pytest.mark.parametrize("case", TRANSITIONS.values(), ids=TRANSITIONS)
 def test_advance(case: Case) -> None:
     before = case.job.body()
-    transition = advance(case.job, case.pods, lost=case.lost, at=case.at, fault=case.fault)
+    transition = advance(case.job, case.pods, lost=case.lost, at=case.at, fault=case.fault, heard=case.heard)
     assert case.job.body() == before, "the job was changed in place"
     if case.want_phase is None:
         assert transition is None
@@ -637,7 +679,7 @@ def test_advance(case: Case) -> None:
 @pytest.mark.parametrize("case", TRANSITIONS.values(), ids=TRANSITIONS)
 def test_a_transition_leads_to_a_status_that_stands_right(case: Case) -> None:
     """Level-triggered: seen again, with the same pods and clock, the new status asks for nothing more."""
-    transition = advance(case.job, case.pods, lost=case.lost, at=case.at, fault=case.fault)
+    transition = advance(case.job, case.pods, lost=case.lost, at=case.at, fault=case.fault, heard=case.heard)
     if transition is not None:
         job = JobBuilder({**case.job.body(), "status": transition.status})
         assert advance(job, case.pods, lost=case.lost, at=case.at) is None
@@ -682,6 +724,14 @@ def test_an_event_names_the_rule_that_decided() -> None:
     assert transition.status["lastFailure"]["avoidNode"] is True
 
 
+def test_an_attempt_that_ended_keeps_its_steps() -> None:
+    transition = advance(HANGS, (FIRST.failed(), SECOND.running()), heard=steps.Heard(Progress(step=44)))
+    assert transition is not None
+    assert transition.status["lastFailure"]["step"] == 44
+    ended = transition.status["history"][-1]
+    assert (ended["firstStep"], ended["lastStep"]) == (30, 44)
+
+
 def test_a_deadline_names_no_pod() -> None:
     transition = advance(RUNNING.spec(activeDeadlineSeconds=1), (FIRST.running(), SECOND.running()))
     assert transition is not None
@@ -723,7 +773,7 @@ def test_history_keeps_the_last_ten_attempts_enough_for_the_longest_backoff() ->
         "rank": 0,
         "node": "n1",
         "exitCode": 1,
-        "message": "rank 0 on n1 exited with code 1",
+        "message": "rank 0 on n1 exited with code 1; no step was reported before it ended",
     }
 
 
@@ -985,10 +1035,14 @@ def test_deadlines(job: JobBuilder, pods: tuple[PodBuilder, ...], want: list[flo
 def test_what_the_clock_alone_changes_is_announced(case: Case) -> None:
     """A transition that comes by waiting is in ``deadlines`` of the moment before, or nobody would wake up for it."""
     pods = [pod.view() for pod in case.pods]
+
+    def comes(at: float) -> bool:
+        return advance(case.job, case.pods, at=at, heard=case.heard) is not None
+
     early = NOW + 1
-    if case.lost or case.fault or advance(case.job, case.pods, at=early) is not None or case.want_phase is None:
+    if case.lost or case.fault or comes(early) or case.want_phase is None:
         return
-    first = next(at for at in range(int(early), int(case.at) + 1) if advance(case.job, case.pods, at=at) is not None)
+    first = next(at for at in range(int(early), int(case.at) + 1) if comes(at))
     assert first in lifecycle.deadlines(case.job.view(), case.job.parsed(), pods)
 
 

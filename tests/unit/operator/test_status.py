@@ -28,6 +28,8 @@ CERTIFICATE = Certificate(SolveStatus.OPTIMAL, "exact", value=1, bound=1, gap=0.
 
 
 def facts(at: float = NOW, **known: Any) -> status.Facts:
+    if reading := known.get("progress"):
+        known["progress"] = dataclasses.replace(reading, read_at_seconds=at)
     return status.Facts(**{"now_seconds": at, "accelerators": 8, **known})
 
 
@@ -328,7 +330,10 @@ def reported(reading: Progress = READING, at: float = NOW) -> Json:
 def test_progress_is_told_in_words_and_numbers() -> None:
     derived = reported()
     assert derived["progress"] == {
+        "attempt": 1,
         "step": 50,
+        "firstStep": 50,
+        "stepTime": time_text(NOW),
         "totalSteps": 200,
         "percent": "25%",
         "loss": "0.1235",
@@ -364,6 +369,28 @@ def test_a_finished_rank_zero_has_the_last_word() -> None:
 def test_what_a_reading_lacks_stays() -> None:
     told = derive(again(RUNNING, reported()), BOTH_RUN, facts(NOW + 60, progress=Progress(step=70)))["progress"]
     assert (told["step"], told["totalSteps"], told["checkpointStep"]) == (70, 200, 40)
+
+
+def test_when_a_step_was_last_seen_to_move() -> None:
+    still = derive(again(RUNNING, reported()), BOTH_RUN, facts(NOW + 60, progress=READING))
+    assert still["progress"]["stepTime"] == time_text(NOW)
+    moved = derive(again(RUNNING, still), BOTH_RUN, facts(NOW + 90, progress=LATER))
+    assert (moved["progress"]["stepTime"], moved["progress"]["firstStep"]) == (time_text(NOW + 90), 50)
+    saved = dataclasses.replace(LATER, checkpoint_step=60)
+    after = derive(again(RUNNING, moved), BOTH_RUN, facts(NOW + 120, progress=saved))
+    assert after["progress"]["stepTime"] == time_text(NOW + 120), "a checkpoint is movement too"
+
+
+def test_the_next_attempt_begins_its_own_account() -> None:
+    second = a_job("a").placed_on("n1", "n2", attempt=2, at=NOW + 100).started(NOW + 100)
+    before = second.status(progress=reported()["progress"])
+    pods = tuple(pod.running() for pod in a_gang(second, "n1", "n2", attempt=2))
+    old = derive(before, pods, facts(NOW + 99, progress=LATER))
+    assert old["progress"]["attempt"] == 1, "a reading from before its start is not its own"
+    told = derive(before, pods, facts(NOW + 110, progress=dataclasses.replace(READING, loss=None)))["progress"]
+    assert (told["attempt"], told["firstStep"], told["stepTime"]) == (2, 50, time_text(NOW + 110))
+    assert "loss" not in told, "what the first attempt reported is not said of the second"
+    assert told["checkpointStep"] == 40
 
 
 def test_an_eta_is_for_gangs_that_run() -> None:

@@ -1,0 +1,145 @@
+"""How gangs recover: the cause, who pays for it, and the next attempt, with the real planner on a fake API server."""
+
+from __future__ import annotations
+
+from fakes.builders import a_job, a_node
+from fakes.world import World
+from stowplan_operator.failures import VICTIM_WAIT_SECONDS
+from stowplan_operator.planner import Readings
+from stowplan_operator.progress import Progress
+from stowplan_operator.views import Telemetry
+
+PEER_LOST = "RuntimeError: [gloo/transport/tcp/pair.cc:561] Connection closed by peer [10.0.0.7]:1184"
+
+
+def two_nodes() -> World:
+    return World(a_node("n1"), a_node("n2"))
+
+
+def report(world: World, step: int | None, *, age: float = 0, total: int = 1000) -> None:
+    """Rank 0 of job a was read ``age`` seconds ago; None for a read that failed."""
+    uid = world.job("a")["metadata"]["uid"]
+    read = Progress(step=step, steps_total=total, read_at_seconds=world.now - age)
+    world.readings = Readings(
+        telemetry=Telemetry(),
+        progress={} if step is None else {uid: read},
+        eta={},
+        progress_errors={uid: "no answer"} if step is None else {},
+    )
+
+
+async def test_a_gang_that_makes_no_step_is_started_again() -> None:
+    world = two_nodes()
+    world.submit(a_job("a").spec(hangTimeoutSeconds=300))
+    await world.settle()
+    world.now += 60
+    report(world, 7)
+    await world.settle()
+    assert world.pause <= 300
+    world.now += 299
+    report(world, 7)
+    await world.cycle()
+    assert world.status("a")["attempt"] == 1
+    world.now += 2
+    report(world, 7)
+    await world.settle()
+    status = world.status("a")
+    assert (status["attempt"], status["restarts"]) == (2, 1)
+    assert (status["lastFailure"]["reason"], status["lastFailure"]["step"]) == ("Hang", 7)
+    assert "rank" not in status["lastFailure"], "nobody knows which rank hangs"
+    assert (status["history"][0]["firstStep"], status["history"][0]["lastStep"]) == (7, 7)
+
+
+async def test_the_time_without_a_step_survives_a_new_operator_and_failed_reads_count_nothing() -> None:
+    world = two_nodes()
+    world.submit(a_job("a").spec(hangTimeoutSeconds=300))
+    await world.settle()
+    report(world, 7)
+    await world.settle()
+    world.now += 200
+    world.restart()
+    report(world, None)
+    await world.wait(400)
+    assert world.status("a")["attempt"] == 1, "nobody knows whether it moves"
+    report(world, 7)
+    await world.settle()
+    assert (world.status("a")["attempt"], world.status("a")["lastFailure"]["reason"]) == (2, "Hang")
+
+
+async def test_a_gang_that_never_reported_never_hangs() -> None:
+    world = two_nodes()
+    world.submit(a_job("a").spec(hangTimeoutSeconds=30))
+    await world.settle()
+    report(world, None)
+    await world.wait(100_000)
+    assert (world.phase("a"), world.status("a")["attempt"]) == ("Running", 1)
+
+
+async def test_a_gang_that_moves_does_not_hang_however_long_it_takes() -> None:
+    world = two_nodes()
+    world.submit(a_job("a").spec(hangTimeoutSeconds=60))
+    await world.settle()
+    for step in range(1, 20):
+        world.now += 55
+        report(world, step)
+        await world.cycle()
+    assert world.status("a")["attempt"] == 1
+
+
+async def test_a_victim_that_ends_first_is_not_the_cause() -> None:
+    world = two_nodes()
+    world.submit(a_job("a"))
+    await world.settle()
+    world.fail("a", 0, message=PEER_LOST)
+    await world.cycle()
+    assert world.phase("a") == "Running", "the cause may be seen in a moment"
+    assert 0 < world.pause <= VICTIM_WAIT_SECONDS
+    world.now += 1
+    world.fail("a", 1, exit_code=137, reason="OOMKilled")
+    await world.settle()
+    failure = world.status("a")["lastFailure"]
+    assert (failure["rank"], failure["reason"], world.status("a")["restarts"]) == (1, "OOMKilled", 1)
+
+
+async def test_a_node_that_dies_is_not_charged_though_its_victims_are_seen_first() -> None:
+    world = World(a_node("n1"), a_node("n2"), a_node("n3"))
+    world.submit(a_job("a"))
+    await world.settle()
+    dead = world.nodes_of("a")[1]
+    world.lost.add(dead)
+    world.machinery.terminates = False
+    world.fail("a", 0, message=PEER_LOST)
+    await world.settle()
+    world.now += VICTIM_WAIT_SECONDS
+    await world.settle()
+    status = world.status("a")
+    assert (status["lastFailure"]["reason"], status["lastFailure"]["node"]) == ("PeerLost", dead)
+    assert (status["restarts"], status["infrastructureRestarts"]) == (0, 1)
+    assert world.reason("a") == "WaitingForOldPods", "the silent pod may still run"
+    world.lose_node(dead)
+    await world.wait(world.settings.health.node_lost_after_seconds)
+    assert (world.phase("a"), world.status("a")["attempt"]) == ("Running", 2)
+    assert dead not in world.nodes_of("a")
+
+
+async def test_a_rule_ends_the_job_with_its_name() -> None:
+    world = two_nodes()
+    rule = {"name": "bad data", "exitCodes": [3], "action": "FailJob"}
+    world.submit(a_job("a").spec(failurePolicy={"maxRestarts": 10, "rules": [rule]}))
+    await world.settle()
+    world.fail("a", 1, exit_code=3)
+    await world.settle()
+    assert (world.phase("a"), world.reason("a"), world.status("a")["attempt"]) == ("Failed", "ContainerFailed", 1)
+    assert "spec.failurePolicy.rules[0] (bad data) says FailJob" in world.status("a")["message"]
+
+
+async def test_a_rule_keeps_the_next_attempt_off_the_node() -> None:
+    world = World(a_node("n1"), a_node("n2"), a_node("n3"))
+    rule = {"signals": [9], "action": "RestartElsewhere"}
+    world.submit(a_job("a").spec(failurePolicy={"maxRestarts": 10, "rules": [rule]}))
+    await world.settle()
+    guilty = world.nodes_of("a")[1]
+    world.fail("a", 1, exit_code=137)
+    await world.settle()
+    assert (world.phase("a"), world.status("a")["attempt"], world.status("a")["restarts"]) == ("Running", 2, 1)
+    assert guilty not in world.nodes_of("a")
