@@ -61,6 +61,11 @@ class Desk:
         """The end of a cycle."""
         self._seen = seen
 
+    @property
+    def seen(self) -> Seen | None:
+        """The last cycle; None where this process does not lead, or has not ended one yet."""
+        return self._seen
+
     def document(self) -> bytes:
         """The observation, compressed with gzip; NothingToTellError where there is none."""
         seen = self._seen

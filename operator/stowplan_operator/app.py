@@ -18,8 +18,10 @@ from collections.abc import Callable, Mapping
 
 import aiohttp
 
+from stowplan_allocator import advising
 from stowplan_allocator.worker import PlannerWorker
 from stowplan_operator import audit, kube, settings, views
+from stowplan_operator.advisor import Advisor
 from stowplan_operator.answers import Desk
 from stowplan_operator.handlers import Watcher, connection_info
 from stowplan_operator.http_server import HttpServer, Liveness, planner_max_age_seconds
@@ -251,6 +253,12 @@ class App:
                     leader.guard()
                 self._liveness.beat(PLANNER)
 
+            advisor = Advisor(
+                seen=lambda: self._desk.seen,
+                ask=advising.ask,
+                settings=lambda: self._source.current,
+                on_change=self._changed.set,
+            )
             planner = Planner(
                 api_server=api_server,
                 store=watcher.store,
@@ -263,12 +271,14 @@ class App:
                     eta=progress.etas(),
                     progress_errors=progress.errors(),
                     seconds_left=progress.seconds_left(),
+                    advice=advisor.latest(),
                 ),
                 guard=guard,
                 desk=self._desk,
             )
             async with asyncio.TaskGroup() as group:
                 group.create_task(progress.run())
+                group.create_task(advisor.run())
                 group.create_task(audit.run(watcher.store, api_server, current.namespaces))
                 group.create_task(self._plan_forever(planner, telemetry))
         except (Exception, asyncio.CancelledError) as error:

@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Protocol
 
 from stowplan_allocator import types
+from stowplan_allocator.advising import Advice
 from stowplan_operator import (
     answers,
     api,
@@ -58,6 +59,7 @@ class Readings:
     eta: Mapping[str, str]
     progress_errors: Mapping[str, str] = dataclasses.field(default_factory=dict)
     seconds_left: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    advice: Mapping[str, Advice] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -329,6 +331,7 @@ class Planner:
             progress_seconds=moment.settings.progress.interval_seconds,
             progress_error=readings.progress_errors.get(uid, ""),
             eta=readings.eta.get(uid, ""),
+            advice=readings.advice.get(uid),
             telemetry_stale=moment.stale,
             problem=state.problem,
         )

@@ -15,7 +15,7 @@ import pydantic
 import yaml
 from pydantic.alias_generators import to_camel
 
-from stowplan_allocator.types import Strategy
+from stowplan_allocator import types
 from stowplan_operator import xids
 
 DEFAULT_PATH = pathlib.Path("/etc/stowplan/settings.yaml")
@@ -61,7 +61,7 @@ class PlannerSettings(_Model):
     late_tiers_seconds: float = pydantic.Field(default=2, ge=0)
     gap_tolerance: float = pydantic.Field(default=1e-4, ge=0, lt=1)
     solver: str = pydantic.Field(default="HiGHS", min_length=1)
-    strategy: Strategy = Strategy.EXACT
+    strategy: types.Strategy = types.Strategy.EXACT
     seed: int = pydantic.Field(default=0, ge=0)
 
 
@@ -99,6 +99,13 @@ class RecoverySettings(_Model):
     max_infrastructure_restarts: int = pydantic.Field(default=50, ge=0)
 
 
+class AnswersSettings(_Model):
+    """How often, and for how long each time, it is looked for when waiting jobs start, and what would start them."""
+
+    interval_seconds: float = pydantic.Field(default=60, gt=0)
+    budget_seconds: float = pydantic.Field(default=10, gt=0, le=300)
+
+
 class LeaseSettings(_Model):
     """Leader election."""
 
@@ -120,6 +127,7 @@ class Settings(_Model):
     prometheus: PrometheusSettings = PrometheusSettings()
     planner: PlannerSettings = PlannerSettings()
     preemption: PreemptionSettings = PreemptionSettings()
+    answers: AnswersSettings = AnswersSettings()
     progress: ProgressSettings = ProgressSettings()
     health: HealthSettings = HealthSettings()
     recovery: RecoverySettings = RecoverySettings()

@@ -7,16 +7,22 @@ do not show is not said. ``merge_patch`` is the one write that follows, and only
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from stowplan_allocator.advising import Advice
 from stowplan_allocator.types import Certificate, Waiting
 from stowplan_operator import api, lifecycle, podspec, progress, steps, views
 
 Json = dict[str, Any]
 
 DECISION_NUMBERS_SECONDS = 60
+ALTERNATIVES_SECONDS = 600
+_NUMBER = re.compile(r"\d+")
+# Fields of the decision that are found beside the plan, and stay until they are found anew.
+_ADVICE = ("position", "predictedStart", "predictedStartBasis", "alternatives", "alternativesNotTried")
 UNKNOWN_PROGRESS_SECONDS = 60
 
 
@@ -34,6 +40,7 @@ class Facts:
     progress_seconds: float = 10.0
     progress_error: str = ""
     eta: str = ""
+    advice: Advice | None = None
     telemetry_stale: str | None = None
     problem: str = ""
 
@@ -88,6 +95,8 @@ def _decide(status: Json, phase: api.Phase, facts: Facts, *, is_new_spec: bool) 
             new["numbers"] = dict(facts.waiting.numbers)
         if facts.waiting.blockers:
             new["blockers"] = list(facts.waiting.blockers)
+        if facts.advice is not None:
+            new.update(_advice_json(facts.advice))
     elif phase is api.Phase.SUSPENDED:
         new = {"reason": "Suspended", "message": "spec.suspend is true"}
     else:
@@ -96,16 +105,46 @@ def _decide(status: Json, phase: api.Phase, facts: Facts, *, is_new_spec: bool) 
         new["certificate"] = certificate_json(facts.certificate)
     old = status.get("decision") or {}
     if old.get("reason") == new["reason"]:
+        new = {**{key: old[key] for key in _ADVICE if key in old}, **new}
+        is_first_advice = any(key in new and key not in old for key in _ADVICE)
         fresh = facts.now_seconds - views.parse_time(old.get("lastUpdated")) < DECISION_NUMBERS_SECONDS
-        if (fresh and not is_new_spec) or _same_decision(old, new):
+        if (fresh and not is_new_spec and not is_first_advice) or _same_decision(old, new, facts.now_seconds):
             return
         status["decision"] = {**new, "since": old.get("since", now), "lastUpdated": now}
     else:
         status["decision"] = {**new, "since": now, "lastUpdated": now}
 
 
-def _same_decision(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
-    return all(old.get(key) == new.get(key) for key in ("reason", "message", "numbers", "blockers"))
+def _same_decision(old: Mapping[str, Any], new: Mapping[str, Any], now_seconds: float) -> bool:
+    """Whether a user would see nothing new: a predicted start may move by a tenth of the time until then.
+
+    What an alternative would lose grows all the time; for some minutes only the other words of it count.
+    """
+    keys = ("reason", "message", "numbers", "blockers", "position", "alternativesNotTried")
+    if any(old.get(key) != new.get(key) for key in keys):
+        return False
+    before, after = ([_NUMBER.sub("", str(one)) for one in each.get("alternatives", ())] for each in (old, new))
+    is_old = now_seconds - views.parse_time(old.get("lastUpdated")) >= ALTERNATIVES_SECONDS
+    if old.get("alternatives") != new.get("alternatives") and (is_old or before != after):
+        return False
+    was, start = views.parse_time(old.get("predictedStart")), views.parse_time(new.get("predictedStart"))
+    if not was or not start:
+        return was == start
+    return abs(start - was) <= max(60.0, 0.1 * (was - views.parse_time(old.get("lastUpdated"))))
+
+
+def _advice_json(advice: Advice) -> Json:
+    """Position, predicted start and alternatives, as far as they are known."""
+    fields: Json = {"position": advice.position}
+    if advice.forecast is not None:
+        fields["predictedStartBasis"] = advice.forecast.basis
+        if advice.forecast.starts_at_seconds is not None:
+            fields["predictedStart"] = views.format_time(advice.forecast.starts_at_seconds)
+    if advice.changes is not None:
+        fields["alternatives"] = [{"kind": one.kind.value, "message": one.sentence} for one in advice.changes]
+    if advice.not_tried:
+        fields["alternativesNotTried"] = [kind.value for kind in advice.not_tried]
+    return fields
 
 
 def certificate_json(certificate: Certificate) -> Json:
@@ -149,7 +188,7 @@ def _reason(
 
 
 def _add_progress(status: Json, phase: api.Phase, current: Mapping[int, views.PodView], facts: Facts) -> None:
-    status["eta"] = facts.eta or None if phase is api.Phase.RUNNING else None
+    status["eta"] = (facts.eta if phase is api.Phase.RUNNING else _start_text(status, phase)) or None
     reading = steps.current(status, facts.progress) if status.get("placement") else facts.progress
     rank_zero = current.get(0)
     if rank_zero is not None and rank_zero.end is not None:
@@ -164,6 +203,15 @@ def _add_progress(status: Json, phase: api.Phase, current: Mapping[int, views.Po
     if unchanged or (recent and not phase.is_terminal and rank_zero is not None and rank_zero.end is None):
         return
     status["progress"] = new
+
+
+def _start_text(status: Mapping[str, Any], phase: api.Phase) -> str:
+    """When a waiting job starts, as of the decision's last update, so that the text changes only with it."""
+    decision = status.get("decision") or {}
+    if phase not in (api.Phase.PENDING, api.Phase.RESTARTING) or "predictedStart" not in decision:
+        return ""
+    left = views.parse_time(decision["predictedStart"]) - views.parse_time(decision["lastUpdated"])
+    return f"starts in {progress.eta_text(max(0.0, left))}"
 
 
 def _say_unknown_progress(status: Json, old: Json, phase: api.Phase, facts: Facts) -> None:

@@ -1,0 +1,107 @@
+"""Keeps the last advice on every waiting job: its position, when it starts, and what would start it now.
+
+The questions are asked beside the planner, about its last cycle, in a process of their own: a plan never waits for
+them. What must stay true: the jobs that have waited longest for an answer come first; an answer is forgotten with
+its job; ``run`` ends only by cancellation.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import logging
+import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+
+from stowplan_allocator.advising import Advice, AdviceError, Question
+from stowplan_operator.answers import Seen, observe
+from stowplan_operator.settings import Settings
+
+_LOG = logging.getLogger(__name__)
+_LOOK_SECONDS = 2.0
+# A job that came since the last batch waits at least so long for the next one, so that many share it.
+_GATHER_SECONDS = 10.0
+
+
+def question_of(seen: Seen, *, order: Iterable[str], budget_seconds: float, now_seconds: float) -> Question:
+    """The question as of now. Gangs that leave are gone from it: they will be, long before anything else ends."""
+    observation = observe(seen)
+    return Question(
+        snapshot=dataclasses.replace(
+            observation.snapshot,
+            jobs=tuple(job for job in observation.snapshot.jobs if not job.leaving),
+            now_seconds=int(now_seconds),
+        ),
+        settings=observation.settings,
+        asked=tuple(order),
+        budget_seconds=budget_seconds,
+    )
+
+
+class Advisor:
+    """Asks every ``answers.intervalSeconds`` while jobs wait. ``on_change`` is called where answers changed."""
+
+    def __init__(
+        self,
+        *,
+        seen: Callable[[], Seen | None],
+        ask: Callable[[Question], Awaitable[Mapping[str, Advice]]],
+        settings: Callable[[], Settings],
+        on_change: Callable[[], None],
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._seen = seen
+        self._ask = ask
+        self._settings = settings
+        self._on_change = on_change
+        self._clock = clock
+        self._answers: dict[str, Advice] = {}
+        self._explored_at: dict[str, float] = {}
+        self._asked_at = 0.0
+
+    def latest(self) -> Mapping[str, Advice]:
+        """The last advice by job UID."""
+        return self._answers
+
+    async def run(self) -> None:
+        """Ask until cancelled."""
+        while True:
+            try:
+                await self.ask_where_due()
+            except Exception:
+                _LOG.exception("asking for advice failed")
+            await asyncio.sleep(_LOOK_SECONDS)
+
+    async def ask_where_due(self) -> None:
+        """One batch, where jobs wait and the last answers are old, or miss one of them."""
+        seen, now, settings = self._seen(), self._clock(), self._settings().answers
+        waiting = seen.plan.waiting if seen else ()
+        if seen is None or not waiting:
+            self._answers, self._explored_at = {}, {}
+            return
+        is_new = any(uid not in self._answers for uid in waiting)
+        if now - self._asked_at < (_GATHER_SECONDS if is_new else settings.interval_seconds):
+            return
+        self._asked_at = now
+        order = sorted(waiting, key=lambda uid: self._explored_at.get(uid, 0.0))
+        question = await asyncio.to_thread(
+            question_of, seen, order=order, budget_seconds=settings.budget_seconds, now_seconds=now
+        )
+        try:
+            found = await self._ask(question)
+        except (AdviceError, OSError) as error:
+            _LOG.warning("no advice on waiting jobs this time: %s", error)
+            return
+        old = self._answers
+        self._answers = {uid: _with_changes(advice, old.get(uid)) for uid, advice in found.items()}
+        explored = {uid: now for uid, advice in found.items() if advice.changes is not None}
+        self._explored_at = {uid: at for uid, at in (self._explored_at | explored).items() if uid in found}
+        if self._answers != old:
+            self._on_change()
+
+
+def _with_changes(advice: Advice, old: Advice | None) -> Advice:
+    """A job that there was no time for keeps its last alternatives."""
+    if advice.changes is not None or old is None:
+        return advice
+    return dataclasses.replace(advice, changes=old.changes, not_tried=old.not_tried)

@@ -1,0 +1,58 @@
+"""Answers beside the plan: positions, predicted starts and changes, from a child that may fail."""
+
+from __future__ import annotations
+
+import pytest
+
+import stowplan_allocator as sa
+from stowplan_allocator import advising
+from unit.allocator import worlds
+from unit.allocator.worlds import job, node, running
+
+# Two nodes of 8, one of them busy for 50 s more; x wants both, y one.
+WORLD = worlds.snapshot(
+    [node("n1"), node("n2")],
+    [
+        running("a", {"n1": 1}, 8, expected_seconds=50),
+        running("b", {"n2": 1}, 8, cost=7),
+        job("x", 2, created_at_seconds=1),
+        job("y", 1, created_at_seconds=2),
+    ],
+)
+
+
+def a_question(*asked: str, budget_seconds: float = 60) -> advising.Question:
+    return advising.Question(WORLD, sa.Settings(), asked, budget_seconds)
+
+
+def test_every_waiting_job_gets_its_position_and_forecast_and_the_asked_ones_what_would_start_them() -> None:
+    found = advising.answer(a_question("y"))
+    assert {job_id: one.position for job_id, one in found.items()} == {"x": 1, "y": 2}
+    assert found["x"].forecast is not None
+    assert found["x"].forecast.starts_at_seconds is None
+    assert found["y"].forecast is not None
+    assert found["y"].forecast.starts_at_seconds == WORLD.now_seconds + 50
+    assert found["x"].changes is None
+    assert found["y"].changes
+    assert all(one.sentence for one in found["y"].changes)
+
+
+def test_without_time_nothing_is_said_to_have_been_tried() -> None:
+    found = advising.answer(a_question("x", "y", budget_seconds=0))
+    assert {job_id: one.changes for job_id, one in found.items()} == {"x": None, "y": None}
+
+
+async def test_a_child_answers_the_same() -> None:
+    assert await advising.ask(a_question("x", "y")) == advising.answer(a_question("x", "y"))
+
+
+async def test_a_child_that_fails_is_an_error_in_words() -> None:
+    broken = advising.Question(WORLD, "no settings", (), 1)  # type: ignore[arg-type]
+    with pytest.raises(advising.AdviceError, match="ended with code 1"):
+        await advising.ask(broken)
+
+
+async def test_a_child_that_hangs_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(advising, "_START_SECONDS", 0.0)
+    with pytest.raises(advising.AdviceError, match="no answer within"):
+        await advising.ask(a_question("x", budget_seconds=0.01))

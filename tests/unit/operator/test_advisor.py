@@ -1,0 +1,130 @@
+"""When the adviser is asked, about whom first, and what is kept of its answers."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+
+import pytest
+
+from fakes.builders import NOW, a_job, a_node
+from fakes.world import World
+from stowplan_allocator import types
+from stowplan_allocator.advising import Advice, AdviceError, Change, Question
+from stowplan_allocator.relaxing import ChangeKind
+from stowplan_operator import advisor
+from stowplan_operator.answers import Seen
+from stowplan_operator.gathering import Scene
+from stowplan_operator.settings import Settings
+from stowplan_operator.views import PriorityClass, Telemetry
+
+CHANGE = Change(ChangeKind.FEWER_PODS, "with 1 pod", smallest=True)
+SETTINGS = Settings()
+
+
+def seen(*waiting: str) -> Seen:
+    """A cycle in which these jobs wait."""
+    reasons = {uid: types.Waiting(types.Reason.WAITING_FOR_CAPACITY, "") for uid in waiting}
+    certificate = types.Certificate(types.SolveStatus.OPTIMAL, "exact")
+    return Seen(
+        jobs=(),
+        scene=Scene(nodes={}, assessments={}, lost_nodes=frozenset(), pods=(), now_seconds=NOW),
+        plan=types.Plan({}, reasons, certificate),
+        settings=SETTINGS,
+        allocator_settings=types.Settings(),
+        priorities={},
+        default_priority=PriorityClass(),
+        telemetry=Telemetry(),
+        stale=None,
+        seconds_left={},
+    )
+
+
+@dataclasses.dataclass
+class Rig:
+    """An advisor whose adviser answers what the test says."""
+
+    now: float = NOW
+    seen: Seen | None = None
+    answer: Mapping[str, Advice] = dataclasses.field(default_factory=dict)
+    error: Exception | None = None
+    questions: list[Question] = dataclasses.field(default_factory=list)
+    changes: int = 0
+
+    def __post_init__(self) -> None:
+        self.advisor = advisor.Advisor(
+            seen=lambda: self.seen,
+            ask=self._ask,
+            settings=lambda: SETTINGS,
+            on_change=self._changed,
+            clock=lambda: self.now,
+        )
+
+    async def _ask(self, question: Question) -> Mapping[str, Advice]:
+        self.questions.append(question)
+        if self.error:
+            raise self.error
+        return self.answer
+
+    def _changed(self) -> None:
+        self.changes += 1
+
+
+@pytest.mark.parametrize("cycle", [None, seen()], ids=["before the first cycle", "while nobody waits"])
+async def test_nothing_is_asked(cycle: Seen | None) -> None:
+    rig = Rig(seen=cycle)
+    await rig.advisor.ask_where_due()
+    assert (rig.questions, rig.advisor.latest()) == ([], {})
+
+
+async def test_a_new_job_is_asked_about_soon_and_old_ones_every_minute() -> None:
+    rig = Rig(seen=seen("x"), answer={"x": Advice(1)})
+    times = []
+    for seconds in range(0, 140, 2):
+        rig.now = NOW + seconds
+        if seconds == 20:
+            rig.seen, rig.answer = seen("x", "y"), {"x": Advice(1), "y": Advice(2)}
+        before = len(rig.questions)
+        await rig.advisor.ask_where_due()
+        times += [seconds] * (len(rig.questions) - before)
+    assert times == [0, 20, 80]
+    assert rig.changes == 2, "the same answer again is no change"
+
+
+async def test_who_waited_longest_for_an_answer_comes_first_and_old_answers_stay_until_then() -> None:
+    rig = Rig(seen=seen("x", "y"), answer={"x": Advice(1, changes=(CHANGE,)), "y": Advice(2)})
+    await rig.advisor.ask_where_due()
+    rig.now += 60
+    rig.answer = {"x": Advice(2), "y": Advice(1, changes=())}
+    await rig.advisor.ask_where_due()
+    assert [question.asked for question in rig.questions] == [("x", "y"), ("y", "x")]
+    assert rig.advisor.latest() == {"x": Advice(2, changes=(CHANGE,)), "y": Advice(1, changes=())}
+    rig.seen = seen()
+    await rig.advisor.ask_where_due()
+    assert rig.advisor.latest() == {}
+
+
+@pytest.mark.parametrize("error", [AdviceError("no answer"), OSError("no process")])
+async def test_without_an_answer_the_last_one_stays(error: Exception) -> None:
+    rig = Rig(seen=seen("x"), answer={"x": Advice(1)})
+    await rig.advisor.ask_where_due()
+    rig.error, rig.now = error, rig.now + 60
+    await rig.advisor.ask_where_due()
+    assert rig.advisor.latest() == {"x": Advice(1)}
+
+
+async def test_the_question_is_of_this_moment_and_has_no_gangs_that_leave() -> None:
+    world = World(a_node("n1"), a_node("n2"))
+    world.add_priority_class("high", 1000)
+    world.submit(a_job("a"))
+    await world.settle()
+    world.machinery.terminates = False
+    world.submit(a_job("vip").spec(priorityClassName="high"))
+    await world.step()
+    await world.step()
+    cycle = world.process.desk.seen
+    assert cycle is not None
+    assert any(job.leaving for job in advisor.observe(cycle).snapshot.jobs)
+    question = advisor.question_of(cycle, order=["x"], budget_seconds=5, now_seconds=world.now + 7)
+    assert [job.name for job in question.snapshot.jobs] == ["team/vip"]
+    assert (question.snapshot.now_seconds, question.asked) == (int(world.now + 7), ("x",))
