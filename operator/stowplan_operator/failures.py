@@ -5,11 +5,11 @@ from __future__ import annotations
 import dataclasses
 import enum
 import signal
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from stowplan_operator import api, evidence, views
+from stowplan_operator import api, evidence, startup, views
 
 Json = dict[str, Any]
 
@@ -19,7 +19,9 @@ CREATE_TIMEOUT_SECONDS = 120
 # A rank that lost a peer ends at once; what its peer ended of is seen up to a second or two later.
 VICTIM_WAIT_SECONDS = 2
 _LOG_TAIL_CHARACTERS = 2048
-_HISTORY_MESSAGE_CHARACTERS = 200
+_SHORT_CHARACTERS = 200
+# The runtime's words for a command that is not in the image, and the like.
+_NOT_EVEN_BEGUN = ("StartError", "ContainerCannotRun")
 
 
 class Cause(enum.StrEnum):
@@ -28,6 +30,8 @@ class Cause(enum.StrEnum):
     CONTAINER_FAILED = "ContainerFailed"
     OUT_OF_MEMORY = "OOMKilled"
     STARTUP_TIMEOUT = "StartupTimeout"
+    IMAGE_PULL_FAILED = "ImagePullFailed"
+    CONTAINER_CONFIG_ERROR = "ContainerConfigError"
     XID_ERROR = "XidError"
     HANG = "Hang"
 
@@ -39,6 +43,8 @@ class Cause(enum.StrEnum):
     NOT_CREATED = "NotCreated"
     NOT_BOUND = "NotBound"
     REFUSED_BY_KUBELET = "RefusedByKubelet"
+    REGISTRY_UNAVAILABLE = "RegistryUnavailable"
+    NODE_STARTUP_TIMEOUT = "NodeStartupTimeout"
     NODE_DRAINING = "NodeDraining"
     NODE_TAINTED = "NodeTainted"
     NODE_UNHEALTHY = "NodeUnhealthy"
@@ -52,8 +58,26 @@ class Cause(enum.StrEnum):
         return self in _CHARGED
 
 
-_CHARGED = frozenset({Cause.CONTAINER_FAILED, Cause.OUT_OF_MEMORY, Cause.STARTUP_TIMEOUT, Cause.XID_ERROR, Cause.HANG})
-NEVER_STARTED = (Cause.STARTUP_TIMEOUT, Cause.NOT_CREATED, Cause.NOT_BOUND)
+_CHARGED = frozenset(
+    {
+        Cause.CONTAINER_FAILED,
+        Cause.OUT_OF_MEMORY,
+        Cause.STARTUP_TIMEOUT,
+        Cause.IMAGE_PULL_FAILED,
+        Cause.CONTAINER_CONFIG_ERROR,
+        Cause.XID_ERROR,
+        Cause.HANG,
+    }
+)
+NEVER_STARTED = (
+    Cause.STARTUP_TIMEOUT,
+    Cause.IMAGE_PULL_FAILED,
+    Cause.CONTAINER_CONFIG_ERROR,
+    Cause.REGISTRY_UNAVAILABLE,
+    Cause.NODE_STARTUP_TIMEOUT,
+    Cause.NOT_CREATED,
+    Cause.NOT_BOUND,
+)
 # Nothing ran and nothing was lost: tried again for as long as it takes.
 UNLIMITED = (Cause.NOT_CREATED, Cause.NOT_BOUND)
 
@@ -65,6 +89,7 @@ NODES_FAULTS = frozenset(
         Cause.PEER_LOST,
         Cause.REFUSED_BY_KUBELET,
         Cause.STARTUP_TIMEOUT,
+        Cause.NODE_STARTUP_TIMEOUT,
         Cause.POD_EVICTED,
         Cause.NODE_DRAINING,
         Cause.NODE_TAINTED,
@@ -126,7 +151,7 @@ class Failure:
 
     def to_history(self) -> Json:
         """What ``status.history`` keeps of it beside its reason."""
-        return {**self.where(), "message": self.message[:_HISTORY_MESSAGE_CHARACTERS]}
+        return {**self.where(), "message": self.message[:_SHORT_CHARACTERS]}
 
 
 def find_failure(
@@ -186,9 +211,19 @@ def find_failure(
                 f"kube-scheduler did not bind pod {pod.name} to node {ranks.get(rank, '?')} within "
                 f"{BIND_TIMEOUT_SECONDS} s: {pod.waiting_message or 'no reason was given'}",
             )
+    for _, pod in sorted(current.items()):
+        patience = startup.patience_seconds(pod.waiting_reason, pod.waiting_message)
+        if patience is not None and not _runs_elsewhere(pod, current) and now_seconds - pod.created_at >= patience:
+            return _not_started(pod, current, f"cannot start within {patience} s" if patience else "can never start")
     if now_seconds - planned >= spec.startup_timeout_seconds:
         return _startup_failure(current, ranks=ranks, limit_seconds=spec.startup_timeout_seconds)
     return None
+
+
+def patience_ends(pods: Iterable[views.PodView]) -> list[float]:
+    """When waiting for these pods to start makes no sense any more (Unix seconds)."""
+    waits = ((pod, startup.patience_seconds(pod.waiting_reason, pod.waiting_message)) for pod in pods)
+    return [pod.created_at + seconds for pod, seconds in waits if seconds is not None]
 
 
 def _of_pod(cause: Cause, pod: views.PodView, message: str) -> Failure:
@@ -229,6 +264,8 @@ def _pods_failure(first: views.PodView, current: Mapping[int, views.PodView]) ->
         )
     read = evidence.read(first.end)
     cause, how = Cause.CONTAINER_FAILED, f"exited with code {read.exit_code}"
+    if first.end.reason in _NOT_EVEN_BEGUN:
+        how = f"could not begin its command ({first.end.reason}: {first.end.message[:_SHORT_CHARACTERS]})"
     if first.end.reason == "OOMKilled":
         cause, how = Cause.OUT_OF_MEMORY, "was killed for exceeding its memory limit"
     elif first.deleting_since and (read.was_stopped or read.signal in (signal.SIGTERM, signal.SIGKILL)):
@@ -278,8 +315,8 @@ def _in_its_words(read: evidence.Evidence) -> str:
 
 
 def _startup_failure(current: Mapping[int, views.PodView], *, ranks: Mapping[int, str], limit_seconds: int) -> Failure:
-    late = next((pod for _, pod in sorted(current.items()) if not pod.running), None)
-    if late is None:
+    late = [pod for _, pod in sorted(current.items()) if not pod.running and not pod.is_terminal]
+    if not late:
         missing = min(set(ranks) - set(current), default=-1)
         return Failure(
             Cause.STARTUP_TIMEOUT,
@@ -287,10 +324,29 @@ def _startup_failure(current: Mapping[int, views.PodView], *, ranks: Mapping[int
             rank=missing,
             node=ranks.get(missing, ""),
         )
-    why = late.waiting_message or late.waiting_reason or "its container did not start"
-    return _of_pod(
-        Cause.STARTUP_TIMEOUT,
-        late,
-        f"pod {late.name} on {late.node or 'no node'} was not running within spec.startupTimeoutSeconds "
-        f"({limit_seconds} s): {why}",
-    )
+    # The first that says why it waits.
+    guilty = min(late, key=lambda pod: (not pod.waiting_message, pod.rank))
+    more = f", like {len(late) - 1} more" if len(late) > 1 else ""
+    text = f"was not running within spec.startupTimeoutSeconds ({limit_seconds} s){more}"
+    return _not_started(guilty, current, text)
+
+
+_STARTUP_CAUSES = {
+    startup.Trouble.IMAGE: Cause.IMAGE_PULL_FAILED,
+    startup.Trouble.CONFIG: Cause.CONTAINER_CONFIG_ERROR,
+    startup.Trouble.REGISTRY: Cause.REGISTRY_UNAVAILABLE,
+    startup.Trouble.UNKNOWN: Cause.STARTUP_TIMEOUT,
+}
+
+
+def _not_started(pod: views.PodView, current: Mapping[int, views.PodView], how: str) -> Failure:
+    """Where another node runs the same image with the same configuration, the fault is this node's."""
+    cause = _STARTUP_CAUSES[startup.trouble_of(pod.waiting_reason, pod.waiting_message)]
+    why = startup.described(pod.waiting_reason, pod.waiting_message, pod=pod.name)
+    if _runs_elsewhere(pod, current):
+        cause, why = Cause.NODE_STARTUP_TIMEOUT, f"{why}; other nodes do run pods of this gang"
+    return _of_pod(cause, pod, f"pod {pod.name} on {pod.node or 'no node'} {how}: {why}")
+
+
+def _runs_elsewhere(pod: views.PodView, current: Mapping[int, views.PodView]) -> bool:
+    return any(other.node != pod.node and (other.running or other.is_terminal) for other in current.values())

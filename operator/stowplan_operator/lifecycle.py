@@ -344,6 +344,7 @@ def deadlines(job: views.JobView, spec: api.TrainingJobSpec, pods: Sequence[view
         if not placement.get("startedAt"):
             planned = views.parse_time(placement.get("plannedAt"))
             times.extend((planned + spec.startup_timeout_seconds, planned + failures.CREATE_TIMEOUT_SECONDS))
+            times.extend(failures.patience_ends(current_pods(job, pods).values()))
             times.extend(
                 pod.created_at + failures.BIND_TIMEOUT_SECONDS
                 for pod in current_pods(job, pods).values()

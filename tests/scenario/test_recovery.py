@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from fakes.builders import a_job, a_node
+from typing import Any
+
+from fakes.builders import NAMESPACE, a_job, a_node
 from fakes.world import World
+from stowplan_operator import api
 from stowplan_operator.failures import VICTIM_WAIT_SECONDS
 from stowplan_operator.planner import Readings
 from stowplan_operator.progress import Progress
-from stowplan_operator.views import Telemetry
+from stowplan_operator.startup import PATIENCE_SECONDS
+from stowplan_operator.views import Telemetry, format_time, parse_time
 
 PEER_LOST = "RuntimeError: [gloo/transport/tcp/pair.cc:561] Connection closed by peer [10.0.0.7]:1184"
 
@@ -143,3 +147,75 @@ async def test_a_rule_keeps_the_next_attempt_off_the_node() -> None:
     await world.settle()
     assert (world.phase("a"), world.status("a")["attempt"], world.status("a")["restarts"]) == ("Running", 2, 1)
     assert guilty not in world.nodes_of("a")
+
+
+def set_waiting(world: World, name: str, reason: str, message: str = "") -> None:
+    def wait(body: dict[str, Any]) -> None:
+        state = {"waiting": {"reason": reason, "message": message}}
+        body["status"]["containerStatuses"] = [{"name": api.CONTAINER_NAME, "state": state}]
+
+    world.server.change("pods", NAMESPACE, name, wait)
+
+
+async def test_a_gang_whose_image_does_not_exist_gives_everything_back_and_waits_ever_longer() -> None:
+    world = two_nodes()
+    world.machinery.starts = False
+    world.submit(a_job("a"))
+    waits = []
+    for attempt in range(1, 5):
+        await world.settle()
+        assert world.status("a")["attempt"] == attempt
+        set_waiting(world, f"a-{attempt}-1", "ImagePullBackOff", 'image "x:1": not found')
+        await world.settle()
+        assert (world.phase("a"), world.reason("a")) == ("Starting", "ImagePullBackOff")
+        assert world.pause <= PATIENCE_SECONDS
+        began = world.now
+        await world.wait(PATIENCE_SECONDS)
+        failure = world.status("a")["lastFailure"]
+        assert (failure["reason"], failure["pod"], failure["node"]) == ("ImagePullFailed", f"a-{attempt}-1", "n2")
+        if attempt > 1:
+            assert world.gang("a") == {}, "everything is given back"
+            waits.append(parse_time(world.status("a")["retryAfter"]) - began - PATIENCE_SECONDS)
+            await world.wait(waits[-1] + 1)
+    assert waits == sorted(waits)
+    assert waits[0] < waits[-1]
+    assert world.status("a")["restarts"] == 4
+
+
+async def test_a_gang_that_starts_on_all_nodes_but_one_leaves_that_one() -> None:
+    world = World(a_node("n1"), a_node("n2"), a_node("n3"))
+    world.submit(a_job("a").spec(startupTimeoutSeconds=300))
+    await world.cycle()
+    stuck = world.nodes_of("a")[1]
+    world.machinery.bind()
+    set_waiting(world, "a-1-1", "ContainerCreating")
+    hold = world.machinery.start
+
+    def start_but_there() -> None:
+        if world.status("a")["attempt"] > 1:
+            hold()
+            return
+        body = world.server.get("pods", NAMESPACE, "a-1-0")
+        if body is not None and body["status"]["phase"] == "Pending":
+            set_running(world, "a-1-0")
+
+    world.machinery.start = start_but_there  # type: ignore[method-assign]
+    await world.settle()
+    assert world.phase("a") == "Starting"
+    await world.wait(300)
+    status = world.status("a")
+    assert (status["lastFailure"]["reason"], status["lastFailure"]["node"]) == ("NodeStartupTimeout", stuck)
+    assert (status["phase"], status["attempt"], status["restarts"]) == ("Running", 2, 0)
+    assert stuck not in world.nodes_of("a")
+    assert "see kubectl describe pod a-1-1" in status["lastFailure"]["message"]
+
+
+def set_running(world: World, name: str) -> None:
+    def run(body: dict[str, Any]) -> None:
+        state = {"running": {"startedAt": format_time(world.now)}}
+        body["status"] |= {
+            "phase": "Running",
+            "containerStatuses": [{"name": api.CONTAINER_NAME, "state": state}],
+        }
+
+    world.server.change("pods", NAMESPACE, name, run)
