@@ -81,7 +81,7 @@ class FairTurns(Turns):
         self._lines: dict[int, list[types.Job]] = {}
         for job in problem.queue:
             self._lines.setdefault(self._request[job.id].leaf, []).append(job)
-        self._kinds = {request.index: _kinds(request, problem=problem) for request in problem.requests}
+        self._kinds = {request.index: kinds_of(request, problem=problem) for request in problem.requests}
         self._at = dict.fromkeys(self._lines, 0)
         self._served: dict[str, tuple[int, str, int]] = {}
         self._usage = allowance.states[0].copy()
@@ -201,7 +201,7 @@ class FairTurns(Turns):
         return _Offer(offer.job, (borrows, self._shares[branch], self._rank[offer.job.id]), tuple(adds))
 
 
-def _kinds(request: Request, *, problem: Problem) -> tuple[str, ...]:
+def kinds_of(request: Request, *, problem: Problem) -> tuple[str, ...]:
     """What the request may count as, its best product first; nothing where it takes no accelerators."""
     if problem.quotas is None or not request.vector[0]:
         return ()

@@ -161,6 +161,20 @@ class Usage:
             branch = branches[branch.parent]
         return None
 
+    def left(self, leaf: int, kind: str) -> int:
+        """How many more the leaf may use; in a tree with quotas."""
+        left = 0
+        for branch in reversed(self._quotas.path(leaf)):
+            used, most = self.used.get((branch.index, kind), 0), branch.most(kind)
+            if branch.parent != ROOT:
+                left += max(branch.kept.get(kind, 0) - used, 0)
+            else:
+                left = (most or 0) - used
+            if most is not None:
+                left = min(left, most - used)
+            left = max(left, 0)
+        return left
+
     def add(self, leaf: int, kind: str, amount: int, *, jobs: int = 0) -> None:
         """Use so many more, or fewer."""
         branches = self._quotas.branches

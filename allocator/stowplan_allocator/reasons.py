@@ -1,11 +1,12 @@
 """Why each waiting job waits: one reason from the fixed list, with numbers, specific before general.
 
 The order of the questions is the order of this module: can the spec be planned at all; is
-there a node of its kind; could the empty cluster hold it; would it fit now but for the jobs
-ahead; but for broken nodes; but for the topology; but for the way that free room is
-scattered; and only then: there is not enough free. What must stay true: every waiting job
-gets an answer; its numbers come from the same counts that chose the reason, so that they
-cannot contradict it; equal requests are answered once.
+there a node of its kind; could the empty cluster hold it; may its queue use so much, ever
+and now (``quota_reasons``, with numbers of its own); would it fit now but for the jobs ahead;
+but for broken nodes; but for the topology; but for the way that free room is scattered; and
+only then: there is not enough free. What must stay true: every waiting job gets an answer; its
+numbers come from the same counts that chose the reason, so that they cannot contradict it;
+equal requests are answered once.
 
 Numbers, all as text: pods_needed, pods_fitting (now, in the best product and domain),
 accelerators_needed, accelerators_free, product (the best one), nodes_matching,
@@ -25,6 +26,7 @@ from stowplan_allocator import census, eligibility, reserving, types, words
 from stowplan_allocator import problem as problems
 from stowplan_allocator.census import Census, Offer
 from stowplan_allocator.problem import Problem, Request
+from stowplan_allocator.quota_reasons import QuotaCounts
 from stowplan_allocator.strategies import Outcome
 
 MAX_BLOCKERS = 10
@@ -63,6 +65,9 @@ def explain(
     if not settings.explain:
         return waiting | dict.fromkeys((job.id for job in left_out), UNEXPLAINED)
     counted = Census(snapshot, problem=problem, spots=outcome.spots)
+    quota = None
+    if problem.quotas is not None:
+        quota = QuotaCounts(snapshot, problem=problem, shared=problem.quotas, spots=outcome.spots)
     findings: dict[tuple[int, bool], Finding] = {}
     holders = Holders(snapshot, problem=problem, outcome=outcome)
     position = {job.id: i for i, job in enumerate(problem.queue)}
@@ -71,7 +76,7 @@ def explain(
         undecided = job.id in outcome.undecided and outcome.status is not types.SolveStatus.GREEDY
         finding = findings.get((request.index, undecided))
         if finding is None:
-            finding = find(request, counted=counted, undecided=undecided, settings=settings)
+            finding = find(request, counted=counted, undecided=undecided, settings=settings, quota=quota)
             findings[request.index, undecided] = finding
         waiting[job.id] = _answer(finding, request=request, position=position[job.id], holders=holders)
     return waiting
@@ -134,7 +139,14 @@ class Holders:
         return found
 
 
-def find(request: Request, *, counted: Census, undecided: bool, settings: types.Settings) -> Finding:
+def find(
+    request: Request,
+    *,
+    counted: Census,
+    undecided: bool,
+    settings: types.Settings,
+    quota: QuotaCounts | None = None,
+) -> Finding:
     """The reason for one request. Each question is asked only if all before it were answered with no."""
     k = request.num_pods
     dims = counted.problem.dims
@@ -179,6 +191,10 @@ def find(request: Request, *, counted: Census, undecided: bool, settings: types.
             )
             return Finding(types.Reason.TOPOLOGY_UNSATISFIED, message, numbers)
         return _too_large(request, counted=counted, offers=wholes, needs=needs, numbers=numbers)
+    refusal = None if quota is None else quota.answer(request, needs=needs)
+    if refusal is not None:
+        reason, message, more, blockers = refusal
+        return Finding(reason, message, numbers | more, blockers=blockers)
     if any(offer.pods_before >= k for offer in domains):
         if undecided:
             numbers["time_limit_seconds"] = f"{settings.time_limit_seconds:g}"
