@@ -134,11 +134,18 @@ def _by_programme(
     return programme.solve(settings=settings, limit_seconds=left * SHARE_OF_TIME)
 
 
-def each_enough(gang: Gang, *, problem: Problem, rooms: Sequence[Vector], victims: Sequence[Victim]) -> list[Victim]:
-    """The victims of whom one alone makes room enough."""
+def each_enough(
+    gang: Gang,
+    *,
+    problem: Problem,
+    rooms: Sequence[Vector],
+    victims: Sequence[Victim],
+    claim: Claim | None = None,
+) -> list[Victim]:
+    """The victims of whom one alone makes room enough, and quota."""
     found: dict[str, Victim] = {}
     for group in gang.groups:
-        offer = _Offer(gang, group=group, problem=problem, rooms=rooms, victims=victims)
+        offer = _Offer(gang, group=group, problem=problem, rooms=rooms, victims=victims, claim=claim)
         found |= {victim.job.id: victim for victim in victims if offer.would_do(victim)}
     return list(found.values())
 

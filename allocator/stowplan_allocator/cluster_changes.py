@@ -12,11 +12,12 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from stowplan_allocator import choosing, forecast, gangs, moving, types, words
+from stowplan_allocator import choosing, forecast, gangs, moving, quotas, types, words
 from stowplan_allocator import problem as problems
 from stowplan_allocator.choosing import Victim
 from stowplan_allocator.oracle import Oracle, OutOfTime
 from stowplan_allocator.problem import Vector
+from stowplan_allocator.reclaiming import Claim
 from stowplan_allocator.relaxing import Alternative, ChangeKind, Patch, copies, is_broken, restored
 
 # How many candidates of a kind are planned before it is given up.
@@ -63,17 +64,48 @@ def reservation_released(oracle: Oracle) -> Iterator[Alternative]:
             yield Alternative(ChangeKind.RESERVATION_RELEASED, sentence, (("job", name),), patch)
 
 
+def more_quota(oracle: Oracle) -> Iterator[Alternative]:
+    """The least more that the job's queue must own, of each product that would do."""
+    queue = next((one for one in oracle.snapshot.queues if one.name == oracle.job.queue), None)
+    shared = quotas.compile_quotas(oracle.snapshot)
+    if queue is None or shared is None or not shared.branches[shared.leaf(oracle.job)].is_limited:
+        return
+    leaf = shared.leaf(oracle.job)
+    products = [choice.product for choice in oracle.job.products] or sorted({n.product for n in oracle.snapshot.nodes})
+    # What everybody in the cluster has and wants: with so much more nobody's quota binds.
+    most = sum(max((job.num_pods, *job.allowed_num_pods)) * job.pod.accelerators for job in oracle.ahead.jobs)
+    for kind in dict.fromkeys(shared.kind(leaf, product) for product in products):
+        patch = functools.partial(_with_quota, queue, kind)
+        more = oracle.easiest(range(most, 0, -1), patch)
+        if more is not None:
+            owned = next((quota.nominal for quota in queue.quotas if quota.product == kind), 0)
+            sentence = f'give queue "{queue.name}" {more} more of {kind}: {owned + more} instead of {owned}'
+            numbers = (("queue", queue.name), ("product", kind), ("more", str(more)), ("instead_of", str(owned)))
+            yield Alternative(ChangeKind.MORE_QUOTA, sentence, numbers, patch(more))
+
+
+def _with_quota(queue: types.Queue, kind: str, more: int) -> Patch:
+    before = next((quota for quota in queue.quotas if quota.product == kind), types.Quota(kind))
+    others = tuple(quota for quota in queue.quotas if quota.product != kind)
+    after = replace(before, nominal=before.nominal + more)
+    return Patch(queues=(replace(queue, quotas=(*others, after)),))
+
+
 def job_ended(oracle: Oracle) -> Iterator[Alternative]:
     """The one running job whose end loses the least; those that must not be disturbed come last."""
-    alone = oracle.alone(oracle.ahead)
+    alone = oracle.alone(oracle.ahead, within_quotas=False)
     if alone is None:
         return
     problem, gang = alone
+    claim = None
+    if problem.quotas is not None:
+        size = gang.num_blocks * gang.block_pods * oracle.job.pod.accelerators
+        claim = Claim(problem.quotas, quotas.usage_of(problem.quotas, oracle.ahead.jobs), oracle.job, size)
     index = {node.name: i for i, node in enumerate(problem.nodes)}
     running = [job for job in oracle.ahead.jobs if job.placement is not None]
     victims = [choosing.victim_of(job, problem=problem, index=index) for job in running]
     rooms = [problem.balance[node.name] for node in problem.nodes]
-    enough = choosing.each_enough(gang, problem=problem, rooms=rooms, victims=victims)
+    enough = choosing.each_enough(gang, problem=problem, rooms=rooms, victims=victims, claim=claim)
     for victim in sorted(enough, key=_dearness)[:MAX_TRIES]:
         patch = Patch(ended=(victim.job.id,))
         if oracle.starts(patch):

@@ -80,7 +80,10 @@ def reserve(
 
 
 def until(snapshot: types.Snapshot, job_id: str, *, settings: types.Settings) -> types.Snapshot:
-    """The snapshot without the waiting jobs behind the given one: these never decide whether it starts."""
+    """The snapshot without the waiting jobs behind the given one: these never decide whether it starts.
+
+    With queues the line of each ends with itself: only who stands behind in the job's own queue is left out.
+    """
     job = next((job for job in snapshot.jobs if job.id == job_id and job.placement is None), None)
     if job is None:
         raise ValueError(f'job "{job_id}" does not wait in the snapshot')
@@ -88,7 +91,9 @@ def until(snapshot: types.Snapshot, job_id: str, *, settings: types.Settings) ->
     kept = [
         one
         for one in snapshot.jobs
-        if one.placement is not None or problems.queue_key(one, order=settings.order) <= last
+        if one.placement is not None
+        or (snapshot.queues and one.queue != job.queue)
+        or problems.queue_key(one, order=settings.order) <= last
     ]
     return replace(snapshot, jobs=tuple(kept))
 
@@ -208,6 +213,8 @@ def _no_start(job: types.Job, *, replay: Replay) -> Forecast:
     )
     if job.id in alone.misconfigured:
         return Forecast(None, alone.misconfigured[job.id])
+    if job.id in alone.barred:
+        return Forecast(None, alone.barred[job.id].message)
     cells = alone.cells_of[alone.shape_of[job.id].request.index]
     usable = {alone.nodes[node].name for cell in cells for node in alone.cells[cell].nodes}
     unknown = [

@@ -15,7 +15,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from stowplan_allocator import checks, choosing, compiling, gangs, greedy, planner, reserving, types
+from stowplan_allocator import checks, choosing, compiling, gangs, greedy, limits, planner, quotas, reserving, types
 from stowplan_allocator import problem as problems
 from stowplan_allocator.choosing import Victim
 from stowplan_allocator.problem import Vector
@@ -62,7 +62,10 @@ def moves(
     deadline = time.monotonic() + settings.time_limit_seconds
     if not any(job.id == job_id and job.placement is None for job in snapshot.jobs):
         raise ValueError(f'job "{job_id}" does not wait in the snapshot')
-    kept = reserving.with_reservations(snapshot)
+    free = _without_queues(snapshot, job_id, beside=beside or {})
+    if free is None:
+        return None
+    kept = reserving.with_reservations(free)
     job = next(one for one in kept.jobs if one.id == job_id)
     scene = _Scene(kept, job=job, beside=beside or {}, settings=settings)
     if job_id not in scene.problem.shape_of:
@@ -89,6 +92,35 @@ def moves(
         placed, proven = answer
         return scene.answer(placed, bound=max(proven, found.bound))
     return scene.answer(placed, bound=found.bound)
+
+
+def _without_queues(
+    snapshot: types.Snapshot, job_id: str, *, beside: Mapping[str, types.Placement]
+) -> types.Snapshot | None:
+    """The same question without queues: the job may use the products of which its queue has quota, the others stay
+    on theirs. None where its queue has none.
+    """
+    shared = quotas.compile_quotas(snapshot)
+    if shared is None:
+        return snapshot
+    standing = [replace(one, placement=beside.get(one.id, one.placement)) for one in snapshot.jobs]
+    usage = quotas.usage_of(shared, standing)
+    jobs = []
+    for one in snapshot.jobs:
+        if one.id == job_id:
+            leaf, amount = shared.leaf(one), one.num_pods * one.pod.accelerators
+            offered = one.products or tuple(map(types.ProductChoice, sorted({node.product for node in snapshot.nodes})))
+            if usage.is_full(leaf) is not None or isinstance(limits.within(one, shared=shared), types.Waiting):
+                return None
+            if amount:
+                fits = [c for c in offered if usage.fits(leaf, shared.kind(leaf, c.product), amount)]
+                if not fits:
+                    return None
+                one = replace(one, products=tuple(fits))
+        elif one.placement is not None and one.placement.product:
+            one = replace(one, products=(types.ProductChoice(one.placement.product),))
+        jobs.append(replace(one, queue=""))
+    return replace(snapshot, jobs=tuple(jobs), queues=())
 
 
 class _Scene:

@@ -98,14 +98,24 @@ class Oracle:
             for group in gang.groups
         )
 
-    def alone(self, snapshot: types.Snapshot) -> tuple[Problem, Gang] | None:
-        """The problem of this job alone, at its smallest size; None where it can never be planned."""
+    def alone(self, snapshot: types.Snapshot, *, within_quotas: bool = True) -> tuple[Problem, Gang] | None:
+        """The problem of this job alone, at its smallest size, and on the products that its queue has quota of.
+
+        None where it can never be planned.
+        """
         job = next(one for one in snapshot.jobs if one.id == self.job.id)
         running = tuple(one for one in snapshot.jobs if one.placement is not None)
         problem = compiling.compile_problem(replace(snapshot, jobs=(*running, job), reservations=()))
         if job.id not in problem.shape_of:
             return None
-        return problem, gangs.gang_of(job, problem=problem, num_pods=min(job.allowed_num_pods, default=job.num_pods))
+        num_pods = min(job.allowed_num_pods, default=job.num_pods)
+        gang = gangs.gang_of(job, problem=problem, num_pods=num_pods)
+        if within_quotas and problem.allowance is not None:
+            leaf, amount = problem.allowance.quotas.leaf(job), num_pods * job.pod.accelerators
+            full = problem.allowance.is_full(leaf)
+            groups = [group for group in gang.groups if problem.allowance.fits(leaf, group.product, amount)]
+            gang = replace(gang, groups=() if full else tuple(groups))
+        return problem, gang
 
     def easiest(self, values: Sequence[int], patch: Callable[[int], Patch]) -> int | None:
         """The last of the values, of which each starts the job at least as easily as the next, that starts it.

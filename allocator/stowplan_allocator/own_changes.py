@@ -128,6 +128,15 @@ def other_product(oracle: Oracle) -> Iterator[Alternative]:
             yield Alternative(ChangeKind.OTHER_PRODUCT, sentence, (("product", product),), patch)
 
 
+def other_queue(oracle: Oracle) -> Iterator[Alternative]:
+    """Each other queue that the job's owner may use and in which it would start."""
+    for name in oracle.job.other_queues:
+        patch = _patch(oracle.job, queue=name)
+        if name != oracle.job.queue and oracle.starts(patch):
+            numbers = (("queue", name), ("instead_of", oracle.job.queue))
+            yield Alternative(ChangeKind.OTHER_QUEUE, f'use queue "{name}" (queue: {name})', numbers, patch)
+
+
 def smaller_pods(oracle: Oracle) -> Iterator[Alternative]:
     """The largest pods that start, resource by resource."""
     for resource, amount in oracle.job.pod.items():

@@ -23,11 +23,13 @@ class ChangeKind(enum.StrEnum):
     WITHOUT_AFFINITY = "WithoutAffinity"
     ANY_CAPACITY_TYPE = "AnyCapacityType"
     OTHER_PRODUCT = "OtherProduct"
+    OTHER_QUEUE = "OtherQueue"
     SMALLER_PODS = "SmallerPods"
     FEWER_PODS = "FewerPods"
     HIGHER_PRIORITY = "HigherPriority"
     JOBS_MOVED = "JobsMoved"
     RESERVATION_RELEASED = "ReservationReleased"
+    MORE_QUOTA = "MoreQuota"
     JOB_ENDED = "JobEnded"
     NODES_BACK = "NodesBack"
     LATER = "Later"
@@ -36,7 +38,7 @@ class ChangeKind(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Patch:
-    """Jobs and nodes take the place of those with their ids and names, or are added; others go.
+    """Jobs, nodes and queues take the place of those with their ids and names, or are added; others go.
 
     ``released`` are the jobs whose reservations are given up; ``now_seconds`` is a later time.
     """
@@ -45,18 +47,21 @@ class Patch:
     ended: tuple[str, ...] = ()
     nodes: tuple[types.Node, ...] = ()
     released: tuple[str, ...] = ()
+    queues: tuple[types.Queue, ...] = ()
     now_seconds: int | None = None
 
     def apply(self, snapshot: types.Snapshot) -> types.Snapshot:
         """The snapshot with the change made."""
         jobs = {job.id: job for job in snapshot.jobs if job.id not in self.ended} | {job.id: job for job in self.jobs}
         nodes = {node.name: node for node in snapshot.nodes} | {node.name: node for node in self.nodes}
+        queues = {queue.name: queue for queue in (*snapshot.queues, *self.queues)}
         return replace(
             snapshot,
             nodes=tuple(nodes.values()),
             jobs=tuple(jobs.values()),
             now_seconds=snapshot.now_seconds if self.now_seconds is None else self.now_seconds,
             reservations=tuple(one for one in snapshot.reservations if one.job_id not in self.released),
+            queues=tuple(queues.values()),
         )
 
 

@@ -63,16 +63,16 @@ CASES = {
     "its own jobs use what the queue owns": Case(
         queues=[queue("a", 4)],
         jobs=[runs("a1", "a", 1), runs("a2", "a", 2), job("w", "a", 2)],
-        want_message=f'needs 1 pod × 2 accelerators, 2 accelerators in all; queue "a" uses 3 of {H100} and owns 4; with '
-        "what it may borrow it has 1 left; a2, a1 hold it",
+        want_message=f'needs 1 pod × 2 accelerators, 2 accelerators in all; queue "a" uses 3 of {H100} and owns 4; '
+        "with what it may borrow it has 1 left; a2, a1 hold it",
         want_numbers={"quota_used": "3", "quota_nominal": "4", "quota_borrowed": "0", "quota_lent": "0"},
         want_blockers=("a2", "a1"),
     ),
     "others have borrowed what it owns": Case(
         queues=TEAMS,
         jobs=[runs("b1", "b", 4), runs("b2", "b", 3), job("w", "a", 4)],
-        want_message=f'needs 1 pod × 4 accelerators, 4 accelerators in all; queue "a" uses 0 of {H100} and owns 4, of which '
-        '3 are lent; queue "org" above it has 1 of 8 left; b1, b2 hold it',
+        want_message=f'needs 1 pod × 4 accelerators, 4 accelerators in all; queue "a" uses 0 of {H100} and owns 4, of '
+        'which 3 are lent; queue "org" above it has 1 of 8 left; b1, b2 hold it',
         want_numbers={"quota_lent": "3", "quota_binds_at": "org", "quota_limit": "8", "quota_used_there": "7"},
         want_blockers=("b1", "b2"),
     ),
