@@ -142,6 +142,13 @@ class ApiServer:
         wait_until(lambda: self.kubectl("get", "tj", "-A").code == 0, what="TrainingJobs served")
 
 
+def render_chart(*flags: str) -> str:
+    """The chart's manifests as `helm install stowplan -n stowplan-system` would apply them, without the CRD."""
+    command = [find_program("helm"), "template", "stowplan", str(ROOT / "charts" / "stowplan"), "--no-hooks"]
+    where = ["--namespace", "stowplan-system", "--kube-version", "1.36.3", "--set", "crds.enabled=false"]
+    return subprocess.run([*command, *where, *flags], capture_output=True, text=True, check=True).stdout
+
+
 def wait_until(condition: Any, *, what: str, timeout_seconds: float = 30.0, every_seconds: float = 0.1) -> None:
     """Poll until true; a TimeoutError names what was awaited."""
     deadline = time.monotonic() + timeout_seconds

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Iterator
 
 import pytest
@@ -33,17 +32,7 @@ def api() -> Iterator[apiserver.ApiServer]:
 @pytest.fixture(scope="session")
 def chart(api: apiserver.ApiServer) -> apiserver.ApiServer:
     """The same server with the chart applied, as far as it needs no pods."""
-    helm = apiserver.find_program("helm")
-    rendered = subprocess.run(
-        [
-            *(helm, "template", "stowplan", str(apiserver.ROOT / "charts" / "stowplan"), "--no-hooks"),
-            *("--namespace", "stowplan-system", "--kube-version", "1.36.3"),
-            *("--set", "crds.enabled=false", "--set", "admissionPolicy.extraGroups={platform-team}"),
-        ],
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
+    rendered = apiserver.render_chart("--set", "admissionPolicy.extraGroups={platform-team}")
     api.kubectl("create", "namespace", "stowplan-system", check=True)
     api.kubectl("apply", "-f", "-", stdin=rendered, check=True)
     # What every user of the cluster may do, and no more: write pods and TrainingJobs; bob writes TrainingJobs alone.

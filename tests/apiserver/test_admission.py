@@ -108,7 +108,10 @@ RIGHTS = {
     "the operator creates pods": Right(verb="create", resource="pods", want=True),
     "the operator deletes pods": Right(verb="delete", resource="pods", want=True),
     "the operator writes status": Right(verb="patch", resource="trainingjobs/status", want=True),
-    "the operator reads its settings": Right(verb="get", resource="configmaps", namespace="stowplan-system", want=True),
+    # They are a file in its pod.
+    "the operator does not change its settings": Right(
+        verb="update", resource="configmaps/stowplan-settings", namespace="stowplan-system", want=False
+    ),
     "the operator takes its Lease": Right(
         verb="update", resource="leases/stowplan-operator", namespace="stowplan-system", want=True
     ),
@@ -137,8 +140,9 @@ RIGHTS = {
 @pytest.mark.parametrize("right", RIGHTS.values(), ids=RIGHTS.keys())
 def test_rights(chart: apiserver.ApiServer, right: Right) -> None:
     resource, _, rest = right.resource.partition("/")
-    part = [f"--subresource={rest}"] if rest and resource != "leases" else []
-    name = [f"{resource}/{rest}"] if resource == "leases" else [resource]
+    is_named = resource in ("leases", "configmaps")
+    part = [f"--subresource={rest}"] if rest and not is_named else []
+    name = [right.resource] if is_named else [resource]
     answer = chart.kubectl("auth", "can-i", right.verb, *name, *part, "-n", right.namespace, user=right.user)
     assert answer.stdout.strip() == ("yes" if right.want else "no"), answer.text
 

@@ -100,25 +100,19 @@ def test_no_rule_has_a_wildcard_or_a_forbidden_right(render: Render, values: Val
 
 
 WANTED_RIGHTS = {
-    ("stowplan-reader", "", "nodes", "get list watch"),
-    ("stowplan-reader", "", "pods", "get list watch"),
-    ("stowplan-reader", "", "namespaces", "get list watch"),
-    ("stowplan-reader", "", "resourcequotas", "get list watch"),
-    ("stowplan-reader", "apiextensions.k8s.io", "customresourcedefinitions", "get list watch"),
-    ("stowplan-reader", "scheduling.k8s.io", "priorityclasses", "get list watch"),
-    ("stowplan-reader", "policy", "poddisruptionbudgets", "get list watch"),
-    ("stowplan-reader", "stowplan.dev", "trainingjobs", "get list watch"),
+    ("stowplan-reader", "", "nodes", "list watch"),
+    ("stowplan-reader", "", "pods", "list watch"),
+    ("stowplan-reader", "apiextensions.k8s.io", "customresourcedefinitions", "list watch"),
+    ("stowplan-reader", "scheduling.k8s.io", "priorityclasses", "list watch"),
+    ("stowplan-reader", "stowplan.dev", "trainingjobs", "list watch"),
     ("stowplan-jobs", "", "pods", "create delete"),
-    ("stowplan-jobs", "", "services", "create delete get list watch"),
-    ("stowplan-jobs", "networking.k8s.io", "networkpolicies", "create delete get list watch"),
-    ("stowplan-jobs", "", "events", "create patch"),
-    ("stowplan-jobs", "events.k8s.io", "events", "create patch"),
+    ("stowplan-jobs", "", "services", "create get"),
+    ("stowplan-jobs", "networking.k8s.io", "networkpolicies", "create get"),
+    ("stowplan-jobs", "", "events", "create"),
     ("stowplan-jobs", "stowplan.dev", "trainingjobs", "delete"),
-    ("stowplan-jobs", "stowplan.dev", "trainingjobs/status", "get patch update"),
-    ("stowplan-self", "coordination.k8s.io", "leases", "create get patch update"),
-    ("stowplan-self", "", "configmaps", "create get list patch update watch"),
-    ("stowplan-self", "", "events", "create patch"),
-    ("stowplan-self", "events.k8s.io", "events", "create patch"),
+    ("stowplan-jobs", "stowplan.dev", "trainingjobs/status", "patch"),
+    ("stowplan-self", "coordination.k8s.io", "leases", "create get update"),
+    ("stowplan-self", "", "configmaps", "create get update"),
 }
 
 
