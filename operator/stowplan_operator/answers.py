@@ -93,6 +93,11 @@ def observe(seen: Seen) -> observation.Observation:
         snapshot=dataclasses.replace(current, jobs=told),
         settings=seen.allocator_settings,
         plan=seen.plan,
+        devices={
+            name: node.capacity.accelerators
+            for name, node in seen.scene.nodes.items()
+            if node.capacity.accelerators > node.allocatable.accelerators
+        },
         utilisation=dict(_utilisation(seen)),
         telemetry=seen.stale,
         notes={name: one.notes for name, one in seen.scene.assessments.items() if one.notes},

@@ -40,6 +40,7 @@ class Reading:
 class Observation:
     """One moment of the operator: ``plan`` is its last plan, ``snapshot`` what is there since.
 
+    ``devices`` are the accelerators that a node was built with, broken ones included, where the kubelet offers fewer.
     ``utilisation`` is the mean of a node's GPUs in per cent, where Prometheus knows it; ``telemetry`` says why it is
     stale, empty when fresh, None when telemetry is off. ``notes`` are remarks on the health of nodes. ``reading`` is
     None in what was made of a bare snapshot.
@@ -48,6 +49,7 @@ class Observation:
     snapshot: types.Snapshot
     settings: types.Settings
     plan: types.Plan | None = None
+    devices: Mapping[str, int] = field(default_factory=dict)
     utilisation: Mapping[str, float] = field(default_factory=dict)
     telemetry: str | None = None
     notes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)

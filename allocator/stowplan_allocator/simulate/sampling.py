@@ -30,7 +30,6 @@ class Books:
             sizes[job.pod.accelerators] += job.num_pods
         del sizes[0]
         self._sizes = sorted(sizes.items())
-        self._num_pods = sizes.total()
 
     def wait(self, life: Life) -> None:
         """A job has come into the queue."""
@@ -72,12 +71,16 @@ class Books:
             self.jobs_running,
             len(waiting),
             sum(life.job.num_pods * life.job.pod.accelerators for life in waiting),
-            self._fragmented(free),
+            fragmented_share(free, sizes=self._sizes),
             tuple(sorted(reasons.items(), key=lambda item: item[0].value)),
         )
 
-    def _fragmented(self, free: Sequence[int]) -> float:
-        """The share of free accelerators that a pod drawn from the workload finds on nodes too full for it."""
-        total = sum(free) * self._num_pods
-        lost = sum(pods * sum(room for room in free if room < size) for size, pods in self._sizes)
-        return lost / total if total else 0.0
+
+def fragmented_share(free: Sequence[int], *, sizes: Sequence[tuple[int, int]]) -> float:
+    """The share of free accelerators that a pod drawn from the workload finds on nodes too full for it.
+
+    ``free`` has them by node, ``sizes`` how many pods there are of each number of accelerators.
+    """
+    total = sum(free) * sum(pods for _, pods in sizes)
+    lost = sum(pods * sum(room for room in free if room < size) for size, pods in sizes)
+    return lost / total if total else 0.0

@@ -11,8 +11,9 @@ import json
 import pathlib
 import sys
 import zlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
+from typing import Any
 
 from stowplan_allocator import inputs
 from stowplan_operator import observation
@@ -62,7 +63,16 @@ def execute(target: Target, source: Source, work: Callable[[Asker], Awaitable[Ex
 
             return await work(Asker(ask, cluster, cluster.namespace, speaker))
 
-    return commands.run(from_file() if source.file else from_cluster())
+    return commands.run(_told(from_file() if source.file else from_cluster()))
+
+
+async def _told(work: Coroutine[Any, Any, Exit]) -> Exit:
+    """The work; what a plan refuses is told in its words."""
+    try:
+        return await work
+    except ValueError as error:
+        hint = "correct the snapshot, or read it with the version that wrote it"
+        raise CliError(f"the snapshot cannot be planned: {clean(str(error))}", code=Exit.USAGE, hint=hint) from None
 
 
 def read_file(file: str) -> observation.Observation:

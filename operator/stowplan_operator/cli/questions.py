@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+from typing import Any
+
 import click
 
 from stowplan_operator.cli import flags
@@ -17,10 +20,60 @@ def snapshot_command(context: click.Context, file: str | None, operator_namespac
     Keep it in a file: what-if, top, plan and explain take it with --snapshot, without a cluster. It names the jobs of
     all namespaces.
     """
+    _answer(context, file, operator_namespace, "print_snapshot")
+
+
+def _answer(context: click.Context, file: str | None, operator_namespace: str, command: str, **arguments: Any) -> None:
+    """Run a function of ``answering`` and end with its exit code."""
     from stowplan_operator.cli import answering, asking
 
-    work = answering.print_snapshot
+    work = functools.partial(getattr(answering, command), **arguments)
     context.exit(asking.execute(flags.target(context), flags.source(file, operator_namespace), work))
 
 
-COMMANDS = (snapshot_command,)
+@click.command("what-if")
+@click.argument("given", nargs=-1, required=True, metavar="CHANGE...")
+@flags.output("json", "yaml")
+@flags.snapshot
+@flags.cluster
+@click.pass_context
+def what_if_command(
+    context: click.Context, given: tuple[str, ...], form: str | None, file: str | None, operator_namespace: str
+) -> None:
+    """Compare the plan with the one after some changes.
+
+    \b
+    Changes, as many as you like, made in their order:
+      submit FILE…                     TrainingJobs of these files (- is standard input)
+      drain NODE…                      what runs there stops and is planned elsewhere
+      add NUMBER [nodes like] NODE     new, empty nodes
+      remove JOB…                      jobs that run or wait
+      quota QUEUE PRODUCT NUMBER       what a queue owns
+
+    Nothing in the cluster is touched. Exits with 0 when every submitted job would get its place and nobody would lose
+    one, with 1 otherwise.
+    """
+    _answer(context, file, operator_namespace, "what_if", given=given, form=form)
+
+
+@click.command("top")
+@click.argument("what", type=click.Choice(("nodes", "queues")), default="nodes")
+@click.option("-w", "--watch", is_flag=True, help="Show it live, until Ctrl-C.")
+@flags.output("json", "yaml")
+@flags.snapshot
+@flags.cluster
+@click.pass_context
+def top_command(
+    context: click.Context, what: str, watch: bool, form: str | None, file: str | None, operator_namespace: str
+) -> None:
+    """Show what GPUs do: nodes (or queues), used, free, broken and why.
+
+    OTHERS are GPUs of pods that are not Stowplan's. FRAG is the share of a node's free GPUs that a usual pod could not
+    use, because it needs more than the node has free. UTIL is what Prometheus says.
+    """
+    if watch and (form or file):
+        raise click.UsageError(f"--watch asks the cluster and shows tables: leave out {'-o' if form else '--snapshot'}")
+    _answer(context, file, operator_namespace, "top", what=what, watch=watch, form=form)
+
+
+COMMANDS = (snapshot_command, what_if_command, top_command)

@@ -7,7 +7,7 @@ import functools
 import gzip
 from collections.abc import Awaitable, Callable
 
-from fakes.builders import a_job, a_node
+from fakes.builders import GPU, a_job, a_node
 from fakes.world import World
 from stowplan_operator import observation
 from stowplan_operator.planner import Readings
@@ -64,4 +64,4 @@ def an_observation(story: Story = a_busy_day) -> observation.Observation:
     return observation.read(a_document(story))
 
 
-__all__ = ["World", "a_busy_day", "a_document", "a_small_cluster", "an_observation"]
+__all__ = ["GPU", "World", "a_busy_day", "a_document", "a_small_cluster", "an_observation"]

@@ -25,6 +25,8 @@ WANT_FLAGS = {
     "resume": set(),
     "wait": {"--for", "--timeout"},
     "snapshot": {"--snapshot", "--operator-namespace"},
+    "what-if": {"--snapshot", "--operator-namespace", "--output"},
+    "top": {"--snapshot", "--operator-namespace", "--output", "--watch"},
 }
 HEAVY = {"kopf", "pulp", "highspy", "kubernetes", "aiohttp", "pydantic", "rich"}
 CLUSTER_FLAGS = {"--kubeconfig", "--context", "--namespace"}

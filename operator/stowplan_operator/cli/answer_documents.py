@@ -1,0 +1,136 @@
+"""The JSON and YAML forms of the answers to questions: a public surface, described in docs/cli.md, frozen by a test.
+
+Every key is always there; null says that there is nothing to say. ``documents`` has the forms of the other commands.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from stowplan_allocator import types
+from stowplan_operator import observation
+from stowplan_operator.cli import figures
+from stowplan_operator.cli.documents import SCHEMA
+from stowplan_operator.cli.what_if import Comparison, Fate, Lot, Side
+
+
+def top_nodes(seen: observation.Observation, rows: list[figures.NodeFigures], totals: figures.Totals) -> dict[str, Any]:
+    """The answer of ``top nodes``."""
+    return {
+        "schema": SCHEMA,
+        "kind": "NodeList",
+        "gpus": _totals(totals),
+        "telemetry": seen.telemetry,
+        "items": [
+            {
+                "name": row.node.name,
+                "product": row.node.product,
+                "domains": list(row.node.topology),
+                "gpus": _totals(row),
+                "utilisation": seen.utilisation.get(row.node.name),
+                "blocked": row.node.blocked or None,
+                "notes": list(seen.notes.get(row.node.name, ())),
+            }
+            for row in rows
+        ],
+    }
+
+
+def top_queues(rows: list[figures.QueueFigures]) -> dict[str, Any]:
+    """The answer of ``top queues``."""
+    return {
+        "schema": SCHEMA,
+        "kind": "QueueList",
+        "items": [
+            {
+                "name": row.name,
+                "product": row.product or None,
+                "nominal": row.nominal,
+                "used": row.used,
+                "borrowed": row.borrowed,
+                "pending": row.pending,
+                "running": row.running,
+                "waiting": row.waiting,
+            }
+            for row in rows
+        ],
+    }
+
+
+def what_if(found: Comparison) -> dict[str, Any]:
+    """The answer of ``what-if``."""
+    return {
+        "schema": SCHEMA,
+        "kind": "WhatIf",
+        "changes": [str(change) for change in found.changes],
+        "yes": found.is_yes,
+        "jobs": [
+            {
+                "name": job.name,
+                "gpus": job.num_pods * job.pod.accelerators,
+                "differs": found.differs(job),
+                "before": _fate(found.before.fates.get(job.id)),
+                "after": _fate(found.after.fates.get(job.id)),
+            }
+            for job in found.jobs
+        ],
+        "before": _side(found.before),
+        "after": _side(found.after),
+    }
+
+
+def _fate(fate: Fate | None) -> dict[str, Any]:
+    fate = fate or Fate(Lot.ABSENT)
+    return {
+        "lot": fate.lot.value,
+        "reason": fate.reason or None,
+        "message": fate.message or None,
+        "product": fate.placement.product if fate.placement else None,
+        "nodes": _placement(fate.placement),
+        "loses": fate.cost or None,
+        "other": fate.other or None,
+    }
+
+
+def _placement(placement: types.Placement | None) -> list[dict[str, Any]]:
+    return [{"name": share.node, "pods": share.num_pods} for share in placement.shares] if placement else []
+
+
+def _side(one: Side) -> dict[str, Any]:
+    return {
+        "running": one.count(Lot.RUNS, Lot.STARTS),
+        "starting": one.count(Lot.STARTS),
+        "waiting": one.count(Lot.WAITS, Lot.PREEMPTS),
+        "evictions": len(one.plan.evictions),
+        "gpus": _totals(one.totals),
+        "certificate": _certificate(one.plan.certificate),
+    }
+
+
+def _totals(totals: figures.Totals | figures.NodeFigures) -> dict[str, Any]:
+    return {
+        "total": totals.total,
+        "used": totals.used,
+        "others": totals.others,
+        "free": totals.free,
+        "blocked": totals.blocked,
+        "broken": totals.broken,
+        "fragmented": None if totals.fragmented is None else round(totals.fragmented, 4),
+    }
+
+
+def _certificate(certificate: types.Certificate) -> dict[str, Any]:
+    return {
+        "status": certificate.status.value,
+        "strategy": certificate.strategy,
+        "value": certificate.value,
+        "bound": certificate.bound,
+        "gap": certificate.gap,
+        "seconds": round(certificate.seconds, 3),
+        "note": certificate.note or None,
+        "tiers": [
+            {"name": tier.name, "value": tier.value, "bound": tier.bound, "gap": tier.gap, "status": tier.status.value}
+            for tier in certificate.tiers
+        ],
+        "phases": [{"name": name, "seconds": round(seconds, 3)} for name, seconds in certificate.phases],
+    }

@@ -1,0 +1,269 @@
+"""The changes of ``what-if``: read from the command line, made on a snapshot. Pure but for the files of ``submit``.
+
+What must stay true: every change is made as the cluster would: a gang that loses a node loses its place whole and waits
+again at its old turn; a name that does not exist is refused with the nearest ones.
+"""
+
+from __future__ import annotations
+
+import difflib
+import pathlib
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import yaml
+
+from stowplan_allocator import relaxing, types
+from stowplan_operator import api, observation, settings, snapshot, views
+from stowplan_operator.cli.exits import CliError, Exit
+from stowplan_operator.cli.model import mapping, text
+
+KEYWORDS = {
+    "submit": "FILE…",
+    "drain": "NODE…",
+    "add": "NUMBER [nodes like] NODE",
+    "remove": "JOB…",
+    "quota": "QUEUE PRODUCT NUMBER",
+}
+_FILLERS = ("node", "nodes", "like")
+_MOST_NEW_NODES = 10_000
+_PREFIXES = ("node/", "nodes/", "tj/", "trainingjob/", "trainingjobs/", "queue/", "q/")
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A keyword and its words."""
+
+    keyword: str
+    words: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return " ".join((self.keyword, *self.words))
+
+
+@dataclass(slots=True)
+class Changed:
+    """A snapshot with changes made; ids of jobs that were submitted, that lost their place, and that were removed."""
+
+    snapshot: types.Snapshot
+    submitted: list[str] = field(default_factory=list)
+    displaced: list[str] = field(default_factory=list)
+    removed: list[str] = field(default_factory=list)
+
+
+def parse(given: Sequence[str]) -> list[Change]:
+    """``drain n1 n2 submit a.yaml`` as changes; CliError where it does not begin with a keyword or lacks words."""
+    found: list[tuple[str, list[str]]] = []
+    for word in given:
+        if word in KEYWORDS:
+            found.append((word, []))
+        elif not found:
+            near = difflib.get_close_matches(word, KEYWORDS, n=1)
+            raise _wrong(f"{word!r} is no change", f"did you mean {near[0]}? " if near else "")
+        else:
+            found[-1][1].append(word)
+    if not found:
+        raise _wrong("no change is given")
+    for keyword, words in found:
+        if not words:
+            raise _wrong(f"{keyword} needs {KEYWORDS[keyword]}")
+    return [Change(keyword, tuple(words)) for keyword, words in found]
+
+
+def _wrong(message: str, hint: str = "") -> CliError:
+    known = ", ".join(f"{keyword} {words}" for keyword, words in KEYWORDS.items())
+    return CliError(message, code=Exit.USAGE, hint=f"{hint}changes are: {known}")
+
+
+def apply(seen: observation.Observation, changes: Iterable[Change], *, namespace: str | None) -> Changed:
+    """All changes, one after the other. CliError names what does not exist, and the nearest that does."""
+    changed = Changed(seen.snapshot)
+    for change in changes:
+        _MAKERS[change.keyword](changed, change, seen, namespace)
+    return changed
+
+
+def _submit(changed: Changed, change: Change, seen: observation.Observation, namespace: str | None) -> None:
+    for file in change.words:
+        for job in _read_jobs(file, seen, namespace=namespace):
+            there = next((one for one in changed.snapshot.jobs if one.name == job.name and not one.leaving), None)
+            if there is not None and there.placement is not None:
+                raise CliError(
+                    f"{file}: {job.name} runs already",
+                    code=Exit.USAGE,
+                    hint=f"to see what a changed one does, remove it first: remove {job.name} submit {file}",
+                )
+            if there is not None:
+                job = replace(job, id=there.id, created_at_seconds=there.created_at_seconds)
+            jobs = {one.id: one for one in changed.snapshot.jobs} | {job.id: job}
+            changed.snapshot = replace(changed.snapshot, jobs=tuple(jobs.values()))
+            changed.submitted.append(job.id)
+
+
+def _drain(changed: Changed, change: Change, _: observation.Observation, __: str | None) -> None:
+    gone = {node.name for node in (_node(changed.snapshot, word) for word in change.words)}
+    nodes = tuple(
+        replace(node, blocked=node.blocked or "drained") if node.name in gone else node
+        for node in changed.snapshot.nodes
+    )
+    jobs = []
+    for job in changed.snapshot.jobs:
+        if job.placement is not None and gone & {share.node for share in job.placement.shares} and not job.leaving:
+            changed.displaced.append(job.id)
+            job = replace(job, placement=None, disruption_cost=None)
+        jobs.append(job)
+    changed.snapshot = replace(changed.snapshot, nodes=nodes, jobs=tuple(jobs))
+
+
+def _add(changed: Changed, change: Change, _: observation.Observation, __: str | None) -> None:
+    words = [word for word in change.words if word not in _FILLERS]
+    if len(words) != 2 or not words[0].isdecimal() or not 0 < int(words[0]) <= _MOST_NEW_NODES:
+        raise _wrong(f"{change} cannot be read")
+    model = _node(changed.snapshot, words[1])
+    taken = frozenset(node.name for node in changed.snapshot.nodes)
+    new = relaxing.copies(model, int(words[0]), taken=taken)
+    changed.snapshot = replace(changed.snapshot, nodes=(*changed.snapshot.nodes, *new))
+
+
+def _remove(changed: Changed, change: Change, _: observation.Observation, namespace: str | None) -> None:
+    for word in change.words:
+        job = find_job(changed.snapshot, word, namespace=namespace)
+        changed.removed.append(job.id)
+        kept = tuple(one for one in changed.snapshot.jobs if one.id != job.id)
+        reservations = tuple(one for one in changed.snapshot.reservations if one.job_id != job.id)
+        changed.snapshot = replace(changed.snapshot, jobs=kept, reservations=reservations)
+
+
+def _quota(changed: Changed, change: Change, _: observation.Observation, __: str | None) -> None:
+    queues = {queue.name: queue for queue in changed.snapshot.queues}
+    if not queues:
+        raise CliError(
+            "there are no queues in the snapshot, so no quota can be changed",
+            code=Exit.USAGE,
+            hint="without a Queue all jobs stand in one default queue without quotas",
+        )
+    words = change.words
+    if len(words) != 3 or not words[2].isdecimal():
+        raise _wrong(f"{change} cannot be read")
+    name = _bare(words[0])
+    if name not in queues:
+        raise unknown("queue", name, known=queues)
+    quotas = {quota.product: quota for quota in queues[name].quotas}
+    products = {node.product for node in changed.snapshot.nodes if node.product} | set(quotas)
+    if words[1] not in products:
+        raise unknown("product", words[1], known=products)
+    quotas[words[1]] = replace(quotas.get(words[1], types.Quota(words[1])), nominal=int(words[2]))
+    queues[name] = replace(queues[name], quotas=tuple(quotas.values()))
+    changed.snapshot = replace(changed.snapshot, queues=tuple(queues.values()))
+
+
+_MAKERS = {"submit": _submit, "drain": _drain, "add": _add, "remove": _remove, "quota": _quota}
+
+
+def _bare(word: str) -> str:
+    return next((word.removeprefix(prefix) for prefix in _PREFIXES if word.startswith(prefix)), word)
+
+
+def _node(found: types.Snapshot, word: str) -> types.Node:
+    name = _bare(word)
+    for node in found.nodes:
+        if node.name == name:
+            return node
+    raise unknown("node", name, known=(node.name for node in found.nodes))
+
+
+def find_job(found: types.Snapshot, word: str, *, namespace: str | None) -> types.Job:
+    """The job of this name: as it stands, in the namespace, or the only one of this name in any."""
+    name = _bare(word)
+    jobs = {job.name: job for job in found.jobs if not job.leaving}
+    for full in (name, f"{namespace}/{name}"):
+        if full in jobs:
+            return jobs[full]
+    elsewhere = [full for full in jobs if full.rpartition("/")[2] == name]
+    if len(elsewhere) == 1 and namespace is None:
+        return jobs[elsewhere[0]]
+    if elsewhere:
+        where = f" in namespace {namespace}" if namespace else ""
+        raise CliError(
+            f"no job {name}{where} runs or waits", code=Exit.USAGE, hint=f"there is {' and '.join(elsewhere[:5])}"
+        )
+    raise unknown("job", name, known=jobs, state=" runs or waits")
+
+
+def unknown(kind: str, name: str, *, known: Iterable[str], state: str = "") -> CliError:
+    """There is none of this name; the nearest names, else a few."""
+    names = sorted(known)
+    last = {one.rpartition("/")[2]: one for one in names}
+    near = difflib.get_close_matches(name, [*names, *last], n=3, cutoff=0.6)
+    if near:
+        hint = f"did you mean {' or '.join(dict.fromkeys(last.get(one, one) for one in near))}?"
+    else:
+        hint = f"known: {', '.join(names[:5])}{', …' if len(names) > 5 else ''}" if names else "there are none at all"
+    return CliError(f"no {kind} {name}{state}", code=Exit.USAGE, hint=hint)
+
+
+def _read_jobs(file: str, seen: observation.Observation, *, namespace: str | None) -> Iterator[types.Job]:
+    try:
+        content = sys.stdin.read() if file == "-" else pathlib.Path(file).read_text()
+        documents = [one for one in yaml.safe_load_all(content) if one is not None]
+    except OSError as error:
+        raise CliError(f"{file} cannot be read: {error.strerror}", code=Exit.USAGE) from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise CliError(f"{file} is no YAML: {error}", code=Exit.USAGE) from None
+    bodies = [item for one in documents for item in (one.get("items") or [one] if isinstance(one, dict) else [one])]
+    jobs = [one for one in bodies if isinstance(one, dict) and one.get("kind") == api.KIND]
+    if not jobs:
+        kinds = sorted({str(one.get("kind")) if isinstance(one, dict) else "no object" for one in bodies})
+        held = f"; it holds {', '.join(kinds)}" if kinds else "; it is empty"
+        raise CliError(f"{file} holds no TrainingJob{held}", code=Exit.USAGE)
+    for body in jobs:
+        yield _as_job(body, seen, file=file, namespace=namespace)
+
+
+def _as_job(body: Mapping[str, Any], seen: observation.Observation, *, file: str, namespace: str | None) -> types.Job:
+    meta = mapping(body, "metadata")
+    name = text(meta, "name")
+    if not name:
+        raise CliError(f"{file}: metadata.name is missing", code=Exit.USAGE, hint="name the job")
+    reading = seen.reading or observation.Reading(
+        accelerator_resource=settings.Settings().accelerator_resource,
+        levels=tuple((level, level) for level in seen.snapshot.levels),
+        priorities={},
+        default_priority=observation.Priority(),
+    )
+    spec = mapping(body, "spec")
+    space = text(meta, "namespace") or namespace or "default"
+    view = views.JobView(
+        namespace=space,
+        name=name,
+        uid=f"what-if/{space}/{name}",
+        resource_version="",
+        generation=1,
+        created_at=seen.snapshot.now_seconds,
+        deleting=False,
+        spec=spec,
+        status={},
+    )
+    try:
+        parsed = api.parse_spec(spec)
+        job = snapshot.build_job(
+            view,
+            parsed,
+            priorities={one: _class(priority) for one, priority in reading.priorities.items()},
+            default_priority=_class(reading.default_priority),
+            settings=settings.Settings(
+                topology_levels=tuple(
+                    settings.TopologyLevel(name=level, label=label) for level, label in reading.levels
+                ),
+                accelerator_resource=reading.accelerator_resource,
+            ),
+        )
+    except ValueError as error:
+        raise CliError(f"{file}: {name}: {error}", code=Exit.USAGE) from None
+    return replace(job, expected_seconds=parsed.active_deadline_seconds)
+
+
+def _class(one: observation.Priority) -> views.PriorityClass:
+    return views.PriorityClass(value=one.value, preempts=one.preempts)

@@ -1,0 +1,238 @@
+"""``what-if``: the plan before and after some changes, side by side. Pure but for planning.
+
+Both plans are made here, with the operator's own function and settings, so that they differ by the changes alone. What
+must stay true: every job whose lot differs is named; the verdict is yes only where every submitted job gets its place,
+and nobody loses one that he has or would get.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+import stowplan_allocator
+from stowplan_allocator import types
+from stowplan_operator import observation
+from stowplan_operator.cli import figures, output, words
+from stowplan_operator.cli.changes import Change, Changed
+from stowplan_operator.cli.output import Column
+
+_ROWS_SHOWN = 30
+_REASONS_SHOWN = 6
+_NODES_NAMED = 2
+
+
+class Lot(enum.StrEnum):
+    """What becomes of a job; the values are part of the JSON form."""
+
+    ABSENT = "absent"
+    RUNS = "runs"
+    STARTS = "starts"
+    PREEMPTS = "preempts"
+    WAITS = "waits"
+    GIVES_WAY = "givesWay"
+    LEAVES = "leaves"
+
+    @property
+    def has_place(self) -> bool:
+        """Whether the job has its place, or it is decided."""
+        return self in (Lot.RUNS, Lot.STARTS, Lot.PREEMPTS)
+
+
+@dataclass(frozen=True, slots=True)
+class Fate:
+    """One job under one plan. ``message`` says why, ``cost`` what it loses by giving way, in accelerator-seconds."""
+
+    lot: Lot
+    reason: str = ""
+    message: str = ""
+    placement: types.Placement | None = None
+    cost: int = 0
+    other: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One of the two plans, with the lot of every job by id, and figures as if all that starts ran."""
+
+    snapshot: types.Snapshot
+    plan: types.Plan
+    fates: dict[str, Fate]
+    totals: figures.Totals
+
+    def count(self, *lots: Lot) -> int:
+        """Jobs with one of these lots."""
+        return sum(fate.lot in lots for fate in self.fates.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Both sides; ``jobs`` are all of either, those whose lot differs first."""
+
+    changes: tuple[Change, ...]
+    changed: Changed
+    before: Side
+    after: Side
+    jobs: tuple[types.Job, ...]
+
+    def differs(self, job: types.Job) -> bool:
+        """Whether the job's lot, or its reason, is another one; a gang that starts anew elsewhere included."""
+        old, new = self.before.fates.get(job.id), self.after.fates.get(job.id)
+        return old is None or new is None or (old.lot, old.reason) != (new.lot, new.reason)
+
+    @property
+    def is_yes(self) -> bool:
+        """See the module."""
+        if not all(self.after.fates[job_id].lot.has_place for job_id in self.changed.submitted):
+            return False
+        removed = set(self.changed.removed)
+        return all(
+            self.after.fates[job_id].lot.has_place
+            for job_id, fate in self.before.fates.items()
+            if fate.lot.has_place and job_id not in removed
+        )
+
+
+def side(seen: observation.Observation, snapshot: types.Snapshot) -> Side:
+    """The plan of a snapshot. ValueError where the snapshot contradicts itself."""
+    plan = stowplan_allocator.plan(snapshot, seen.settings)
+    names = {job.id: job.name for job in snapshot.jobs}
+    victims = {eviction.job_id: eviction for eviction in plan.evictions}
+    fates = {job.id: _fate(job, plan, victims=victims, names=names) for job in snapshot.jobs}
+    nodes = figures.of_nodes(snapshot, placements=plan.placements, devices=seen.devices)
+    return Side(snapshot, plan, fates, figures.totals(nodes, sizes=figures.pod_sizes(snapshot.jobs)))
+
+
+def _fate(job: types.Job, plan: types.Plan, *, victims: dict[str, types.Eviction], names: dict[str, str]) -> Fate:
+    if job.leaving:
+        return Fate(Lot.LEAVES, placement=job.placement)
+    if job.id in victims:
+        one = victims[job.id]
+        return Fate(Lot.GIVES_WAY, placement=job.placement, cost=one.cost, other=names[one.for_job])
+    if job.placement is not None:
+        return Fate(Lot.RUNS, placement=job.placement)
+    if job.id in plan.placements:
+        return Fate(Lot.STARTS, placement=plan.placements[job.id])
+    waiting = plan.waiting[job.id]
+    lot = Lot.PREEMPTS if waiting.reason is types.Reason.WAITING_FOR_PREEMPTION else Lot.WAITS
+    return Fate(lot, waiting.reason.value, waiting.message, plan.held.get(job.id), other=", ".join(waiting.blockers))
+
+
+def compare(seen: observation.Observation, changes: Sequence[Change], changed: Changed) -> Comparison:
+    """Plan twice."""
+    before, after = side(seen, seen.snapshot), side(seen, changed.snapshot)
+    jobs = {job.id: job for job in seen.snapshot.jobs} | {job.id: job for job in changed.snapshot.jobs}
+    found = Comparison(tuple(changes), changed, before, after, ())
+    touched = {*changed.submitted, *changed.displaced, *changed.removed}
+    ordered = sorted(jobs.values(), key=lambda job: (not found.differs(job), job.id not in touched, job.name))
+    return Comparison(tuple(changes), changed, before, after, tuple(ordered))
+
+
+def show(found: Comparison, *, width: int) -> RenderableType:
+    """The comparison for people."""
+    blocks: list[RenderableType] = [Text("If you " + ", ".join(map(str, found.changes)), style="bold"), Text()]
+    rows = [job for job in found.jobs if found.differs(job)]
+    if rows:
+        table = [
+            (
+                job.name,
+                str(job.num_pods * job.pod.accelerators),
+                _said(found, job, after=False),
+                _said(found, job, after=True),
+            )
+            for job in rows[:_ROWS_SHOWN]
+        ]
+        blocks.append(output.indented(output.plain_table(_JOB_COLUMNS, table, width=width - 2)))
+        if len(rows) > _ROWS_SHOWN:
+            blocks.append(Text(f"  … and {words.count(len(rows) - _ROWS_SHOWN, 'more job')}; -o json lists all"))
+    same = len(found.jobs) - len(rows)
+    if same or not rows:
+        other = "other " if rows else ""
+        blocks.append(Text(f"  {words.count(same, other + 'job')} as before", style="dim"))
+    blocks += [Text(), output.indented(output.plain_table(_SIDES, list(_totals(found)), width=width - 2))]
+    blocks += list(_reasons(found, rows))
+    return Group(*blocks)
+
+
+_JOB_COLUMNS = (
+    Column("JOB", shrinks_to=16),
+    Column("GPUS"),
+    Column("NOW", shrinks_to=14),
+    Column("THEN", shrinks_to=20),
+)
+_SIDES = (Column(""), Column("NOW", shrinks_to=20), Column("THEN", shrinks_to=20))
+_STYLES = {Lot.WAITS: "yellow", Lot.GIVES_WAY: "red", Lot.STARTS: "green", Lot.PREEMPTS: "green"}
+
+
+def _said(found: Comparison, job: types.Job, *, after: bool) -> Text:
+    fate = (found.after if after else found.before).fates.get(job.id)
+    if fate is None:
+        return Text("removed" if after else words.UNKNOWN)
+    ran = found.before.fates.get(job.id)
+    stopped = after and ran is not None and ran.lot is Lot.RUNS
+    match fate.lot:
+        case Lot.STARTS:
+            verb = "starts anew on" if stopped else "starts on"
+            said = f"{verb} {_where(fate.placement)}"
+        case Lot.PREEMPTS:
+            said = f"starts when {fate.other} {'has' if ',' not in fate.other else 'have'} left"
+        case Lot.WAITS:
+            said = f"{'stops and waits' if stopped else 'waits'}: {fate.reason}"
+        case Lot.GIVES_WAY:
+            said = f"gives way to {fate.other}, loses {_gpu_time(fate.cost)}"
+        case Lot.LEAVES:
+            said = "is leaving"
+        case _:
+            said = f"runs on {_where(fate.placement)}"
+    return Text(said, style=_STYLES.get(fate.lot, "") if after else "")
+
+
+def _where(placement: types.Placement | None) -> str:
+    names = [share.node for share in placement.shares] if placement else []
+    more = len(names) - _NODES_NAMED
+    return ", ".join(names[:_NODES_NAMED]) + (f" and {more} more" if more > 0 else "")
+
+
+def _gpu_time(seconds: int) -> str:
+    return f"{seconds / 3600:.1f} GPU hours" if seconds >= 3600 else f"{max(1, seconds // 60)} GPU minutes"
+
+
+def _lost(evictions: Sequence[types.Eviction]) -> str:
+    return _gpu_time(sum(eviction.cost for eviction in evictions)) if evictions else words.UNKNOWN
+
+
+def _totals(found: Comparison) -> Iterator[tuple[str, str, str]]:
+    def pair(label: str, value: Any) -> tuple[str, str, str]:
+        return label, str(value(found.before)), str(value(found.after))
+
+    yield pair("Jobs running", lambda one: one.count(Lot.RUNS, Lot.STARTS))
+    yield pair("  of them new", lambda one: one.count(Lot.STARTS))
+    yield pair("Jobs waiting", lambda one: one.count(Lot.WAITS, Lot.PREEMPTS))
+    if found.before.plan.evictions or found.after.plan.evictions:
+        yield pair("Evictions", lambda one: len(one.plan.evictions))
+        yield pair("  lose", lambda one: _lost(one.plan.evictions))
+    yield pair("GPUs", lambda one: one.totals.total)
+    yield pair("GPUs in use", lambda one: one.totals.used + one.totals.others)
+    yield pair("GPUs free", lambda one: one.totals.free)
+    yield pair("  fragmented", lambda one: figures.share(one.totals.fragmented))
+    yield pair("Plan", lambda one: proof(one.plan.certificate))
+
+
+def proof(certificate: types.Certificate) -> str:
+    """Status and gap in a few words."""
+    if certificate.status is types.SolveStatus.NOTHING_TO_DO:
+        return "nobody waits"
+    return f"{certificate.status.value}, gap {words.percent(str(certificate.gap))}"
+
+
+def _reasons(found: Comparison, rows: Sequence[types.Job]) -> Iterator[RenderableType]:
+    waiting = [job for job in rows if (fate := found.after.fates.get(job.id)) and fate.lot in (Lot.WAITS, Lot.PREEMPTS)]
+    if waiting:
+        yield output.heading("Why they would wait")
+        pairs = ((job.name, found.after.fates[job.id].message) for job in waiting[:_REASONS_SHOWN])
+        yield output.indented(output.pairs(pairs))
