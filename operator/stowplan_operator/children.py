@@ -13,7 +13,7 @@ import itertools
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from typing import Any
 
-from stowplan_operator import kube, lifecycle, podspec, states, views
+from stowplan_operator import api, kube, lifecycle, podspec, states, views
 from stowplan_operator.settings import Settings
 from stowplan_operator.store import Store
 from stowplan_operator.writer import Writer
@@ -65,7 +65,12 @@ class Children:
             return
         existing = {pod.name for pod in state.pods}
         wanted = podspec.build_pods(job, spec, placement, settings=settings)
-        missing = [body for name, body in wanted.items() if name not in existing]
+        finished = {str(rank) for rank in podspec.finished_ranks(placement)}
+        missing = [
+            body
+            for name, body in wanted.items()
+            if name not in existing and body["metadata"]["labels"][api.LABEL_RANK] not in finished
+        ]
         if not missing:
             return
         refused = self._refused.get(job.uid)

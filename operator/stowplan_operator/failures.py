@@ -167,13 +167,16 @@ def find_failure(
 ) -> Failure | None:
     """The first cause that breaks the gang: a lost node explains a deleted pod, a deleted pod a failed peer.
 
+    ``ranks`` are those that have not exited 0, with their nodes.
+
     ``refusal`` is what the API server last said where it refused to create a pod; ``node_fault`` is what is wrong
     with a node or GPU under a gang whose pods still run.
     """
     started = placement.get("startedAt")
     missing = sorted(set(ranks) - set(current))
     # All ranks must take part in a checkpoint.
-    can_save = bool(started) and not missing and all(pod.phase == "Running" for pod in current.values())
+    all_run = not missing and all(pod.phase == "Running" for pod in current.values())
+    can_save = bool(started) and all_run and not placement.get("finishedRanks")
     for rank, node in sorted(ranks.items()):
         pod = current.get(rank)
         if node in lost_nodes and (pod is None or not pod.is_terminal):

@@ -158,6 +158,11 @@ class Watcher:
         if self.store is not None:
             meta = body["metadata"]
             self.store.pods.observed(meta["uid"], meta["resourceVersion"], deleted=type == "DELETED")
+            if type == "DELETED":
+                for view in _read(
+                    None, body, lambda: views.PodView.from_body(body, accelerator=self._accelerator)
+                ).values():
+                    self.store.pod_deleted(view)
         self._on_event("pods")
         if self._is_news(type, body):
             self._on_change()

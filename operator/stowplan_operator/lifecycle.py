@@ -51,6 +51,11 @@ def current_pods(job: views.JobView, pods: Sequence[views.PodView]) -> dict[int,
     return {pod.rank: pod for pod in pods if pod.owner_uid == job.uid and pod.attempt == attempt}
 
 
+def finished_ranks(placement: Mapping[str, Any], current: Mapping[int, views.PodView]) -> frozenset[int]:
+    """Ranks that have exited 0: those that the status remembers, and those whose pods show it."""
+    return podspec.finished_ranks(placement) | {rank for rank, pod in current.items() if pod.phase == "Succeeded"}
+
+
 def advance(
     job: views.JobView,
     spec: api.TrainingJobSpec,
@@ -91,7 +96,8 @@ def advance(
         steps=steps.span(status, heard, current.get(0)),
     )
 
-    if len(current) == len(ranks) and all(pod.phase == "Succeeded" for pod in current.values()):
+    succeeded = finished_ranks(placement, current)
+    if succeeded >= ranks.keys():
         new = end.finished(api.Phase.SUCCEEDED, api.Outcome.SUCCEEDED, "")
         return Transition(new, ("Succeeded", f"All {len(ranks)} pods of attempt {placement['attempt']} exited 0."))
     if spec.suspend:
@@ -110,7 +116,7 @@ def advance(
     failure_found = failures.find_failure(
         current,
         placement,
-        ranks=ranks,
+        ranks={rank: node for rank, node in ranks.items() if rank not in succeeded},
         spec=spec,
         lost_nodes=lost_nodes,
         now_seconds=now_seconds,
@@ -120,7 +126,7 @@ def advance(
     if failure_found:
         failure_found = steps.described(failure_found, status, heard, current.get(0))
         return end.restarted_or_failed(failure_found, spec, max_infrastructure_restarts=max_infrastructure_restarts)
-    all_run = len(current) == len(ranks) and all(pod.running or pod.phase == "Succeeded" for pod in current.values())
+    all_run = all(rank in succeeded or (rank in current and current[rank].running) for rank in ranks)
     if all_run and not placement.get("startedAt"):
         now = views.format_time(now_seconds)
         new = dict(status, phase=api.Phase.RUNNING.value, placement=dict(placement, startedAt=now))

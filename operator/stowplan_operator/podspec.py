@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from stowplan_operator import api, views
@@ -48,6 +48,23 @@ def parse_ranks(text: str) -> list[int]:
         first, _, last = part.partition("-")
         ranks.extend(range(int(first), int(last or first) + 1))
     return ranks
+
+
+def format_ranks(ranks: Iterable[int]) -> str:
+    """Ranks as ``0-3,7``."""
+    spans: list[list[int]] = []
+    for rank in sorted(set(ranks)):
+        if spans and spans[-1][1] == rank - 1:
+            spans[-1][1] = rank
+        else:
+            spans.append([rank, rank])
+    return ",".join(f"{first}-{last}" if last > first else str(first) for first, last in spans)
+
+
+def finished_ranks(placement: Mapping[str, Any]) -> frozenset[int]:
+    """Ranks of the placed attempt whose pods were seen to have exited 0, whether they are still there or not."""
+    text = placement.get("finishedRanks")
+    return frozenset(parse_ranks(text)) if text else frozenset()
 
 
 def rendezvous_port(uid: str, attempt: int) -> int:

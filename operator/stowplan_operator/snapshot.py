@@ -184,7 +184,8 @@ def _tolerations(spec: api.TrainingJobSpec, settings: Settings) -> tuple[types.T
 
 def _finished_ranks(job: views.JobView, pods: Sequence[views.PodView]) -> frozenset[int]:
     current = lifecycle.current_pods(job, pods)
-    return frozenset(rank for rank, pod in current.items() if pod.is_terminal)
+    ended = frozenset(rank for rank, pod in current.items() if pod.is_terminal)
+    return ended | podspec.finished_ranks(job.status.get("placement") or {})
 
 
 def read_placement(

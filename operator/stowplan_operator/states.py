@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 
 from stowplan_allocator import types
-from stowplan_operator import api, health, lifecycle, snapshot, views
+from stowplan_operator import api, health, lifecycle, podspec, snapshot, views
 from stowplan_operator.metrics import GpuCounts
 from stowplan_operator.settings import Settings
 from stowplan_operator.store import Store
@@ -61,10 +61,27 @@ def observe(store: Store, settings: Settings) -> list[JobState]:
         )
         for job in sorted(store.jobs, key=lambda one: (one.created_at, one.uid))
     ]
+    _recall_finished(store, states)
     priorities, default = store.priorities(), store.default_priority()
     for state in states:
         interpret(state, priorities=priorities, default_priority=default, settings=settings)
     return states
+
+
+def _recall_finished(store: Store, states: Iterable[JobState]) -> None:
+    """Give jobs the pods back that had exited 0 and were deleted since, until their statuses have noted them."""
+    by_job = {(state.job.namespace, state.job.uid): state for state in states}
+    superfluous = []
+    for pod in store.finished:
+        state = by_job.get((pod.namespace, pod.owner_uid))
+        status = state.job.status if state else {}
+        placement = status.get("placement") or {}
+        noted = pod.rank in podspec.finished_ranks(placement) and placement.get("attempt") == pod.attempt
+        if state is None or noted or pod.attempt < int(status.get("attempt", 0)):
+            superfluous.append(pod.uid)
+        elif placement.get("attempt") == pod.attempt:
+            state.pods.append(pod)
+    store.forget_finished(superfluous)
 
 
 def interpret(

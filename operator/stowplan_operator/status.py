@@ -52,7 +52,12 @@ def derive(job: views.JobView, core: Mapping[str, Any], pods: Sequence[views.Pod
     num_pods = _number_of_pods(job, status)
     placed = replace(job, status=status)
     current = lifecycle.current_pods(placed, pods)
-    running = sum(pod.running or pod.phase == "Succeeded" for pod in current.values())
+    succeeded: frozenset[int] = frozenset()
+    if placement := status.get("placement"):
+        succeeded = lifecycle.finished_ranks(placement, current)
+        if succeeded:
+            status["placement"] = {**placement, "finishedRanks": podspec.format_ranks(succeeded)}
+    running = len(succeeded | {rank for rank, pod in current.items() if pod.running})
     phase = _phase(status)
     status["phase"] = phase.value
     status["ready"] = f"{running}/{num_pods}"

@@ -103,6 +103,26 @@ class Store:
         self.pods: Table[views.PodView] = Table(pods)
         self.jobs: Table[views.JobView] = Table(jobs)
         self._priorities = priorities
+        self._finished: dict[str, views.PodView] = {}
+
+    def pod_deleted(self, pod: views.PodView) -> None:
+        """Keep the last sight of a pod that had exited 0: a gang must not start again for it.
+
+        What its job's status says of it by then makes it superfluous (``forget_finished``). It only helps: an operator
+        that was not there when the pod went starts the gang again.
+        """
+        if pod.managed and pod.phase == "Succeeded":
+            self._finished[pod.uid] = pod
+
+    @property
+    def finished(self) -> Iterable[views.PodView]:
+        """Deleted pods that had exited 0 and that no status has noted yet."""
+        return tuple(self._finished.values())
+
+    def forget_finished(self, uids: Iterable[str]) -> None:
+        """Drop deleted pods that are noted, or of no use any more."""
+        for uid in uids:
+            self._finished.pop(uid, None)
 
     def priorities(self) -> dict[str, views.PriorityClass]:
         """PriorityClasses by name."""

@@ -157,6 +157,7 @@ def _said_too_much(server: Server) -> Iterator[str]:
             yield f"the status of {name} takes {len(str(status))} characters"
         pods = current_pods(server, job).values()
         num_up = sum(pod["status"]["phase"] == "Succeeded" or _runs(pod) for pod in pods)
+        num_up += len(podspec.finished_ranks(placement_of(job) or {}) - current_pods(server, job).keys())
         if status.get("readyNodes", 0) > num_up:
             yield f"job {name} says {status['readyNodes']} ready; its pods show {num_up}"
         if status.get("ready", "0/").split("/")[0] != str(status.get("readyNodes", 0)):

@@ -180,3 +180,5 @@ class Watch:
         if event.kind in ("pods", api.PLURAL):
             own = self.store.pods if event.kind == "pods" else self.store.jobs
             own.observed(meta["uid"], meta["resourceVersion"], deleted=event.type == "DELETED")
+        if event.kind == "pods" and event.type == "DELETED":
+            self.store.pod_deleted(row)

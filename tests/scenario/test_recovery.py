@@ -149,6 +149,53 @@ async def test_a_rule_keeps_the_next_attempt_off_the_node() -> None:
     assert guilty not in world.nodes_of("a")
 
 
+async def test_a_finished_pod_may_be_deleted_while_its_peers_run() -> None:
+    world = World(a_node("n1"), a_node("n2"), a_node("n3"))
+    world.submit(a_job("a").nodes(3))
+    await world.settle()
+    world.succeed("a", 1)
+    await world.settle()
+    world.remove_pod("a-1-1", grace_seconds=0)
+    await world.settle()
+    world.restart()
+    await world.settle()
+    status = world.status("a")
+    assert (status["phase"], status["attempt"], status["ready"]) == ("Running", 1, "3/3")
+    world.remove_node("n2")
+    await world.settle()
+    assert world.status("a")["attempt"] == 1, "nothing of the gang was left there"
+    world.succeed("a")
+    await world.settle()
+    assert (world.phase("a"), world.status("a")["attempt"]) == ("Succeeded", 1)
+
+
+async def test_finished_pods_that_go_before_anybody_looked_have_finished() -> None:
+    world = two_nodes()
+    world.submit(a_job("a"))
+    await world.settle()
+    world.succeed("a")
+    for rank in range(2):
+        world.remove_pod(f"a-1-{rank}", grace_seconds=0)
+    await world.settle()
+    assert (world.phase("a"), world.status("a")["attempt"]) == ("Succeeded", 1)
+
+
+async def test_a_finished_pod_of_a_gang_that_starts_is_not_made_again() -> None:
+    world = two_nodes()
+    world.machinery.starts = False
+    world.submit(a_job("a"))
+    await world.settle()
+    set_running(world, "a-1-1")
+    world.succeed("a", 1)
+    await world.settle()
+    world.remove_pod("a-1-1", grace_seconds=0)
+    await world.settle()
+    assert world.pod_names("a") == ["a-1-0"]
+    world.machinery.starts = True
+    await world.settle()
+    assert (world.phase("a"), world.status("a")["attempt"]) == ("Running", 1)
+
+
 def set_waiting(world: World, name: str, reason: str, message: str = "") -> None:
     def wait(body: dict[str, Any]) -> None:
         state = {"waiting": {"reason": reason, "message": message}}

@@ -97,3 +97,19 @@ async def test_pods_of_all_namespaces_are_watched_since_they_take_room(
     await a_watcher(namespaces).run()
     assert asked["clusterwide"] is True
     assert not asked.get("namespaces")
+
+
+GONE: dict[str, tuple[PodBuilder, list[str]]] = {
+    "a pod that had exited 0": (a_pod().of(a_job()).succeeded(), ["a-1-0"]),
+    "a pod that ran": (a_pod().of(a_job()).running(), []),
+    "a pod that had failed": (a_pod().of(a_job()).failed(), []),
+    "somebody else's": (a_pod().succeeded(), []),
+}
+
+
+@pytest.mark.parametrize(("pod", "want"), GONE.values(), ids=GONE)
+async def test_the_last_sight_of_a_finished_pod_is_kept(pod: PodBuilder, want: list[str]) -> None:
+    watcher = a_watcher(())
+    watcher.store = Watch(Server(lambda: 0.0)).store
+    await watcher._pod_changed(type="DELETED", body=pod.body())
+    assert [one.name for one in watcher.store.finished] == want

@@ -26,6 +26,10 @@ def with_rules(job: JobBuilder, *rules: dict[str, Any]) -> JobBuilder:
     return job.spec(failurePolicy={"maxRestarts": 1, "rules": list(rules)})
 
 
+def with_finished(job: JobBuilder, ranks: str) -> JobBuilder:
+    return job.status(placement={**job.view().status["placement"], "finishedRanks": ranks})
+
+
 def advance(
     job: JobBuilder,
     pods: Sequence[PodBuilder] = (),
@@ -320,6 +324,23 @@ TRANSITIONS: dict[str, Case] = {
         want_cause=Cause.POD_DELETED,
         want_in_message="the pod of rank 1 is gone",
         **RESTART,
+    ),
+    "a rank that was seen to finish may lose its pod": Case(with_finished(RUNNING, "1"), (FIRST.running(),)),
+    "it succeeded when the others have": Case(
+        with_finished(RUNNING, "1"), (FIRST.succeeded(),), want_phase=api.Phase.SUCCEEDED, want_event="Succeeded"
+    ),
+    "also without any pod left": Case(
+        with_finished(RUNNING, "0-1"), want_phase=api.Phase.SUCCEEDED, want_event="Succeeded"
+    ),
+    "its node may be lost": Case(with_finished(RUNNING, "1"), (FIRST.running(),), lost=("n2",)),
+    "a rank that was seen to finish is no excuse for another": Case(
+        with_finished(RUNNING, "0"),
+        want_cause=Cause.POD_DELETED,
+        want_in_message="the pod of rank 1 is gone",
+        **RESTART,
+    ),
+    "a gang of which a rank finished early and is gone runs": Case(
+        with_finished(PLACED, "1"), (FIRST.running(),), want_phase=api.Phase.RUNNING, want_event="Running"
     ),
     "a pod missing from a gang that starts is only not there yet": Case(PLACED, (FIRST.running(),)),
     "a lost node is not charged": Case(

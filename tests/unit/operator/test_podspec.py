@@ -380,3 +380,17 @@ def test_a_pod_without_accelerators_is_given_none_by_its_image() -> None:
     without = pod_of(a_job("train").spec(resourcesPerNode={"cpu": 1}).placed_on("n1"))
     assert env_of(without)["NVIDIA_VISIBLE_DEVICES"] == "void"
     assert "NVIDIA_VISIBLE_DEVICES" not in env_of(pod_of(a_job("train").placed_on("n1"))), "the device plugin sets it"
+
+
+@pytest.mark.parametrize(
+    ("ranks", "want"),
+    [
+        pytest.param([], "", id="none"),
+        pytest.param([5], "5", id="one"),
+        pytest.param([3, 1, 2, 7, 0, 7], "0-3,7", id="spans"),
+        pytest.param(range(0, 9, 2), "0,2,4,6,8", id="every second"),
+    ],
+)
+def test_format_ranks(ranks: list[int], want: str) -> None:
+    assert podspec.format_ranks(ranks) == want
+    assert podspec.finished_ranks({"finishedRanks": want}) == frozenset(ranks)

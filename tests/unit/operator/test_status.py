@@ -317,6 +317,14 @@ def test_an_answer_to_a_changed_spec_does_not_wait() -> None:
     assert (new["message"], new["observedGeneration"]) == ("spec.b: no", 2)
 
 
+def test_ranks_that_exited_0_are_remembered_when_their_pods_go() -> None:
+    seen = derive(RUNNING, (FIRST.running(), SECOND.succeeded()))
+    assert seen["placement"]["finishedRanks"] == "1"
+    after = derive(again(RUNNING, seen), (FIRST.running(),))
+    assert (after["ready"], conditions(after)["PodsReady"]) == ("2/2", "True")
+    assert "finishedRanks" not in derive(RUNNING, BOTH_RUN)["placement"]
+
+
 # Progress.
 
 READING = Progress(step=50, steps_total=200, loss=0.12345, samples_per_second=812.456, checkpoint_step=40)
