@@ -112,11 +112,12 @@ def _history(job: Job, speaker: Speaker) -> RenderableType | None:
             _took(one),
             text(one, "nodes") or words.UNKNOWN,
             text(one, "gpuSeconds") or words.UNKNOWN,
-            text(one, "reason") or words.UNKNOWN,
+            parts.steps(one) or words.UNKNOWN,
+            parts.cause(one) or words.UNKNOWN,
         )
         for one in objects(job.status, "history")
     ]
-    headings = ["ATTEMPT", "OUTCOME", "ENDED", "TOOK", "PODS", "GPU-SECONDS", "REASON"]
+    headings = ["ATTEMPT", "OUTCOME", "ENDED", "TOOK", "PODS", "GPU-SECONDS", "STEPS", "REASON"]
     return output.grid(headings, rows) if rows else None
 
 

@@ -139,8 +139,28 @@ def failure(job: Job, speaker: Speaker) -> str:
         who += f", attempt {attempt}"
     if ago := speaker.ago(text(last, "time")):
         who += f", {ago}"
-    how = [text(last, "reason"), words.exit_of(number(last, "exitCode"), number(last, "signal"))]
+    step = number(last, "step")
+    how = [text(last, "reason"), *_end(last), f"last reported step {step}" if step is not None else ""]
     return f"{who}: {', '.join(one for one in how if one) or 'cause unknown'}"
+
+
+def _end(failure: Mapping[str, Any]) -> list[str]:
+    """Exit code, signal and XID in words; empty texts for what is not known."""
+    xid = number(failure, "xid")
+    return [words.exit_of(number(failure, "exitCode"), number(failure, "signal")), f"XID {xid}" if xid else ""]
+
+
+def cause(attempt: Mapping[str, Any]) -> str:
+    """Why an attempt of ``status.history`` ended: its reason, rank, node and how the rank ended."""
+    rank, node = number(attempt, "rank"), text(attempt, "node")
+    where = " on ".join(one for one in (f"rank {rank}" if rank is not None else "", node) if one)
+    return ", ".join(one for one in (text(attempt, "reason"), where, *_end(attempt)) if one)
+
+
+def steps(attempt: Mapping[str, Any]) -> str:
+    """The steps between which an attempt of ``status.history`` ran; empty where it reported none."""
+    first, last = number(attempt, "firstStep"), number(attempt, "lastStep")
+    return "" if first is None or last is None else f"{first} to {last}"
 
 
 def proof(decision: Mapping[str, Any]) -> str:

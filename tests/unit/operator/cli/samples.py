@@ -53,6 +53,7 @@ LAST_FAILURE = {
     "reason": "OOMKilled",
     "exitCode": 137,
     "signal": 9,
+    "step": 400,
     "message": "rank 1 on stowplan-worker2 was killed for exceeding its memory limit",
     "logTail": "step 399 loss 0.13\nstep 400 loss 0.12\nKilled\n",
     "time": ago(90),
@@ -66,6 +67,13 @@ HISTORY = [
         "reason": "OOMKilled",
         "nodes": 2,
         "gpuSeconds": 2040,
+        "rank": 1,
+        "node": "stowplan-worker2",
+        "exitCode": 137,
+        "signal": 9,
+        "message": "rank 1 on stowplan-worker2 was killed for exceeding its memory limit",
+        "firstStep": 200,
+        "lastStep": 400,
     }
 ]
 

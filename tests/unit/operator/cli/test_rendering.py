@@ -205,7 +205,10 @@ def test_get_shows_every_section() -> None:
         assert words in printed
     printed = detailed(samples.failed())
     assert "rank 1 on stowplan-worker2, attempt 1, 90s ago: OOMKilled, exit code 137 (SIGKILL)" in printed
-    assert "1        Failed   90s ago  8m30s  2     2040         OOMKilled" in printed
+    assert "OOMKilled, exit code 137 (SIGKILL), last reported step 400" in " ".join(printed.split())
+    (row,) = [line for line in detailed(samples.failed(), width=140).splitlines() if "8m30s" in line]
+    assert row.split()[:3] == ["1", "Failed", "90s"]
+    assert row.endswith("2     2040         200 to 400  OOMKilled, rank 1 on stowplan-worker2, exit code 137 (SIGKILL)")
 
 
 def test_a_long_placement_shows_its_first_nodes_and_how_many_more() -> None:
