@@ -273,6 +273,7 @@ class App:
                     seconds_left=progress.seconds_left(),
                     advice=advisor.latest(),
                 ),
+                namespace=current.lease.namespace or kube.own_namespace(),
                 guard=guard,
                 desk=self._desk,
             )

@@ -27,7 +27,11 @@ FAMILIES = (XID, MEMORY_USED, MEMORY_FREE, MEMORY_RESERVED, UTILISATION, TEMPERA
 # host name is its pod's name where NODE_NAME is not set.
 _NODE_LABELS = ("node", "kubernetes_node", "exported_node", "Hostname", "hostname")
 _UUID_LABELS = ("UUID", "uuid")
+# Whose the GPU is. Where the scrape configuration adds labels of the exporter's pod, Prometheus renames the exporter's.
+_POD_LABELS = (("exported_namespace", "exported_pod"), ("namespace", "pod"))
 LABELS = (*_NODE_LABELS, "gpu", *_UUID_LABELS, "GPU_I_ID")
+# Only of XIDs it matters whose they are; each further label makes every answer longer.
+LABELS_OF_XIDS = (*LABELS, *(label for pair in _POD_LABELS for label in pair))
 
 _LARGEST_VALUE = 1e9  # DCGM marks "blank" by values near 2^31 and 2^63
 _LARGEST_XID = 999
@@ -42,12 +46,14 @@ class Sample(NamedTuple):
     instance: str
     value: float
     at_seconds: float
+    pod: str = ""
 
 
 @dataclass(slots=True)
 class _Gpu:
     values: dict[str, dict[str, float]] = field(default_factory=dict)  # family → MIG instance → value
     sampled_at: float = 0.0
+    pods: set[str] = field(default_factory=set)
 
 
 class Readings:
@@ -74,6 +80,8 @@ class Readings:
         known = values.get(sample.instance)
         values[sample.instance] = sample.value if known is None else max(sample.value, known)
         gpu.sampled_at = max(gpu.sampled_at, sample.at_seconds)
+        if sample.pod:
+            gpu.pods.add(sample.pod)
 
     def by_node(self) -> dict[str, tuple[GpuReading, ...]]:
         """One reading per GPU, in the order of the GPUs' indexes."""
@@ -109,6 +117,7 @@ def _reading(index: str, uuid: str, gpu: _Gpu) -> GpuReading:
         temperature_celsius=largest(TEMPERATURE),
         power_watts=largest(POWER),
         sampled_at=gpu.sampled_at,
+        pod=min(gpu.pods) if len(gpu.pods) == 1 else "",
     )
 
 
@@ -149,7 +158,14 @@ def _samples(item: Any) -> Iterator[Sample]:
     node = _first(labels, _NODE_LABELS)
     if node and math.isfinite(at_seconds) and 0 <= value < _LARGEST_VALUE:
         gpu, uuid, instance = str(labels.get("gpu", "")), _first(labels, _UUID_LABELS), str(labels.get("GPU_I_ID", ""))
-        yield Sample(node, gpu, uuid, instance, value, at_seconds)
+        yield Sample(node, gpu, uuid, instance, value, at_seconds, _pod(labels))
+
+
+def _pod(labels: Mapping[str, Any]) -> str:
+    for namespace, pod in _POD_LABELS:
+        if labels.get(namespace) and labels.get(pod):
+            return f"{labels[namespace]}/{labels[pod]}"
+    return ""
 
 
 def _first(labels: Mapping[str, Any], names: tuple[str, ...]) -> str:

@@ -8,7 +8,7 @@ from its node.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from stowplan_allocator import types
 from stowplan_operator import health, lifecycle, preemption, snapshot, states, views
@@ -17,13 +17,17 @@ from stowplan_operator.settings import Settings
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Scene:
-    """Nodes, what is thought of them, and all pods, at one moment (Unix seconds)."""
+    """Nodes, what is thought of them, and all pods, at one moment (Unix seconds).
+
+    ``avoid`` says which nodes a job keeps away from, beside the one that it last failed on.
+    """
 
     nodes: Mapping[str, views.NodeView]
     assessments: Mapping[str, health.NodeHealth]
     lost_nodes: frozenset[str]
     pods: Iterable[views.PodView]
     now_seconds: float
+    avoid: Callable[[states.JobState], frozenset[str]] = lambda state: frozenset()
 
 
 def gather(
@@ -55,7 +59,7 @@ def gather(
             state.job, state.spec, state.pods, lost_nodes=scene.lost_nodes, now_seconds=scene.now_seconds
         ):
             avoided = lifecycle.avoided_nodes(state.job.status, state.spec, now_seconds=scene.now_seconds)
-            waiting.append(dataclasses.replace(state.request, avoided_nodes=avoided))
+            waiting.append(dataclasses.replace(state.request, avoided_nodes=avoided | scene.avoid(state)))
     if threatening is None:
         if not waiting:
             return None

@@ -11,12 +11,12 @@ device a container gets, so a node of which one GPU must not be used cannot be u
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from stowplan_operator import views, xids
 from stowplan_operator.settings import Settings
-from stowplan_operator.views import GpuReading, NodeView, Telemetry
+from stowplan_operator.views import GpuReading, NodeView, Telemetry, XidSeen
 
 LABEL_GPU_MEMORY = "nvidia.com/gpu.memory"
 LABEL_SHARING = "nvidia.com/gpu.sharing-strategy"
@@ -37,23 +37,43 @@ CLOUD_CONDITIONS = {"AcceleratedHardwareReady": "False", "XidCriticalError": "Tr
 class NodeHealth:
     """What a node's state means for planning.
 
-    ``blocked`` says why no new pod may go there, empty when one may. ``withheld_accelerators`` are devices
-    that must be subtracted although allocatable still counts them. ``unhealthy_accelerators`` is for display
-    only: it includes devices that the kubelet has taken out of allocatable already. ``notes`` are for people.
+    ``blocked`` says why no new pod may go there, empty when one may; ``is_judged`` that XIDs or lost memory count
+    against the node, which is Stowplan's own judgement. ``withheld_accelerators`` are devices that must be subtracted
+    although allocatable still counts them. ``unhealthy_accelerators`` is for display only: it includes devices that the
+    kubelet has taken out of allocatable already. ``notes`` are for people.
     """
 
     blocked: str = ""
+    is_judged: bool = False
     unhealthy_accelerators: int = 0
     withheld_accelerators: int = 0
     notes: tuple[str, ...] = ()
 
 
-def assess(node: NodeView, telemetry: Telemetry, settings: Settings, now_seconds: float) -> NodeHealth:
-    """Judge one node. The notes come in a fixed order, GPUs by index."""
+def assess(
+    node: NodeView,
+    telemetry: Telemetry,
+    settings: Settings,
+    now_seconds: float,
+    *,
+    seen: Sequence[XidSeen] = (),
+    is_spared: bool = False,
+) -> NodeHealth:
+    """Judge one node. The notes come in a fixed order, GPUs by index.
+
+    ``seen`` are XIDs that the node history remembers: one that excludes stays in force when the GPU reports another
+    code, or nothing, later. ``is_spared`` is the breaker's word: what telemetry says does not count.
+    """
     notes: list[str] = []
-    readings = [gpu for gpu in readings_of(node, telemetry) if _is_of_this_life(gpu, node, telemetry)]
-    bad = [gpu for gpu in readings if _excludes(gpu, settings)]
-    notes.extend(_remembered(bad, telemetry, settings, now_seconds=now_seconds))
+    readings = [gpu for gpu in readings_of(node, telemetry) if is_of_this_life(gpu, node, telemetry)]
+    bad = [gpu for gpu in readings if _excludes(gpu.xid, settings)]
+    bad.extend(_recalled(node, readings, seen, settings))
+    if is_spared:
+        notes.append("so many nodes look sick at once that XIDs and memory do not count against this one")
+        readings, bad = [], []
+    heard = {gpu.uuid or gpu.index for gpu in readings if gpu.xid not in (0, *(one.xid for one in bad))}
+    silent = [gpu for gpu in bad if (gpu.uuid or gpu.index) not in heard]
+    notes.extend(_remembered(silent, telemetry, settings, now_seconds=now_seconds))
     lost = max(0, node.capacity.accelerators - node.allocatable.accelerators)
     if lost:
         notes.append(f"the device plugin reports {_count(lost, 'device')} as unhealthy")
@@ -65,6 +85,7 @@ def assess(node: NodeView, telemetry: Telemetry, settings: Settings, now_seconds
     causes = [*_node_causes(node, settings), *(_describe_xid(gpu) for gpu in bad)]
     return NodeHealth(
         blocked="; ".join(causes),
+        is_judged=bool(bad or withheld),
         unhealthy_accelerators=max(lost + withheld, len(bad)),
         withheld_accelerators=withheld,
         notes=tuple(notes),
@@ -76,13 +97,25 @@ def readings_of(node: NodeView, telemetry: Telemetry) -> tuple[GpuReading, ...]:
     return telemetry.gpus.get(node.name) or telemetry.gpus.get(node.labels.get(LABEL_HOSTNAME, ""), ())
 
 
-def _is_of_this_life(gpu: GpuReading, node: NodeView, telemetry: Telemetry) -> bool:
+def is_of_this_life(gpu: GpuReading, node: NodeView, telemetry: Telemetry) -> bool:
     """Whether the GPU was read since the node last came up: a restart clears XIDs, and brings new GPUs."""
     return not node.ready or (gpu.sampled_at or telemetry.read_at) >= node.ready_since
 
 
-def _excludes(gpu: GpuReading, settings: Settings) -> bool:
-    return xids.action_of(gpu.xid, settings.health.xid_actions).excludes
+def _excludes(code: int, settings: Settings) -> bool:
+    return xids.action_of(code, settings.health.xid_actions).excludes
+
+
+def _recalled(
+    node: NodeView, readings: Sequence[GpuReading], seen: Sequence[XidSeen], settings: Settings
+) -> Iterator[GpuReading]:
+    """Excluding XIDs that are remembered and not read now; a node that came back since is a new one."""
+    current = {(gpu.uuid or gpu.index, gpu.xid) for gpu in readings}
+    for one in seen:
+        is_over = node.ready and one.at < node.ready_since
+        if _excludes(one.code, settings) and (one.gpu, one.code) not in current and not is_over:
+            uuid = one.gpu if one.gpu != one.index else ""
+            yield GpuReading(index=one.index, uuid=uuid, xid=one.code, sampled_at=one.at)
 
 
 def hardware_trouble(node: NodeView) -> Iterator[str]:

@@ -89,6 +89,12 @@ class KubeApi(Protocol):
     async def read_child(self, kind: str, namespace: str, name: str) -> Json | None:
         """A Service or NetworkPolicy, or None."""
 
+    async def read_config_map(self, namespace: str, name: str) -> Json | None:
+        """A ConfigMap, or None."""
+
+    async def write_config_map(self, namespace: str, body: Json) -> Json:
+        """Replace it if its resourceVersion is still the one in ``body``; create it where ``body`` has none."""
+
     async def read_pod_metrics(self, namespace: str, name: str, *, port: int, timeout_seconds: float) -> str:
         """The text that the pod serves at ``/metrics``, through the API server's pod proxy; at most 1 MiB of it."""
 
@@ -108,6 +114,7 @@ class LeaseApi(Protocol):
 
 _LEASE_GROUP = "/apis/coordination.k8s.io/"
 _LEASES = _LEASE_GROUP + "v1/namespaces/{namespace}/leases"
+_CONFIG_MAPS = "/api/v1/namespaces/{namespace}/configmaps"
 _CREATE = {
     "pods": "/api/v1/namespaces/{namespace}/pods",
     "services": "/api/v1/namespaces/{namespace}/services",
@@ -308,6 +315,20 @@ class Kube:
         except ApiError as error:
             if not error.is_not_found:
                 raise
+
+    async def read_config_map(self, namespace: str, name: str) -> Json | None:
+        """See ``KubeApi``."""
+        return await self._read(f"{_CONFIG_MAPS.format(namespace=namespace)}/{name}")
+
+    async def write_config_map(self, namespace: str, body: Json) -> Json:
+        """See ``KubeApi``."""
+        meta, path = body["metadata"], _CONFIG_MAPS.format(namespace=namespace)
+        is_there = "resourceVersion" in meta
+        text = await self.request(
+            "PUT" if is_there else "POST", f"{path}/{meta['name']}" if is_there else path, body=body
+        )
+        answer: Json = json.loads(text)
+        return answer
 
     async def read_lease(self, namespace: str, name: str) -> Json | None:
         """See ``LeaseApi``."""

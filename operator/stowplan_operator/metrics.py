@@ -109,6 +109,26 @@ class Metrics:
             "Running jobs that gave their place to one of higher priority.",
             registry=registry,
         )
+        self._node_history_bytes = Gauge(
+            "stowplan_node_history_bytes", "Size of the node history as last written; 0 before.", registry=registry
+        )
+        self._node_history_errors = Counter(
+            "stowplan_node_history_errors_total",
+            "Reads and writes of the node history that failed; XIDs restart no gang until it is written.",
+            registry=registry,
+        )
+        self._xids = Counter(
+            "stowplan_xids_total",
+            "XID changes seen, by code and what was asked for.",
+            ["xid", "action"],
+            registry=registry,
+        )
+        self._sick_nodes = Gauge(
+            "stowplan_sick_nodes",
+            "GPU nodes that telemetry or their devices speak against: excluded, or spared because they are too many.",
+            ["state"],
+            registry=registry,
+        )
         self._build_info = Gauge("stowplan_build_info", "Always 1; the version.", ["version"], registry=registry)
         self._build_info.labels(version).set(1)
         self._telemetry_age.set_function(self._telemetry_age_seconds)
@@ -152,6 +172,7 @@ class Metrics:
         if not is_leader:
             self.set_jobs({}, {})
             self.set_gpus({})
+            _replace(self._sick_nodes, {})
 
     def count_api_write(self, verb: str, resource: str) -> None:
         """A write was sent: ``create``, ``patch`` or ``delete`` of ``pods``, ``trainingjobs/status`` …"""
@@ -172,6 +193,22 @@ class Metrics:
     def count_preemption(self) -> None:
         """A running job was told to give its place up."""
         self._preemptions.inc()
+
+    def set_node_history_bytes(self, size: int) -> None:
+        """The node history was written."""
+        self._node_history_bytes.set(size)
+
+    def count_node_history_error(self) -> None:
+        """The node history could not be read or written."""
+        self._node_history_errors.inc()
+
+    def set_sick_nodes(self, *, excluded: int, spared: int) -> None:
+        """How many nodes look sick; ``spared`` ones are used all the same, since too many do."""
+        _replace(self._sick_nodes, {("excluded",): excluded, ("spared",): spared})
+
+    def count_xid(self, code: int, action: str) -> None:
+        """A GPU began to report this code."""
+        self._xids.labels(str(code), action).inc()
 
     def _telemetry_age_seconds(self) -> float:
         telemetry = self._telemetry

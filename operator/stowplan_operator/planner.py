@@ -21,10 +21,9 @@ from stowplan_operator import (
     api,
     children,
     gathering,
-    health,
     kube,
     lifecycle,
-    node_faults,
+    node_watch,
     progress,
     snapshot,
     states,
@@ -64,14 +63,12 @@ class Readings:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Moment:
-    """What holds for every job of one cycle. ``lost`` are lost nodes, ``stale`` is said of telemetry."""
+    """What holds for every job of one cycle. ``stale`` is said of telemetry."""
 
     now: float
     settings: Settings
     readings: Readings
-    nodes: Mapping[str, views.NodeView]
-    assessments: Mapping[str, health.NodeHealth]
-    lost: frozenset[str]
+    nodes: node_watch.Nodes
     stale: str | None
 
 
@@ -87,6 +84,7 @@ class Planner:
         metrics: Metrics,
         get_settings: Callable[[], Settings],
         get_readings: Callable[[], Readings],
+        namespace: str,
         guard: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.time,
         desk: answers.Desk | None = None,
@@ -107,16 +105,20 @@ class Planner:
         # Placements that were written without an answer, by UID, with the resourceVersion of the job before the write:
         # while the job is still seen at that version, nobody knows whether it has its place, and no other job gets it.
         self._in_doubt: dict[str, tuple[str, types.Placement]] = {}
-        self._shortages = node_faults.Shortages()
+        self._nodes = node_watch.NodeWatch(
+            api_server=api_server, namespace=namespace, store=store, metrics=metrics, guard=guard
+        )
+        # Jobs that have been told that they stand on a node that looks sick, by UID.
+        self._warned: set[str] = set()
         # What went wrong last with a job, by UID, so that it is logged once.
         self._faults: dict[str, str] = {}
 
     async def cycle(self) -> float:
         """One cycle; the number of seconds after which the clock alone calls for the next one."""
         # 1. Observe.
-        moment = self._observe()
-        settings, now = moment.settings, moment.now
+        settings, now = self._get_settings(), self._clock()
         jobs = states.observe(self._store, settings)
+        moment = await self._observe(jobs, settings, now)
         present = {state.job.uid for state in jobs}
         self._children.forget_all_but(present)
         self._faults = {state.job.uid: self._faults[state.job.uid] for state in jobs if state.job.uid in self._faults}
@@ -135,23 +137,20 @@ class Planner:
         await self._each(jobs, lambda state: self._children.match(state, settings))
         # 6. Say how every job does, once, where a user can see a change.
         await self._each(jobs, lambda state: self._report(state, plan, moment))
+        await self._each(jobs, lambda state: self._warn(state, moment))
         await self._each(jobs, lambda state: self._expire(state, now))
         self._record(jobs, moment)
         if self._desk is not None:
             self._desk.put(self._seen(jobs, plan, moment))
         return self._seconds_to_next(jobs, moment)
 
-    def _observe(self) -> _Moment:
-        settings, readings, now = self._get_settings(), self._get_readings(), self._clock()
-        nodes = sorted(self._store.nodes, key=lambda node: node.name)
-        self._shortages.observe(nodes, self._store.pods, now_seconds=now)
+    async def _observe(self, jobs: Sequence[states.JobState], settings: Settings, now: float) -> _Moment:
+        readings = self._get_readings()
         return _Moment(
             now=now,
             settings=settings,
             readings=readings,
-            nodes={node.name: node for node in nodes},
-            assessments={node.name: health.assess(node, readings.telemetry, settings, now) for node in nodes},
-            lost=states.lost_nodes(self._store, nodes, settings, now_seconds=now),
+            nodes=await self._nodes.look(jobs, readings.telemetry, settings, now_seconds=now),
             stale=telemetry.stale_message(readings.telemetry, now_seconds=now, settings=settings),
         )
 
@@ -177,7 +176,7 @@ class Planner:
             state.job,
             state.spec,
             state.pods,
-            lost_nodes=moment.lost,
+            lost_nodes=moment.nodes.lost,
             accelerators_per_pod=state.accelerators_per_pod,
             max_infrastructure_restarts=moment.settings.recovery.max_infrastructure_restarts,
             heard=steps.Heard(
@@ -185,13 +184,7 @@ class Planner:
                 error=moment.readings.progress_errors.get(state.job.uid, ""),
             ),
             now_seconds=moment.now,
-            node_fault=node_faults.find(
-                list(lifecycle.current_pods(state.job, state.pods).values()),
-                nodes=moment.nodes,
-                shortages=self._shortages.since,
-                settings=moment.settings,
-                now_seconds=moment.now,
-            ),
+            node_fault=moment.nodes.fault(state, moment.settings),
         )
         if transition is None:
             return
@@ -230,11 +223,12 @@ class Planner:
 
     def _scene(self, moment: _Moment) -> gathering.Scene:
         return gathering.Scene(
-            nodes=moment.nodes,
-            assessments=moment.assessments,
-            lost_nodes=moment.lost,
+            nodes=moment.nodes.by_name,
+            assessments=moment.nodes.assessments,
+            lost_nodes=moment.nodes.lost,
             pods=self._store.pods,
             now_seconds=moment.now,
+            avoid=lambda state: moment.nodes.avoided(state, moment.settings),
         )
 
     def _seen(self, jobs: Sequence[states.JobState], plan: types.Plan, moment: _Moment) -> answers.Seen:
@@ -275,7 +269,7 @@ class Planner:
         placement = plan.placements[state.job.uid]
         attempt = int(state.job.status.get("attempt", 0)) + 1
         core = dict(state.job.status, attempt=attempt, phase=api.Phase.STARTING.value)
-        domains = snapshot.domains_of(placement, moment.nodes, settings=moment.settings)
+        domains = snapshot.domains_of(placement, moment.nodes.by_name, settings=moment.settings)
         core["placement"] = snapshot.write_placement(
             placement, attempt=attempt, planned_at=views.format_time(now), domains=domains
         )
@@ -310,7 +304,8 @@ class Planner:
             misconfigured=state.misconfigured if unplaced else "",
         )
         old_reason = (job.status.get("decision") or {}).get("reason")
-        new = status.derive(job, job.status, state.pods, facts)
+        core = moment.nodes.explain(job, moment.settings) or job.status
+        new = status.derive(job, core, state.pods, facts)
         decision = new.get("decision") or {}
         if (
             await self._writer.write_status(state, new)
@@ -319,6 +314,20 @@ class Planner:
         ):
             await self._writer.tell(job, decision["reason"], decision["message"], warning=bool(state.misconfigured))
 
+    async def _warn(self, state: states.JobState, moment: _Moment) -> None:
+        """Tell a job, once, that it stands on nodes that are not excluded because too many look sick."""
+        shares = (state.job.status.get("placement") or {}).get("nodes", ())
+        sick = sorted({share["name"] for share in shares} & moment.nodes.spared)
+        if not sick or state.is_over:
+            self._warned.discard(state.job.uid)
+        elif state.job.uid not in self._warned:
+            self._warned.add(state.job.uid)
+            text = (
+                f"Node {', '.join(sick[:4])} looks sick, and is used all the same: too many nodes do at once "
+                f"(setting health.breakerFraction: {moment.settings.health.breaker_fraction:g})."
+            )
+            await self._writer.tell(state.job, "NodesNotExcluded", text, warning=True)
+
     def _facts(self, state: states.JobState, moment: _Moment) -> status.Facts:
         """What every status of a cycle says alike, whichever of its steps writes it."""
         uid, readings = state.job.uid, moment.readings
@@ -326,7 +335,9 @@ class Planner:
             now_seconds=moment.now,
             accelerators=state.accelerators,
             cleaning_up=state.has_predecessors
-            or any(not pod.is_terminal and pod.owner_uid == uid and pod.node not in moment.lost for pod in state.pods),
+            or any(
+                not pod.is_terminal and pod.owner_uid == uid and pod.node not in moment.nodes.lost for pod in state.pods
+            ),
             progress=readings.progress.get(uid),
             progress_seconds=moment.settings.progress.interval_seconds,
             progress_error=readings.progress_errors.get(uid, ""),
@@ -353,7 +364,9 @@ class Planner:
                 waiting[reason] = waiting.get(reason, 0) + 1
         self._metrics.set_jobs(phases, waiting)
         self._metrics.set_gpus(
-            states.gpu_counts(moment.nodes.values(), moment.assessments, self._store.pods, settings=moment.settings)
+            states.gpu_counts(
+                moment.nodes.by_name.values(), moment.nodes.assessments, self._store.pods, settings=moment.settings
+            )
         )
 
     def _seconds_to_next(self, jobs: Sequence[states.JobState], moment: _Moment) -> float:
@@ -367,10 +380,9 @@ class Planner:
         for state in jobs:
             if state.spec is not None and not state.skip:
                 times.extend(lifecycle.deadlines(state.job, state.spec, state.pods))
-                current = lifecycle.current_pods(state.job, state.pods).values()
-                times.extend(node_faults.deadlines(current, nodes=moment.nodes, shortages=self._shortages.since))
+                times.extend(moment.nodes.deadlines(state))
         limit = settings.health.node_lost_after_seconds
-        times.extend(node.ready_since + limit for node in moment.nodes.values() if not node.ready)
+        times.extend(node.ready_since + limit for node in moment.nodes.by_name.values() if not node.ready)
         return max(0.0, min(at for at in times if at > now) - now)
 
 

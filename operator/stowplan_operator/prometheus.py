@@ -2,7 +2,7 @@
 
 One instant query per metric family, not one for all: at 5,000 nodes of 8 GPUs a family is about
 5 MB of JSON, all seven together would pass the size limit and hold the event loop. The aggregation
-drops every label that we do not read (pods, models, drivers), so that a GPU is one series.
+drops every label that we do not read (models, drivers), so that a GPU is one series.
 
 What must stay true: an answer is never read past ``max_bytes`` or ``timeout_seconds``; anything but a
 well-formed answer with GPU samples is a ``PrometheusError`` that names cause and fix; user names,
@@ -25,7 +25,6 @@ from stowplan_operator.views import GpuReading
 
 _LOG = logging.getLogger(__name__)
 
-_BY = ", ".join(dcgm.LABELS)
 _PARSE_INLINE_BYTES = 256 * 1024
 _BASE_ADDRESS = "set prometheus.url to the server's base address, such as http://prometheus.monitoring.svc:9090"
 
@@ -127,7 +126,11 @@ class PrometheusClient:
         )
 
     async def _query(self, family: str) -> bytes:
-        params = {"query": f"max by ({_BY}) ({family})", "lookback_delta": f"{self._stale_after_seconds:g}"}
+        labels = dcgm.LABELS_OF_XIDS if family == dcgm.XID else dcgm.LABELS
+        params = {
+            "query": f"max by ({', '.join(labels)}) ({family})",
+            "lookback_delta": f"{self._stale_after_seconds:g}",
+        }
         timeout = aiohttp.ClientTimeout(total=self._timeout_seconds)
         try:
             async with self._session.get(

@@ -74,11 +74,15 @@ class ProgressSettings(_Model):
 
 
 class HealthSettings(_Model):
-    """When a node counts as lost or leaving, and what XID codes ask for where it is not what the table says."""
+    """When a node counts as lost or leaving, what XID codes ask for where it is not what the table says.
+
+    ``breaker_fraction`` is the share of GPU nodes that may be excluded for what telemetry says of them.
+    """
 
     xid_actions: dict[int, xids.Action] = {}
     node_lost_after_seconds: float = pydantic.Field(default=25, gt=0)
     drain_taints: tuple[str, ...] = DRAIN_TAINTS
+    breaker_fraction: float = pydantic.Field(default=0.2, ge=0, le=1)
 
 
 class PreemptionSettings(_Model):

@@ -365,7 +365,8 @@ class PriorityClass:
 class GpuReading:
     """What the DCGM exporter last said of one GPU. Memory is in MiB; None where no sample was found.
 
-    ``sampled_at`` is the sample's own time (Unix seconds), 0 where the source gave none.
+    ``sampled_at`` is the sample's own time (Unix seconds), 0 where the source gave none. ``pod`` (namespace/name) is
+    the pod that has the GPU, as the exporter says; empty where it does not, or says several.
     """
 
     index: str
@@ -377,6 +378,22 @@ class GpuReading:
     temperature_celsius: float | None = None
     power_watts: float | None = None
     sampled_at: float = 0.0
+    pod: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class XidSeen:
+    """A code that a GPU began to report: ``gpu`` is its UUID, or its index where there is none.
+
+    ``at`` is when that was seen (Unix seconds), 0 where nobody watched then; ``pod`` (namespace/name) is the pod of
+    ours that the exporter named, if it did.
+    """
+
+    gpu: str
+    index: str
+    code: int
+    at: int
+    pod: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ from stowplan_operator import api, kube, views
 Json = dict[str, Any]
 Key = tuple[str, str]
 
-KINDS = ("nodes", "pods", api.PLURAL, "services", "networkpolicies", "events", "priorityclasses")
+KINDS = ("nodes", "pods", api.PLURAL, "services", "networkpolicies", "events", "priorityclasses", "configmaps")
 OPERATOR = "operator"
 
 
@@ -258,6 +258,30 @@ class Connection:
     async def read_child(self, kind: str, namespace: str, name: str) -> Json | None:
         await asyncio.sleep(0)
         return copy.deepcopy(self.server.get(kind, namespace, name))
+
+    async def read_config_map(self, namespace: str, name: str) -> Json | None:
+        await asyncio.sleep(0)
+        if error := self.refuse("read", "configmaps", name):
+            raise error
+        return copy.deepcopy(self.server.get("configmaps", namespace, name))
+
+    async def write_config_map(self, namespace: str, body: Json) -> Json:
+        meta = body["metadata"]
+        version = meta.get("resourceVersion")
+
+        def apply() -> Json:
+            if version is None:
+                return self.server.create("configmaps", body)
+            old = self.server.get("configmaps", namespace, meta["name"])
+            if old is None:
+                raise kube.ApiError(404, "NotFound", f"configmaps {meta['name']!r} not found")
+            if old["metadata"]["resourceVersion"] != version:
+                raise kube.ApiError(409, "Conflict", "the object has been modified")
+            return self.server.change("configmaps", namespace, meta["name"], lambda one: one.update(data=body["data"]))
+
+        answer = await self._write("update" if version else "create", "configmaps", meta["name"], apply)
+        assert answer is not None
+        return answer
 
     async def read_pod_metrics(self, namespace: str, name: str, *, port: int, timeout_seconds: float) -> str:
         raise kube.ApiError(404, "NotFound", "no metrics in this fake")

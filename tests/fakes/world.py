@@ -42,6 +42,7 @@ class Process:
             metrics=self.metrics,
             get_settings=lambda: world.settings,
             get_readings=lambda: world.readings,
+            namespace="stowplan-system",
             guard=lambda: world.guard(),
             clock=lambda: world.now,
             desk=self.desk,

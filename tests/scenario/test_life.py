@@ -344,7 +344,7 @@ async def test_a_node_with_xid_79_gets_no_new_pod() -> None:
     assert world.nodes_of("b") == ["n2"]
 
 
-async def test_an_xid_does_not_stop_the_gang_that_runs_there() -> None:
+async def test_an_xid_that_was_there_before_anybody_watched_does_not_stop_the_gang_that_runs_there() -> None:
     world = two_nodes()
     world.submit(a_job("a"))
     await world.settle()

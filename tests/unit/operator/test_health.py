@@ -11,7 +11,7 @@ import pytest
 from stowplan_allocator.types import Resources, Taint, TaintEffect
 from stowplan_operator import health, settings
 from stowplan_operator.health import NodeHealth
-from stowplan_operator.views import GpuReading, NodeView, Telemetry
+from stowplan_operator.views import GpuReading, NodeView, Telemetry, XidSeen
 
 NOW = datetime.datetime(2026, 11, 2, 10, tzinfo=datetime.UTC).timestamp()
 HYPERPOD = health.LABEL_HYPERPOD_HEALTH
@@ -244,3 +244,44 @@ def test_what_an_xid_asks_for_is_a_setting() -> None:
         "XID 13 (graphics engine exception) on GPU 0, GPU-0"
     )
     assert health.assess(node(), gpus(gpu(0, xid=48)), chosen, NOW).blocked, "the table holds for all others"
+
+
+def seen(code: int, *, at: float = NOW - 60, index: int = 1) -> XidSeen:
+    return XidSeen(gpu=f"GPU-{index}", index=str(index), code=code, at=int(at))
+
+
+RECALLED: dict[str, tuple[NodeView, Telemetry, XidSeen, str]] = {
+    "the GPU reports another code by now": (node(), gpus(gpu(1, xid=31)), seen(79), XID_79),
+    "the GPU reports nothing any more": (node(), gpus(gpu(0)), seen(79), XID_79),
+    "Prometheus has not been read yet": (node(), Telemetry(configured=True, error="away"), seen(79), XID_79),
+    "the GPU still reports it: said once": (node(), gpus(gpu(1, xid=79)), seen(79), XID_79),
+    "the node came back since": (node(ready_since=NOW - 30), gpus(gpu(0)), seen(79), ""),
+    "a code that does not exclude": (node(), gpus(gpu(0)), seen(31), ""),
+}
+
+
+@pytest.mark.parametrize(("state", "telemetry", "xid", "want"), RECALLED.values(), ids=RECALLED)
+def test_an_excluding_code_is_remembered(state: NodeView, telemetry: Telemetry, xid: XidSeen, want: str) -> None:
+    found = health.assess(state, telemetry, settings.Settings(), NOW, seen=[xid])
+    assert (found.blocked, found.is_judged) == (want, bool(want))
+
+
+def test_the_breaker_lifts_only_our_own_judgement() -> None:
+    sick = node(unschedulable=True, labels=H100, conditions={"XidCriticalError": "True"}, **lost(1))
+    telemetry = gpus(gpu(0, xid=79, total=81_559), gpu(1, total=100), gpu(2, total=100), gpu(3, total=81_559))
+    found = health.assess(sick, telemetry, settings.Settings(), NOW, seen=[seen(48)])
+    assert (found.is_judged, found.withheld_accelerators) == (True, 1)
+    spared = health.assess(sick, telemetry, settings.Settings(), NOW, seen=[seen(48)], is_spared=True)
+    assert spared.blocked == "cordoned; node condition XidCriticalError is True"
+    assert (spared.is_judged, spared.withheld_accelerators, spared.unhealthy_accelerators) == (False, 0, 1)
+    assert spared.notes[0].startswith("so many nodes look sick at once")
+
+
+def test_what_kubernetes_says_is_not_our_judgement() -> None:
+    for state in (
+        node(unschedulable=True),
+        node(ready=False),
+        node(conditions={"XidCriticalError": "True"}),
+        node(**lost(1)),
+    ):
+        assert not health.assess(state, Telemetry(), settings.Settings(), NOW).is_judged

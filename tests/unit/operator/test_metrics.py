@@ -29,6 +29,10 @@ SURFACE = {
     "stowplan_settings_errors_total": ("counter", ()),
     "stowplan_gang_restarts_total": ("counter", ("cause",)),
     "stowplan_preemptions_total": ("counter", ()),
+    "stowplan_node_history_bytes": ("gauge", ()),
+    "stowplan_node_history_errors_total": ("counter", ()),
+    "stowplan_xids_total": ("counter", ("action", "xid")),
+    "stowplan_sick_nodes": ("gauge", ("state",)),
     "stowplan_build_info": ("gauge", ("version",)),
 }
 
@@ -56,6 +60,10 @@ def use_everything(metrics: Metrics) -> None:
     metrics.set_leader(True)
     metrics.count_api_write("create", "pods")
     metrics.count_settings_error()
+    metrics.set_node_history_bytes(120)
+    metrics.count_node_history_error()
+    metrics.count_xid(79, "RestartNode")
+    metrics.set_sick_nodes(excluded=2, spared=1)
     metrics.count_gang_restart("NodeLost")
     metrics.count_preemption()
 
@@ -131,6 +139,7 @@ def test_a_process_that_lost_the_lease_shows_no_old_numbers(rig: Rig) -> None:
     assert rig.value("stowplan_jobs", phase="Running") == 0
     assert rig.value("stowplan_jobs_waiting", reason="Fragmented") is None
     assert rig.value("stowplan_gpus", product="H100", state="capacity") is None
+    assert rig.value("stowplan_sick_nodes", state="spared") is None
 
 
 def test_two_operators_in_one_process_do_not_share_metrics(rig: Rig) -> None:

@@ -7,27 +7,62 @@ from dataclasses import dataclass
 
 import pytest
 
-from fakes.builders import GPU, NOW, NodeBuilder, PodBuilder, a_gang, a_job, a_node, a_pod, time_text
-from stowplan_operator import health, node_faults
+from fakes.builders import (
+    GPU,
+    NOW,
+    JobBuilder,
+    NodeBuilder,
+    PodBuilder,
+    a_gang,
+    a_job,
+    a_node,
+    a_pod,
+    an_attempt,
+    time_text,
+)
+from stowplan_operator import api, health, node_faults
 from stowplan_operator.failures import Cause, Failure
-from stowplan_operator.node_faults import DEVICE_SETTLE_SECONDS
-from stowplan_operator.settings import Settings
+from stowplan_operator.node_faults import DEVICE_SETTLE_SECONDS, XID_NEAR_SECONDS, XID_SETTLE_SECONDS
+from stowplan_operator.settings import Settings, parse
+from stowplan_operator.views import GpuReading, Telemetry, XidSeen
 
 JOB = a_job("a").placed_on("n1", "n2").started()
-FIRST, SECOND = (pod.running() for pod in a_gang(JOB, "n1", "n2"))
+FIRST, SECOND = (pod.running(NOW - 500) for pod in a_gang(JOB, "n1", "n2"))
 OTHER = a_node("n2")
 DRAIN = Settings().health.drain_taints[0]
 
 
+PLANNED_AT = NOW - 600
+
+
+def a_scene(
+    *nodes: NodeBuilder,
+    short: dict[str, float] | None = None,
+    seen: Sequence[XidSeen] = (),
+    gpus: Sequence[GpuReading] = (),
+) -> node_faults.Scene:
+    """Those nodes, with XIDs and GPUs of n1."""
+    return node_faults.Scene(
+        nodes={node.name: node.view() for node in nodes},
+        shortages=short or {},
+        seen={"n1": tuple(seen)},
+        telemetry=Telemetry(configured=True, read_at=NOW, gpus={"n1": tuple(gpus)}),
+        now_seconds=NOW,
+    )
+
+
 def find(
-    *nodes: NodeBuilder, pods: Sequence[PodBuilder] = (FIRST, SECOND), short: dict[str, float] | None = None
+    *nodes: NodeBuilder,
+    pods: Sequence[PodBuilder] = (FIRST, SECOND),
+    short: dict[str, float] | None = None,
+    seen: Sequence[XidSeen] = (),
+    gpus: Sequence[GpuReading] = (),
 ) -> Failure | None:
     return node_faults.find(
         [pod.view() for pod in pods],
-        nodes={node.name: node.view() for node in nodes},
-        shortages=short or {},
+        a_scene(*nodes, short=short, seen=seen, gpus=gpus),
+        planned_at=PLANNED_AT,
         settings=Settings(),
-        now_seconds=NOW,
     )
 
 
@@ -133,8 +168,8 @@ def test_a_gang_elsewhere_is_not_concerned() -> None:
 
 
 def test_the_time_that_a_toleration_leaves_is_a_deadline() -> None:
-    nodes = {"n1": added(a_node("n1"), "k", NOW - 10).view(), "n2": OTHER.view()}
-    times = node_faults.deadlines([FOR_A_MINUTE.view(), SECOND.view()], nodes=nodes, shortages={"n2": NOW - 5})
+    scene = a_scene(added(a_node("n1"), "k", NOW - 10), OTHER, short={"n2": NOW - 5})
+    times = node_faults.deadlines([FOR_A_MINUTE.view(), SECOND.view()], scene)
     assert times == [NOW + 50, NOW - 5 + DEVICE_SETTLE_SECONDS]
 
 
@@ -170,3 +205,145 @@ def test_a_shortage_keeps_its_beginning_until_it_is_over() -> None:
     ):
         shortages.observe([node], pods, now_seconds=NOW + at)
         assert shortages.since == want
+
+
+HEALTHY = a_node("n1")
+MINE = "team/a-1-0"
+SOMEBODY = "team/notebook"
+
+
+def an_xid(code: int, *, at: float = NOW - 10, pod: str = "", index: int = 3) -> XidSeen:
+    return XidSeen(gpu=f"GPU-{index}", index=str(index), code=code, at=int(at), pod=pod)
+
+
+def held_by(*pods: str) -> tuple[GpuReading, ...]:
+    """The node's GPUs in order, and whose they are."""
+    return tuple(GpuReading(index=str(n), uuid=f"GPU-{n}", pod=pod) for n, pod in enumerate(pods))
+
+
+@dataclass(frozen=True)
+class XidCase:
+    """An XID on n1, and what must come of it for the gang of which rank 0 is there."""
+
+    xid: XidSeen
+    gpus: tuple[GpuReading, ...] = ()
+    pod: PodBuilder = FIRST
+    node: NodeBuilder = HEALTHY
+    want: Cause | None = None
+    want_planned: bool = False
+
+
+XIDS: dict[str, XidCase] = {
+    "an error of the application on a GPU of the pod": XidCase(an_xid(13, pod=MINE), want=Cause.XID_ERROR),
+    "contained ECC errors are the application's to survive": XidCase(an_xid(94, pod=MINE), want=Cause.XID_ERROR),
+    "nobody knows whose GPU it was: no gang is stopped on a guess": XidCase(an_xid(13)),
+    "an error of somebody else's application": XidCase(an_xid(31, pod=SOMEBODY)),
+    "just after a start it is the error that ended the attempt before": XidCase(
+        an_xid(31, at=NOW, pod=MINE), pod=FIRST.running(NOW - XID_SETTLE_SECONDS + 1)
+    ),
+    "a GPU that must be reset": XidCase(an_xid(119, pod=MINE), want=Cause.GPU_UNHEALTHY, want_planned=True),
+    "nobody knows whose GPU must be reset: all gangs on the node leave": XidCase(
+        an_xid(95), want=Cause.GPU_UNHEALTHY, want_planned=True
+    ),
+    "a GPU that must be reset, on a node that does not answer": XidCase(
+        an_xid(119, pod=MINE), node=a_node("n1").not_ready(), want=Cause.GPU_UNHEALTHY
+    ),
+    "the exporter says that the GPU is somebody else's, and that ours are others": XidCase(
+        an_xid(119, pod="", index=3), held_by(MINE, MINE, SOMEBODY, SOMEBODY), FIRST.gpus(2)
+    ),
+    "the exporter says now that it is ours": XidCase(
+        an_xid(119, index=1), held_by(MINE, MINE, "", ""), FIRST.gpus(2), want=Cause.GPU_UNHEALTHY, want_planned=True
+    ),
+    "the exporter knows of one of our two GPUs": XidCase(
+        an_xid(119), held_by(MINE, "", "", ""), FIRST.gpus(2), want=Cause.GPU_UNHEALTHY, want_planned=True
+    ),
+    "a GPU that has fallen off the bus leaves nothing to save with": XidCase(an_xid(79), want=Cause.GPU_UNHEALTHY),
+    "a pod without accelerators": XidCase(an_xid(79), pod=FIRST.gpus(0)),
+    "an error until cleared keeps new pods away, and no more": XidCase(an_xid(48, pod=MINE)),
+    "NVLink errors keep new pods away, and no more": XidCase(an_xid(145, pod=MINE)),
+    "one that is only recorded": XidCase(an_xid(43, pod=MINE)),
+    "an unknown one": XidCase(an_xid(998, pod=MINE)),
+    "one that was there before the gang got its place": XidCase(an_xid(119, at=PLANNED_AT, pod=MINE)),
+    "one that was there before anybody watched": XidCase(an_xid(79, at=0)),
+    "a pod that has ended": XidCase(an_xid(79), pod=FIRST.succeeded()),
+}
+
+
+@pytest.mark.parametrize("case", XIDS.values(), ids=XIDS)
+def test_xids(case: XidCase) -> None:
+    found = find(case.node, OTHER, pods=(case.pod, SECOND), seen=[case.xid], gpus=case.gpus)
+    assert (found.cause if found else None) is case.want
+    if found:
+        assert found.xid == case.xid.code
+        assert found.message.startswith(f"XID {case.xid.code} (")
+        assert found.message.endswith(f" on GPU {case.xid.index} of node n1")
+        assert (found.node, found.rank, found.is_planned) == ("n1", 0, case.want_planned)
+
+
+def test_a_fault_that_leaves_nobody_to_save_comes_before_one_that_does() -> None:
+    found = find(a_node("n1").tainted(DRAIN), OTHER, seen=[an_xid(119), an_xid(79)])
+    assert found is not None
+    assert (found.xid, found.is_planned) == (79, False)
+
+
+def test_what_an_xid_asks_for_is_a_setting() -> None:
+    chosen = parse({"health": {"xidActions": {"48": "ResetGpu", "79": "Record"}}})
+    scene = a_scene(a_node("n1"), OTHER, seen=[an_xid(79), an_xid(48)])
+    found = node_faults.find([FIRST.view(), SECOND.view()], scene, planned_at=PLANNED_AT, settings=chosen)
+    assert found is not None
+    assert (found.xid, found.is_planned) == (48, True)
+
+
+FAILED = a_job("a").status(
+    phase="Restarting",
+    attempt=1,
+    restarts=3,
+    history=[an_attempt(1)],
+    lastFailure={
+        "attempt": 1,
+        "reason": "ContainerFailed",
+        "node": "n1",
+        "rank": 0,
+        "time": time_text(NOW),
+        "message": "rank 0 on n1 exited with code 1",
+    },
+)
+EXPLAINED: dict[str, tuple[JobBuilder, XidSeen, int, str, int]] = {
+    "the GPU was gone: the user gets the restart back": (FAILED, an_xid(79, at=NOW + 20), 79, "GPUUnhealthy", 2),
+    "an error of the application stays the application's": (FAILED, an_xid(13, at=NOW + 20), 13, "ContainerFailed", 3),
+    "the GPU is the next attempt's by now": (
+        FAILED,
+        an_xid(13, at=NOW + 20, pod="team/a-2-0"),
+        13,
+        "ContainerFailed",
+        3,
+    ),
+    "the GPU was another job's": (FAILED, an_xid(13, at=NOW + 20, pod="team/b-1-0"), 0, "ContainerFailed", 3),
+    "too long after": (FAILED, an_xid(79, at=NOW + XID_NEAR_SECONDS + 1), 0, "ContainerFailed", 3),
+    "too long before": (FAILED, an_xid(79, at=NOW - XID_NEAR_SECONDS - 1), 0, "ContainerFailed", 3),
+    "before anybody watched": (FAILED, an_xid(79, at=0), 0, "ContainerFailed", 3),
+    "a job that is over keeps its count": (FAILED.phase(api.Phase.FAILED), an_xid(79, at=NOW), 79, "GPUUnhealthy", 3),
+}
+
+
+@pytest.mark.parametrize(("job", "xid", "want_xid", "want_reason", "want_restarts"), EXPLAINED.values(), ids=EXPLAINED)
+def test_explained(job: JobBuilder, xid: XidSeen, want_xid: int, want_reason: str, want_restarts: int) -> None:
+    view = job.view()
+    new = node_faults.explain(view, {"n1": (xid,)}, Settings())
+    status = new or view.status
+    last = status["lastFailure"]
+    assert (last.get("xid", 0), last["reason"], status["restarts"]) == (want_xid, want_reason, want_restarts)
+    assert (new is None) == (want_xid == 0)
+    if new:
+        assert last["message"] == f"rank 0 on n1 exited with code 1; {node_faults.describe(xid, 'n1')}"
+        assert (new["history"][-1]["xid"], new["history"][-1]["reason"]) == (want_xid, want_reason)
+        assert new.get("infrastructureRestarts", 0) == 3 - want_restarts
+        again = JobBuilder({**job.body(), "status": new}).view()
+        assert node_faults.explain(again, {"n1": (xid,)}, Settings()) is None, "said once"
+
+
+def test_only_a_container_s_end_is_explained_by_an_xid() -> None:
+    status = FAILED.view().status
+    deleted = FAILED.status(lastFailure={**status["lastFailure"], "reason": "PodDeleted"}).view()
+    assert node_faults.explain(deleted, {"n1": (an_xid(79, at=NOW),)}, Settings()) is None
+    assert node_faults.explain(a_job("a").view(), {"n1": (an_xid(79, at=NOW),)}, Settings()) is None

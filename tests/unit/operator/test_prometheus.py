@@ -104,6 +104,28 @@ async def test_node_name(labels: dict[str, str], want_node: str, serve: Serve, s
     assert {node: gpus[0].xid for node, gpus in read.items()} == {want_node: 48}
 
 
+HOLDERS: dict[str, tuple[list[dict[str, str]], str]] = {
+    "the exporter's own labels": ([{"namespace": "team", "pod": "a-1-0"}], "team/a-1-0"),
+    "renamed by the scrape": (
+        [{"exported_namespace": "team", "exported_pod": "a-1-0", "namespace": "gpu", "pod": "dcgm-x"}],
+        "team/a-1-0",
+    ),
+    "an idle GPU": ([{}], ""),
+    "a pod without a namespace": ([{"exported_pod": "a-1-0"}], ""),
+    "several pods share the GPU": ([{"namespace": "t", "pod": "a"}, {"namespace": "t", "pod": "b"}], ""),
+}
+
+
+@pytest.mark.parametrize(("labels", "want"), HOLDERS.values(), ids=HOLDERS)
+async def test_whose_the_gpu_is(
+    labels: list[dict[str, str]], want: str, serve: Serve, session: aiohttp.ClientSession
+) -> None:
+    gpu = {"Hostname": "w1", "gpu": "0", "UUID": "GPU-a"}
+    url = await serve(by_family({dcgm.XID: [({**gpu, **one}, "13") for one in labels], dcgm.POWER: [(gpu, "90")]}))
+    (reading,) = (await client(url, session).read_gpus(now_seconds=NOW))["w1"]
+    assert (reading.pod, reading.xid, reading.power_watts) == (want, 13, 90)
+
+
 async def test_mig_instances_are_one_gpu_whose_total_memory_is_unknown(
     serve: Serve, session: aiohttp.ClientSession
 ) -> None:
