@@ -55,7 +55,7 @@ METRICS = {
     *("stowplan_solver_seconds", "stowplan_jobs", "stowplan_jobs_waiting", "stowplan_gpus"),
     *("stowplan_watch_age_seconds", "stowplan_leader", "stowplan_api_writes_total", "stowplan_telemetry_age_seconds"),
     *("stowplan_settings_errors_total", "stowplan_gang_restarts_total"),
-    *("stowplan_sick_nodes", "stowplan_node_history_errors_total"),
+    *("stowplan_sick_nodes", "stowplan_xids_total", "stowplan_node_history_errors_total"),
 }
 
 
