@@ -43,6 +43,11 @@ class Digest:
 
     parts: tuple[Part, ...]
 
+    @property
+    def size(self) -> int:
+        """Of the whole file, in bytes."""
+        return sum(part.size for part in self.parts)
+
     @functools.cached_property
     def by_offset(self) -> Mapping[int, Part]:
         """Each part by the offset at which it starts."""
@@ -165,12 +170,11 @@ def read_part(path: pathlib.Path, want: Digest, *, offset: int = 0) -> bytes:
         raise DamagedError(f"{path}: the manifest has no part at byte {offset}")
     try:
         with path.open("rb") as file:
+            _check_size(path, file, want)
             file.seek(offset)
             data = file.read(part.size)
     except OSError as error:
         raise DamagedError(f"{path}: {error.strerror}") from None
-    if len(data) != part.size:
-        raise DamagedError(f"{path}: ends at byte {offset + len(data)}, the manifest says {offset + part.size} or more")
     if hashlib.sha256(data).hexdigest() != part.sha256:
         raise DamagedError(f"{path}: the SHA-256 of its {part.size} bytes from {offset} on is not the manifest's")
     return data
@@ -178,13 +182,9 @@ def read_part(path: pathlib.Path, want: Digest, *, offset: int = 0) -> bytes:
 
 def check_file(path: pathlib.Path, want: Digest) -> None:
     """Raise DamagedError unless the file is exactly these parts."""
-    size = sum(part.size for part in want.parts)
     try:
         with path.open("rb") as file:
-            found = file.seek(0, os.SEEK_END)
-            if found != size:
-                raise DamagedError(f"{path}: {found} bytes, the manifest says {size}")
-            file.seek(0)
+            _check_size(path, file, want)
             for offset, part in want.by_offset.items():
                 if _sha256(file, part.size) != part.sha256:
                     raise DamagedError(
@@ -192,6 +192,12 @@ def check_file(path: pathlib.Path, want: Digest) -> None:
                     )
     except OSError as error:
         raise DamagedError(f"{path}: {error.strerror}") from None
+
+
+def _check_size(path: pathlib.Path, file: IO[bytes], want: Digest) -> None:
+    found = os.fstat(file.fileno()).st_size
+    if found != want.size:
+        raise DamagedError(f"{path}: {found} bytes, the manifest says {want.size}")
 
 
 def _sha256(file: IO[bytes], size: int) -> str:
