@@ -22,7 +22,9 @@ class Bounds:
     def __init__(self, problem: Problem) -> None:
         self._problem = problem
         self._blocks = [greedy.block_of(request, num_levels=len(problem.levels)) for request in problem.requests]
-        self._options = [self._option_sets(request) for request in problem.requests]
+        # Equal requests of all queues have the same choice.
+        options = {one.first: self._option_sets(one) for one in problem.requests if one.index == one.first}
+        self._options = [options[request.first] for request in problem.requests]
         self._reach = [frozenset(indexes) for indexes in problem.cells_of]
         self._confined: dict[frozenset[int], list[int]] = {}
         self._slots: dict[tuple[frozenset[int], int, int], int] = {}

@@ -42,6 +42,9 @@ def build_cells(
         by_profile[request.profile] |= 1 << request.index
         for name in request.avoided:
             avoiders[name] |= 1 << request.index
+    twins: dict[int, list[int]] = defaultdict(list)
+    for request in requests:
+        twins[request.first].append(request.index)
     expanded: dict[int, int] = {}
     groups: dict[tuple[int, str, Path, bool, int], list[int]] = defaultdict(list)
     for members in alike:
@@ -63,10 +66,11 @@ def build_cells(
     ordered = sorted(groups.items(), key=lambda group: group[1][0])
     for index, ((mask, product, path, has_accelerators, price), members) in enumerate(ordered):
         eligible = frozenset(
-            request.index
-            for request in requests
-            if mask >> request.index & 1
-            and usable(request, product=product, path=path, has_accelerators=has_accelerators)
+            index
+            for first, same in twins.items()
+            if mask >> first & 1
+            and usable(requests[first], product=product, path=path, has_accelerators=has_accelerators)
+            for index in same
         )
         cells.append(Cell(index, product, path, tuple(members), eligible, has_accelerators, price))
     return tuple(cells)

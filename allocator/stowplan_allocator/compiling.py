@@ -122,6 +122,7 @@ def _group_jobs(
     queue: list[types.Job], *, dims: tuple[str, ...], levels: tuple[str, ...], shared: Quotas | None
 ) -> tuple[tuple[Request, ...], tuple[eligibility.Profile, ...], tuple[Shape, ...]]:
     requests: dict[tuple[object, ...], Request] = {}
+    firsts: dict[tuple[object, ...], int] = {}
     profiles: dict[eligibility.Profile, int] = {}
     members: dict[tuple[int, int, str], list[types.Job]] = defaultdict(list)
     for job in queue:
@@ -137,7 +138,8 @@ def _group_jobs(
         request = requests.get(key)
         if request is None:
             devices = job.pod.has_devices
-            request = Request(len(requests), *asked, sizes, preferred, slice_size, spread, devices, leaf)
+            first = firsts.setdefault(key[:-1], len(requests))
+            request = Request(len(requests), *asked, sizes, preferred, slice_size, spread, devices, leaf, first)
             requests[key] = request
         members[request.index, job.priority, job.id if request.patterned else ""].append(job)
     ordered = tuple(requests.values())

@@ -17,7 +17,6 @@ path     a node's domain at each level, widest first; None where it lacks the la
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import re
 from collections.abc import Mapping
@@ -52,7 +51,8 @@ class Request:
     then the smallest, with which the job is admitted, and ``preferred`` the one that it would like to have. With a
     ``slice_size`` the level is one of slices and not of the whole job. ``spread`` is a level's index and how many pods
     of the job may stand in one of its domains. ``has_devices``: the pods take accelerators, or parts of them.
-    ``leaf`` is where a job counts in the tree of queues; without queues there is none.
+    ``leaf`` is where a job counts in the tree of queues; without queues there is none. ``first`` is the index of the
+    first request that asks for the same in any queue.
     """
 
     index: int
@@ -69,6 +69,7 @@ class Request:
     spread: tuple[int, int] | None = None
     has_devices: bool = False
     leaf: int = NO_LEAF
+    first: int = 0
 
     @property
     def gang_level(self) -> int | None:
@@ -146,7 +147,7 @@ class Problem:
     allowance: Allowance | None = None
     barred: Mapping[str, types.Waiting] = field(default_factory=dict)
     # Remembered by ``twins``; then by ``greedy.cells_by_option``; a copy with other cells starts anew.
-    alike: dict[Request, list[int]] = field(default_factory=dict, init=False, compare=False, repr=False)
+    alike: dict[int, list[int]] = field(default_factory=dict, init=False, compare=False, repr=False)
     options: dict[OptionKey, list[tuple[str, list[Cell]]]] = field(
         default_factory=dict, init=False, compare=False, repr=False
     )
@@ -158,8 +159,8 @@ class Problem:
         known = self.alike
         if not known:
             for other in self.requests:
-                known.setdefault(dataclasses.replace(other, index=0, leaf=NO_LEAF), []).append(other.index)
-        return tuple(known.get(dataclasses.replace(request, index=0, leaf=NO_LEAF), (request.index,)))
+                known.setdefault(other.first, []).append(other.index)
+        return tuple(known[request.first])
 
     def count(self, job: types.Job, *, usage: Usage, product: str, num_pods: int) -> None:
         """Let a job use its quota."""

@@ -7,6 +7,7 @@ plan starts, whatever room there is; the numbers are those of that state.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -51,14 +52,16 @@ class QuotaCounts:
             if spot is not None:
                 problem.count(job, usage=self._usage, product=spot.product, num_pods=spot.num_pods)
                 users.append(self._user(job, product=spot.product, pods=spot.num_pods))
+        self._named: dict[tuple[int, str | None], tuple[str, ...]] = {}
         self._users = sorted(users, key=lambda user: (-user.amount, user.name))
 
     def _user(self, job: types.Job, *, product: str, pods: int) -> _User:
         leaf = self._shared.leaf(job)
         return _User(job.name, leaf, self._shared.kind(leaf, product), pods * job.pod.accelerators)
 
-    def answer(self, request: Request, *, needs: str) -> Answer | None:
+    def answer(self, request: Request) -> Answer | None:
         """What the request's queue says to one more such job; None where it does not refuse it."""
+        needs = words.needs(request, dims=self._problem.dims)
         amount = request.num_pods * request.vector[0]
         kinds = fairness.kinds_of(request, problem=self._problem)
         most = [self._shared.most(request.leaf, kind) for kind in kinds]
@@ -137,11 +140,16 @@ class QuotaCounts:
 
     def _names(self, branch: Branch, *, kind: str | None) -> tuple[str, ...]:
         """Who uses the quota, or counts as a job, under the branch; the largest first."""
-        under = set(_leaves(self._shared.branches, branch))
-        users = (
-            user for user in self._users if user.leaf in under and (kind is None or (user.kind == kind and user.amount))
-        )
-        return tuple(user.name for user in users)[:MAX_BLOCKERS]
+        known = self._named.get((branch.index, kind))
+        if known is None:
+            under = set(_leaves(self._shared.branches, branch))
+            users = (
+                user.name
+                for user in self._users
+                if user.leaf in under and (kind is None or (user.kind == kind and user.amount))
+            )
+            known = self._named[branch.index, kind] = tuple(itertools.islice(users, MAX_BLOCKERS))
+        return known
 
 
 def _product(kind: str) -> str:

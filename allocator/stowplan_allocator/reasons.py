@@ -41,7 +41,10 @@ Numbers = dict[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """The answer to one request; ``names_running`` and ``names_ahead`` say whom to name as blockers."""
+    """The answer to one request; ``names_running`` and ``names_ahead`` say whom to name as blockers.
+
+    ``never``: an empty cluster could not hold it either.
+    """
 
     reason: types.Reason
     message: str
@@ -49,6 +52,7 @@ class Finding:
     names_running: bool = False
     names_ahead: bool = False
     blockers: tuple[str, ...] = ()
+    never: bool = False
 
 
 def explain(
@@ -69,17 +73,38 @@ def explain(
     if problem.quotas is not None:
         quota = QuotaCounts(snapshot, problem=problem, shared=problem.quotas, spots=outcome.spots)
     findings: dict[tuple[int, bool], Finding] = {}
+    answers: dict[tuple[int, bool], Finding] = {}
     holders = Holders(snapshot, problem=problem, outcome=outcome)
     position = {job.id: i for i, job in enumerate(problem.queue)}
     for job in left_out:
         request = problem.shape_of[job.id].request
         undecided = job.id in outcome.undecided and outcome.status is not types.SolveStatus.GREEDY
-        finding = findings.get((request.index, undecided))
+        finding = answers.get((request.index, undecided))
         if finding is None:
-            finding = find(request, counted=counted, undecided=undecided, settings=settings, quota=quota)
-            findings[request.index, undecided] = finding
+            finding = _find_once(request, undecided=undecided, known=findings, counted=counted, settings=settings)
+            refusal = None if quota is None or finding.never else quota.answer(request)
+            if refusal is not None:
+                reason, message, numbers, blockers = refusal
+                finding = Finding(reason, message, finding.numbers | numbers, blockers=blockers)
+            answers[request.index, undecided] = finding
         waiting[job.id] = _answer(finding, request=request, position=position[job.id], holders=holders)
     return waiting
+
+
+def _find_once(
+    request: Request,
+    *,
+    undecided: bool,
+    known: dict[tuple[int, bool], Finding],
+    counted: Census,
+    settings: types.Settings,
+) -> Finding:
+    """The reason that queues aside holds for equal requests of all queues: found for the first of them."""
+    first = counted.problem.twins(request)[0]
+    if (first, undecided) not in known:
+        asked = counted.problem.requests[first]
+        known[first, undecided] = find(asked, counted=counted, undecided=undecided, settings=settings)
+    return known[first, undecided]
 
 
 def _answer(finding: Finding, *, request: Request, position: int, holders: Holders) -> types.Waiting:
@@ -145,7 +170,6 @@ def find(
     counted: Census,
     undecided: bool,
     settings: types.Settings,
-    quota: QuotaCounts | None = None,
 ) -> Finding:
     """The reason for one request. Each question is asked only if all before it were answered with no."""
     k = request.num_pods
@@ -159,7 +183,7 @@ def find(
     level = words.level(request, levels=counted.problem.levels)
     if not domains:
         message = f"needs {needs} in one {level}, but no matching node carries the label of that level"
-        return Finding(types.Reason.TOPOLOGY_UNSATISFIED, message, numbers)
+        return Finding(types.Reason.TOPOLOGY_UNSATISFIED, message, numbers, never=True)
     plain = replace(request, slice_size=0, spread=None) if request.patterned else request
     wholes = counted.offers(plain, by_domain=False) if request.required or request.patterned else domains
     whole = max(wholes, key=lambda offer: (offer.pods_now, offer.pods_empty))
@@ -181,7 +205,7 @@ def find(
         if request.patterned and any(offer.pods_empty >= k for offer in wholes):
             most = max(offer.pods_empty for offer in domains)
             message = f"needs {needs}{arranged}; matching nodes hold {most} of {k} pods that way even when empty"
-            return Finding(types.Reason.TOPOLOGY_UNSATISFIED, message, numbers)
+            return Finding(types.Reason.TOPOLOGY_UNSATISFIED, message, numbers, never=True)
         if required and any(offer.pods_empty >= k for offer in wholes):
             top = max(domains, key=lambda offer: offer.pods_empty)
             numbers |= {"best_domain": words.domain(top.domain), "best_domain_pods": str(top.pods_empty)}
@@ -189,12 +213,8 @@ def find(
                 f"needs {needs} in one {level}; the largest, {words.domain(top.domain)}, holds "
                 f"{top.pods_empty} of {k} pods even when empty"
             )
-            return Finding(types.Reason.TOPOLOGY_UNSATISFIED, message, numbers)
+            return Finding(types.Reason.TOPOLOGY_UNSATISFIED, message, numbers, never=True)
         return _too_large(request, counted=counted, offers=wholes, needs=needs, numbers=numbers)
-    refusal = None if quota is None else quota.answer(request, needs=needs)
-    if refusal is not None:
-        reason, message, more, blockers = refusal
-        return Finding(reason, message, numbers | more, blockers=blockers)
     if any(offer.pods_before >= k for offer in domains):
         if undecided:
             numbers["time_limit_seconds"] = f"{settings.time_limit_seconds:g}"
@@ -275,7 +295,7 @@ def _no_match(request: Request, *, counted: Census, needs: str, numbers: Numbers
             message = f"needs {needs}, but no node has that product; products in the cluster: {there}"
         else:
             message = f"needs {needs}, but the cluster has no {'node with accelerators' if counted.pools else 'node'}"
-        return Finding(types.Reason.NO_MATCHING_ACCELERATOR, message, numbers)
+        return Finding(types.Reason.NO_MATCHING_ACCELERATOR, message, numbers, never=True)
     kind = " or ".join(choice.product for choice in request.products) or ("GPU" if request.has_devices else "")
     names = {name for pool in of_product for row in pool.rows for name in row.names}
     nodes = [node for node in counted.nodes if node.name in names]
@@ -290,12 +310,12 @@ def _no_match(request: Request, *, counted: Census, needs: str, numbers: Numbers
         left = [node for node in labelled if holds(node)]
         if not left:
             message = f"needs {needs}; {words.each_of(len(labelled), kind)} {complaint}"
-            return Finding(types.Reason.NO_MATCHING_ACCELERATOR, message, numbers)
+            return Finding(types.Reason.NO_MATCHING_ACCELERATOR, message, numbers, never=True)
         labelled = left
     taints = [taint for node in labelled for taint in eligibility.untolerated_taints(node, profile=profile)]
     found = words.names(list(dict.fromkeys(f"{t.key}={t.value}:{t.effect.value}" for t in taints)))
     message = f"needs {needs}; {words.each_of(len(labelled), kind)} has a taint that the job does not tolerate: {found}"
-    return Finding(types.Reason.NO_MATCHING_ACCELERATOR, message, numbers)
+    return Finding(types.Reason.NO_MATCHING_ACCELERATOR, message, numbers, never=True)
 
 
 def _too_large(request: Request, *, counted: Census, offers: list[Offer], needs: str, numbers: Numbers) -> Finding:
@@ -312,10 +332,10 @@ def _too_large(request: Request, *, counted: Census, offers: list[Offer], needs:
                 f"needs {needs}, but one pod asks for {words.amount(request.vector[d], dims[d])} and the largest "
                 f"matching node has {words.amount(top.most_along(d), dims[d])}"
             )
-            return Finding(types.Reason.EXCEEDS_CLUSTER_CAPACITY, message, numbers)
+            return Finding(types.Reason.EXCEEDS_CLUSTER_CAPACITY, message, numbers, never=True)
     if request.required and request.level == len(counted.problem.levels):
         message = f"needs {needs} on one node; the largest matching node holds {top.pods_empty} of {k} even when empty"
-        return Finding(types.Reason.TOPOLOGY_UNSATISFIED, message, numbers)
+        return Finding(types.Reason.TOPOLOGY_UNSATISFIED, message, numbers, never=True)
     mixed = sum(offer.pods_empty for offer in offers)
     message = (
         f"needs {needs}; {words.holding(int(numbers['nodes_matching']))} {top.pods_empty} of {k} pods even when empty"
@@ -325,7 +345,7 @@ def _too_large(request: Request, *, counted: Census, offers: list[Offer], needs:
             f"needs {needs} of one product; {top.product} alone holds {top.pods_empty} of {k} even when all its "
             "nodes are empty, and a job never mixes products"
         )
-    return Finding(types.Reason.EXCEEDS_CLUSTER_CAPACITY, message, numbers)
+    return Finding(types.Reason.EXCEEDS_CLUSTER_CAPACITY, message, numbers, never=True)
 
 
 def _short(request: Request, *, counted: Census, offer: Offer, needs: str, numbers: Numbers) -> Finding:

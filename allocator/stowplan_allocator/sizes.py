@@ -40,7 +40,7 @@ def resolve(problem: Problem, *, chosen: Mapping[str, int]) -> Problem:
         for size, jobs in sorted(by_size.items(), reverse=True):
             request = known.get((shape.request.index, size))
             if request is None:
-                request = replace(shape.request, index=len(requests), num_pods=size)
+                request = replace(shape.request, index=len(requests), first=len(requests), num_pods=size)
                 known[shape.request.index, size] = request
                 requests.append(request)
             fixed = Shape(len(shapes), request, shape.priority, tuple(jobs))

@@ -63,10 +63,15 @@ def _tier(name: str, *, problem: Problem, rooms: Stock, spans: Sequence[Span], s
         return found
 
     easy = offset = 0
+    # Equal requests of all queues and priorities have the same bound.
+    least: dict[tuple[int, int, int], int] = {}
     for shape, level, size in spans:
         number = objectives.num_placed(shape, spots=spots) * (shape.request.num_pods // size)
         part = replace(shape.request, num_pods=size)
-        easy += number * least_span(problem, rooms=rooms, request=part, level=level)
+        asked = (shape.request.first, level, size)
+        if asked not in least:
+            least[asked] = least_span(problem, rooms=rooms, request=part, level=level)
+        easy += number * least[asked]
         # At level node a job, or a slice, counts 1 on one node and 2 otherwise: 2·N less the whole blocks.
         offset += 2 * number if level == node_level else 0
     return Tier(name, False, measure, easy, terms, offset, growth=1 + 2 * node_level)

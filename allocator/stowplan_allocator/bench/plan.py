@@ -11,7 +11,7 @@ import asyncio
 import dataclasses
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import click
 
@@ -29,6 +29,7 @@ CASES = (
     "one arrives, others wait, no memory",
     "one arrives, others wait, worker",
 )
+IN_QUEUES = ", in queues"
 
 
 @dataclasses.dataclass(slots=True)
@@ -38,6 +39,12 @@ class Timed:
     wall: list[float] = dataclasses.field(default_factory=list)
     cpu: list[float] = dataclasses.field(default_factory=list)
     plans: list[types.Plan] = dataclasses.field(default_factory=list)
+
+    def extend(self, other: Timed) -> None:
+        """Take in what another one timed."""
+        self.wall += other.wall
+        self.cpu += other.cpu
+        self.plans += other.plans
 
     def add(self, snapshot: types.Snapshot, settings: types.Settings, *, memory: Memory | None = None) -> types.Plan:
         """Time one plan."""
@@ -121,7 +128,8 @@ def arrival(snapshot: types.Snapshot, *, number: int) -> types.Snapshot:
     """The same with one more job."""
     now = 1 + max(job.created_at_seconds for job in snapshot.jobs)
     pod = types.Resources(1 + number % 2, 8_000, 50_000)
-    new = types.Job(f"new{number}", f"new{number}", 4, pod, created_at_seconds=now)
+    queue = snapshot.jobs[number % len(snapshot.jobs)].queue
+    new = types.Job(f"new{number}", f"new{number}", 4, pod, created_at_seconds=now, queue=queue)
     return dataclasses.replace(snapshot, jobs=(*snapshot.jobs, new))
 
 
@@ -134,6 +142,9 @@ def arrival(snapshot: types.Snapshot, *, number: int) -> types.Snapshot:
 )
 @click.option("--demand", default=1.1, type=options.AMOUNT, show_default=True, help="Accelerators asked for over all.")
 @click.option("--mix", type=click.Choice([mix.value for mix in workloads.Mix]), default="plain", show_default=True)
+@click.option(
+    "--queues", default=0, type=options.SOME_OR_NONE, show_default=True, help="Time all cases with so many queues, too."
+)
 @click.option("--nodes-per-rack", default=workloads.NODES_PER_RACK, type=options.SOME, show_default=True)
 @click.option("--seed", default=1, show_default=True, help="Of the first workload; each further one has the next.")
 @click.option(
@@ -163,6 +174,7 @@ def measure(
     shapes: int,
     demand: float,
     mix: str,
+    queues: int,
     nodes_per_rack: int,
     seed: int,
     num_workloads: int,
@@ -173,10 +185,10 @@ def measure(
 ) -> list[dict[str, report.Scalar]]:
     """The rows of one benchmark."""
     settings = types.Settings(strategy=types.Strategy(strategy), time_limit_seconds=time_limit)
-    cases = {name: Timed() for name in CASES}
-    last = {}
+    cases: dict[str, Timed] = {}
+    last: dict[str, types.Snapshot] = {}
     for number in range(num_workloads):
-        snapshot = workloads.steady(
+        plain = workloads.steady(
             num_nodes=nodes,
             num_jobs=jobs,
             num_running=running,
@@ -186,20 +198,47 @@ def measure(
             mix=workloads.Mix(mix),
             nodes_per_rack=nodes_per_rack,
         )
-        for _ in range(warm_up):
-            planner.plan(snapshot, settings)
-        for _ in range(repeats):
-            made = cases["all that wait"].add(snapshot, settings)
-        last["all that wait"] = snapshot
-        for name, backlog in (("one arrives", False), ("one arrives, others wait", True)):
-            after = settled(snapshot, made=made, backlog=backlog)
-            arrivals = [arrival(after, number=i) for i in range(repeats)]
-            for kind in (name, f"{name}, no memory", f"{name}, worker"):
-                last[kind] = arrivals[-1]
-            memory = Memory()
-            planner.plan(after, settings, memory=memory)
-            for one in arrivals:
-                cases[name].add(one, settings, memory=memory)
-                cases[f"{name}, no memory"].add(one, settings)
-            asyncio.run(through_worker(after, arrivals=arrivals, settings=settings, timed=cases[f"{name}, worker"]))
-    return [describe(name, timed, snapshot=last[name]) for name, timed in cases.items()]
+        divided = workloads.in_queues(plain, num_queues=queues, seed=seed + number)
+        for snapshot, suffix in ((plain, ""), (divided, IN_QUEUES))[: 2 if queues else 1]:
+            for _ in range(warm_up):
+                planner.plan(snapshot, settings)
+            found = _time_cases(snapshot, settings, repeats=repeats)
+            for name, (timed, shown) in found.items():
+                cases.setdefault(f"{name}{suffix}", Timed()).extend(timed)
+                last[f"{name}{suffix}"] = shown
+    return [
+        describe(name, timed, snapshot=last[name]) | (_ratios(name, cases) if queues else {})
+        for name, timed in cases.items()
+    ]
+
+
+def _time_cases(
+    snapshot: types.Snapshot, settings: types.Settings, *, repeats: int
+) -> dict[str, tuple[Timed, types.Snapshot]]:
+    """All cases for one workload, each with the last snapshot that was planned."""
+    cases = {name: Timed() for name in CASES}
+    last = {"all that wait": snapshot}
+    for _ in range(repeats):
+        made = cases["all that wait"].add(snapshot, settings)
+    for name, backlog in (("one arrives", False), ("one arrives, others wait", True)):
+        after = settled(snapshot, made=made, backlog=backlog)
+        arrivals = [arrival(after, number=i) for i in range(repeats)]
+        for kind in (name, f"{name}, no memory", f"{name}, worker"):
+            last[kind] = arrivals[-1]
+        memory = Memory()
+        planner.plan(after, settings, memory=memory)
+        for one in arrivals:
+            cases[name].add(one, settings, memory=memory)
+            cases[f"{name}, no memory"].add(one, settings)
+        asyncio.run(through_worker(after, arrivals=arrivals, settings=settings, timed=cases[f"{name}, worker"]))
+    return {name: (timed, last[name]) for name, timed in cases.items()}
+
+
+def _ratios(case: str, cases: Mapping[str, Timed]) -> dict[str, report.Scalar]:
+    """How much longer the case takes than the same one without queues."""
+    timed, plain = cases[case], cases[case.removesuffix(IN_QUEUES)]
+    return {
+        "ratio_p50": round(percentile(timed.wall, 50) / percentile(plain.wall, 50), 2),
+        "ratio_p95": round(percentile(timed.wall, 95) / percentile(plain.wall, 95), 2),
+        "ratio_cpu_p50": round(percentile(timed.cpu, 50) / percentile(plain.cpu, 50), 2),
+    }

@@ -98,6 +98,24 @@ def steady(
     return types.Snapshot(nodes, (*running, *waiting), LEVELS)
 
 
+def in_queues(snapshot: types.Snapshot, *, num_queues: int, seed: int) -> types.Snapshot:
+    """The same with so many queues: one root, departments below, teams below these, which own the whole cluster.
+
+    Teams have weights of 1, 2 and 3 and equal quotas; every job is in one of them by chance.
+    """
+    rng = random.Random(f"queues {num_queues} {seed}")  # noqa: S311 - a workload is no secret
+    departments = max(math.isqrt(num_queues), 1)
+    teams = max(num_queues - departments - 1, 1)
+    owned = sum(node.allocatable.accelerators for node in snapshot.nodes) // teams
+    queues = [types.Queue("org"), *(types.Queue(f"department{i}", parent="org") for i in range(departments))]
+    for i in range(teams):
+        parent, weight = f"department{i % departments}", 1000 * (1 + i % 3)
+        quotas = (types.Quota(PRODUCT, owned),)
+        queues.append(types.Queue(f"team{i}", parent=parent, weight_milli=weight, quotas=quotas))
+    jobs = tuple(dataclasses.replace(job, queue=f"team{rng.randrange(teams)}") for job in snapshot.jobs)
+    return dataclasses.replace(snapshot, jobs=jobs, queues=tuple(queues))
+
+
 def tilted(sizes: Sequence[float], *, mean: float) -> list[float]:
     """Weights under which sizes have about this mean: exp(−λ·size), λ found by halving."""
     low, high = -1.0, 1.0

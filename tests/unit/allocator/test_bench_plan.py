@@ -70,6 +70,27 @@ def test_the_command_writes_one_row_for_the_queue_and_six_for_an_arrival(tmp_pat
     assert report["peak_memory_mib"] > 0
 
 
+def test_with_queues_every_case_is_timed_once_more_in_the_same_run(tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "plan.json"
+    options = "--nodes 64 --jobs 20 --running 40 --shapes 8 --workloads 1 --repeats 1 --warm-up 0 --queues 9"
+    done = CliRunner().invoke(plan.command, [*options.split(), "--strategy", "greedy", "--json", str(path)])
+    assert done.exit_code == 0, done.output
+    rows = json.loads(path.read_text(encoding="utf-8"))["results"]
+    assert [row["case"] for row in rows] == [*plan.CASES, *(f"{case}{plan.IN_QUEUES}" for case in plan.CASES)]
+    assert {row["ratio_p50"] for row in rows[: len(plan.CASES)]} == {1.0}
+    assert all(row["ratio_p50"] > 0 for row in rows)
+
+
+def test_teams_own_the_whole_cluster_and_all_jobs_are_in_one() -> None:
+    snapshot = workloads.in_queues(steady(), num_queues=9, seed=1)
+    assert snapshot == workloads.in_queues(steady(), num_queues=9, seed=1)
+    assert len(snapshot.queues) == 9
+    teams = {queue.name for queue in snapshot.queues if queue.quotas}
+    assert {job.queue for job in snapshot.jobs} == teams
+    owned = sum(quota.nominal for queue in snapshot.queues for quota in queue.quotas)
+    assert 0 <= 128 * 8 - owned < len(teams)
+
+
 def test_percentiles_are_values_that_were_measured() -> None:
     assert plan.percentile([3.0, 1.0, 2.0], 50) == 2.0
     assert plan.percentile([3.0, 1.0, 2.0], 95) == 3.0
