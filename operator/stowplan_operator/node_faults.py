@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from stowplan_allocator.types import Taint, TaintEffect
-from stowplan_operator import api, health, views, xids
+from stowplan_operator import api, health, rules, views, xids
 from stowplan_operator.failures import Cause, Failure
 from stowplan_operator.settings import Settings
 
@@ -172,7 +172,9 @@ def deadlines(pods: Iterable[views.PodView], scene: Scene) -> list[float]:
     return times
 
 
-def explain(job: views.JobView, seen: Mapping[str, Sequence[views.XidSeen]], settings: Settings) -> Json | None:
+def explain(
+    job: views.JobView, spec: api.TrainingJobSpec, seen: Mapping[str, Sequence[views.XidSeen]], settings: Settings
+) -> Json | None:
     """The job's status, where an XID that was seen about when its last attempt failed says why; None where none does.
 
     Prometheus knows of an XID some seconds after the container that died of it. Where hardware is to blame, the user
@@ -196,10 +198,20 @@ def explain(job: views.JobView, seen: Mapping[str, Sequence[views.XidSeen]], set
         {**entry, "reason": reason, "xid": xid.code} if entry["attempt"] == last["attempt"] else entry
         for entry in status.get("history", ())
     ]
-    if is_hardware and Cause(last["reason"]).is_charged and not api.Phase(status["phase"]).is_terminal:
+    if is_hardware and _was_charged(last, spec) and not api.Phase(status["phase"]).is_terminal:
         status["restarts"] = max(0, int(status.get("restarts", 0)) - 1)
         status["infrastructureRestarts"] = int(status.get("infrastructureRestarts", 0)) + 1
     return status
+
+
+def _was_charged(last: Mapping[str, Any], spec: api.TrainingJobSpec) -> bool:
+    match = rules.first_match(
+        spec.failure_policy.rules,
+        reason=last["reason"],
+        exit_code=last.get("exitCode"),
+        signal=int(last.get("signal", 0)),
+    )
+    return Cause(last["reason"]).is_charged and not (match and match[0].action is api.FailureAction.IGNORE)
 
 
 def _concerns(job: views.JobView, xid: views.XidSeen) -> bool:

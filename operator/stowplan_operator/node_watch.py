@@ -64,9 +64,10 @@ class Nodes:
         )
         return avoided if rest >= state.spec.num_nodes else frozenset()
 
-    def explain(self, job: views.JobView, settings: Settings) -> dict[str, Any] | None:
-        """The job's status with the XID that its last attempt died of, where one is known by now."""
-        return node_faults.explain(job, self.history.xids, settings)
+    def explain(self, state: states.JobState, settings: Settings) -> Mapping[str, Any]:
+        """The job's status, with the XID that its last attempt died of where one is known by now."""
+        new = state.spec and node_faults.explain(state.job, state.spec, self.history.xids, settings)
+        return new or state.job.status
 
     def deadlines(self, state: states.JobState) -> list[float]:
         """Times (Unix seconds) at which ``fault`` changes by itself."""

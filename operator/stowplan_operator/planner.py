@@ -304,8 +304,7 @@ class Planner:
             misconfigured=state.misconfigured if unplaced else "",
         )
         old_reason = (job.status.get("decision") or {}).get("reason")
-        core = moment.nodes.explain(job, moment.settings) or job.status
-        new = status.derive(job, core, state.pods, facts)
+        new = status.derive(job, moment.nodes.explain(state, moment.settings), state.pods, facts)
         decision = new.get("decision") or {}
         if (
             await self._writer.write_status(state, new)

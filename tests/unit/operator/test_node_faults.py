@@ -322,6 +322,13 @@ EXPLAINED: dict[str, tuple[JobBuilder, XidSeen, int, str, int]] = {
     "too long after": (FAILED, an_xid(79, at=NOW + XID_NEAR_SECONDS + 1), 0, "ContainerFailed", 3),
     "too long before": (FAILED, an_xid(79, at=NOW - XID_NEAR_SECONDS - 1), 0, "ContainerFailed", 3),
     "before anybody watched": (FAILED, an_xid(79, at=0), 0, "ContainerFailed", 3),
+    "a rule saw to it that nobody was charged": (
+        FAILED.spec(failurePolicy={"rules": [{"reasons": ["ContainerFailed"], "action": "Ignore"}]}),
+        an_xid(79, at=NOW),
+        79,
+        "GPUUnhealthy",
+        3,
+    ),
     "a job that is over keeps its count": (FAILED.phase(api.Phase.FAILED), an_xid(79, at=NOW), 79, "GPUUnhealthy", 3),
 }
 
@@ -329,7 +336,7 @@ EXPLAINED: dict[str, tuple[JobBuilder, XidSeen, int, str, int]] = {
 @pytest.mark.parametrize(("job", "xid", "want_xid", "want_reason", "want_restarts"), EXPLAINED.values(), ids=EXPLAINED)
 def test_explained(job: JobBuilder, xid: XidSeen, want_xid: int, want_reason: str, want_restarts: int) -> None:
     view = job.view()
-    new = node_faults.explain(view, {"n1": (xid,)}, Settings())
+    new = node_faults.explain(view, job.parsed(), {"n1": (xid,)}, Settings())
     status = new or view.status
     last = status["lastFailure"]
     assert (last.get("xid", 0), last["reason"], status["restarts"]) == (want_xid, want_reason, want_restarts)
@@ -339,11 +346,11 @@ def test_explained(job: JobBuilder, xid: XidSeen, want_xid: int, want_reason: st
         assert (new["history"][-1]["xid"], new["history"][-1]["reason"]) == (want_xid, want_reason)
         assert new.get("infrastructureRestarts", 0) == 3 - want_restarts
         again = JobBuilder({**job.body(), "status": new}).view()
-        assert node_faults.explain(again, {"n1": (xid,)}, Settings()) is None, "said once"
+        assert node_faults.explain(again, job.parsed(), {"n1": (xid,)}, Settings()) is None, "said once"
 
 
 def test_only_a_container_s_end_is_explained_by_an_xid() -> None:
     status = FAILED.view().status
     deleted = FAILED.status(lastFailure={**status["lastFailure"], "reason": "PodDeleted"}).view()
-    assert node_faults.explain(deleted, {"n1": (an_xid(79, at=NOW),)}, Settings()) is None
-    assert node_faults.explain(a_job("a").view(), {"n1": (an_xid(79, at=NOW),)}, Settings()) is None
+    assert node_faults.explain(deleted, FAILED.parsed(), {"n1": (an_xid(79, at=NOW),)}, Settings()) is None
+    assert node_faults.explain(a_job("a").view(), FAILED.parsed(), {"n1": (an_xid(79, at=NOW),)}, Settings()) is None
