@@ -55,7 +55,7 @@ class Shortages:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Scene:
-    """What is known of all nodes at one moment (Unix seconds).
+    """What is known of nodes at one moment (Unix seconds); of most there is nothing to say, and they are left out.
 
     ``shortages`` are those of ``Shortages``; ``seen`` are XIDs that the node history holds for certain. Nodes that the
     breaker spares are in neither.
@@ -66,6 +66,15 @@ class Scene:
     seen: Mapping[str, Sequence[views.XidSeen]]
     telemetry: views.Telemetry
     now_seconds: float
+
+
+def is_suspect(node: views.NodeView, settings: Settings) -> bool:
+    """Whether the node itself says something that concerns the gangs on it."""
+    return (
+        any(taint.effect is TaintEffect.NO_EXECUTE for taint in node.taints)
+        or bool(health.drain_taint(node, settings))
+        or any(health.hardware_trouble(node))
+    )
 
 
 def find(pods: Sequence[views.PodView], scene: Scene, *, planned_at: float, settings: Settings) -> Failure | None:

@@ -124,13 +124,13 @@ def absorb(
 
 
 def repeated(
-    history: NodeHistory, job: str, overrides: Mapping[int, xids.Action], *, now_seconds: float
-) -> frozenset[str]:
-    """Nodes where applications failed on a GPU at least twice within a day, this job's (a UID) among them.
+    history: NodeHistory, overrides: Mapping[int, xids.Action], *, now_seconds: float
+) -> dict[str, frozenset[str]]:
+    """By the UID of a job, nodes where applications failed on a GPU at least twice within a day, its own among them.
 
     Only jobs that it has hit keep away: a program with an error of its own must not take nodes from all others.
     """
-    found = set()
+    found: dict[str, frozenset[str]] = {}
     for node, entries in history.failures.items():
         recent = [
             one
@@ -139,9 +139,9 @@ def repeated(
             and xids.action_of(one.xid, overrides) is xids.Action.RESTART_APP
             and now_seconds - one.at < REPEATED_WITHIN_SECONDS
         ]
-        if len(recent) >= 2 and any(one.job == job for one in recent):
-            found.add(node)
-    return frozenset(found)
+        for job in {one.job for one in recent} if len(recent) >= 2 else ():
+            found[job] = found.get(job, frozenset()) | {node}
+    return found
 
 
 def dump(history: NodeHistory) -> str:

@@ -41,6 +41,7 @@ class Nodes:
     spared: frozenset[str]
     scene: node_faults.Scene
     history: NodeHistory
+    repeated: Mapping[str, frozenset[str]]
 
     def fault(self, state: states.JobState, settings: Settings) -> failures.Failure | None:
         """What is wrong with a node or GPU under the job's gang."""
@@ -51,13 +52,13 @@ class Nodes:
         planned_at = views.parse_time(placement.get("plannedAt"))
         return node_faults.find(current, self.scene, planned_at=planned_at, settings=settings)
 
-    def avoided(self, state: states.JobState, settings: Settings) -> frozenset[str]:
+    def avoided(self, state: states.JobState) -> frozenset[str]:
         """Nodes where the job's application failed on a GPU more than once, unless it fits nowhere else."""
         if state.spec is None or state.request is None or not state.spec.failure_policy.avoid_failed_nodes:
             return frozenset()
-        avoided = node_history.repeated(
-            self.history, state.job.uid, settings.health.xid_actions, now_seconds=self.scene.now_seconds
-        )
+        avoided = self.repeated.get(state.job.uid)
+        if not avoided:
+            return frozenset()
         per_pod = max(1, state.accelerators_per_pod)
         rest = sum(
             node.allocatable.accelerators // per_pod for name, node in self.by_name.items() if name not in avoided
@@ -103,19 +104,27 @@ class NodeWatch:
                 judged[node.name] = health.assess(node, telemetry, settings, now_seconds, is_spared=True)
         by_name = {node.name: node for node in nodes}
         certain = self._historian.current
+        shortages = {name: at for name, at in self._shortages.since.items() if name not in spared}
+        found = {name: entries for name, entries in certain.xids.items() if name not in spared}
+        suspects = {
+            node.name: node
+            for node in nodes
+            if node.name in shortages or node.name in found or node_faults.is_suspect(node, settings)
+        }
         return Nodes(
             by_name=by_name,
             assessments=judged,
             lost=states.lost_nodes(self._store, nodes, settings, now_seconds=now_seconds),
             spared=spared,
             scene=node_faults.Scene(
-                nodes=by_name,
-                shortages={name: at for name, at in self._shortages.since.items() if name not in spared},
-                seen={name: found for name, found in certain.xids.items() if name not in spared},
+                nodes=suspects,
+                shortages=shortages,
+                seen=found,
                 telemetry=telemetry,
                 now_seconds=now_seconds,
             ),
             history=certain,
+            repeated=node_history.repeated(certain, settings.health.xid_actions, now_seconds=now_seconds),
         )
 
     async def _bring_up_to_date(

@@ -228,7 +228,7 @@ class Planner:
             lost_nodes=moment.nodes.lost,
             pods=self._store.pods,
             now_seconds=moment.now,
-            avoid=lambda state: moment.nodes.avoided(state, moment.settings),
+            avoid=lambda state: moment.nodes.avoided(state),
         )
 
     def _seen(self, jobs: Sequence[states.JobState], plan: types.Plan, moment: _Moment) -> answers.Seen:
