@@ -7,10 +7,9 @@ not change any more.
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Callable
 
-from faults.world import World, training_job
+from faults.steps import Steps, summary
 
 # The first rack's second node: a gang of two has its second pod there when the cluster is empty.
 LOST_NODE = "node-1"
@@ -18,141 +17,244 @@ LOST_NODE = "node-1"
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Flow:
-    """``steps`` takes the world and a namespace of its own; on ``lost_nodes`` pods may outlive their gang."""
+    """``steps`` is what happens; on ``lost_nodes`` pods may outlive their gang."""
 
     name: str
-    steps: Callable[[World, str], None]
+    steps: Callable[[Steps], None]
     lost_nodes: frozenset[str] = frozenset()
 
 
-def _create(world: World, namespace: str, job: dict[str, object]) -> None:
-    world.apply({**job, "metadata": {"name": job["metadata"]["name"], "namespace": namespace}})  # type: ignore[index]
+def submit_run_succeed(s: Steps) -> None:
+    s.create("one", run_seconds=0.3)
+    s.sees("one", "Succeeded")
 
 
-def _phase(world: World, namespace: str, name: str, phase: str, *, attempt: int | None = None) -> None:
-    def holds() -> bool:
-        status = world.status(namespace, name)
-        return status.get("phase") == phase and attempt in (None, status.get("attempt"))
-
-    number = "" if attempt is None else f" in attempt {attempt}"
-    world.wait(f"{name} is {phase}{number}", holds, seconds=60)
-
-
-def _no_live_pods(world: World, namespace: str) -> None:
-    world.wait(
-        "no pod lives any more",
-        lambda: all(pod["status"].get("phase") in ("Succeeded", "Failed") for pod in world.pods(namespace)),
-    )
+def submit_wait_place(s: Steps) -> None:
+    s.create("first", pods=4)
+    s.sees("first", "Running")
+    s.create("second", pods=3, run_seconds=0.3)
+    s.sees("second", "Pending", reason="WaitingForCapacity")
+    s.succeed("first", pods=4)
+    s.sees("second", "Succeeded")
 
 
-def _set(world: World, namespace: str, name: str, **spec: object) -> None:
-    world.server.kubectl(
-        *("-n", namespace, "patch", "tj", name, "--type=merge", "-p", json.dumps({"spec": spec})), check=True
-    )
+def worker_fails(s: Steps) -> None:
+    s.create("one", pods=3)
+    s.sees("one", "Running", attempt=1)
+    s.end_pod("one-1-1", exit_code=42)
+    s.sees("one", "Running", attempt=2)
+    s.succeed("one", attempt=2, pods=3)
+    s.sees_no_pods(living=True)
 
 
-def _delete(world: World, namespace: str, name: str) -> None:
-    world.server.kubectl("-n", namespace, "delete", "tj", name, "--wait=false", check=True)
-    world.wait("the job is gone", lambda: not world.job(namespace, name))
-    world.wait("its pods are gone", lambda: not world.pods(namespace))
+def checkpoints_are_told(s: Steps) -> None:
+    """Rank 0 is the one that speaks of checkpoints; its gang fails after it, and the next one says nothing for long."""
+    s.create("one")
+    s.sees("one", "Running", attempt=1)
+    s.end_pod("one-1-0", message=summary(8))
+    s.sees_checkpoint("one", 8)
+    s.end_pod("one-1-1", exit_code=1)
+    s.sees("one", "Running", attempt=2)
+    s.edit("one", suspend=True)
+    s.sees("one", "Suspended")
+    s.edit("one", suspend=False)
+    s.sees("one", "Running", attempt=3)
+    s.succeed("one", attempt=3, checkpoint=20)
+    s.sees_checkpoint("one", 20)
 
 
-def submit_run_succeed(world: World, namespace: str) -> None:
-    _create(world, namespace, training_job("one", run_seconds=1))
-    _phase(world, namespace, "one", "Succeeded")
+def pod_deleted_by_a_user(s: Steps) -> None:
+    s.create("one")
+    s.sees("one", "Running", attempt=1)
+    s.delete_pod("one-1-1")
+    s.sees("one", "Running", attempt=2)
+    s.succeed("one", attempt=2)
+    s.sees_no_pods(living=True)
 
 
-def submit_wait_place(world: World, namespace: str) -> None:
-    _create(world, namespace, training_job("first", pods=4))
-    _phase(world, namespace, "first", "Running")
-    _create(world, namespace, training_job("second", pods=3, run_seconds=0.5))
-    world.wait(
-        "the second waits with a reason",
-        lambda: world.status(namespace, "second").get("reason") == "WaitingForCapacity",
-    )
-    for rank in range(4):
-        world.end_pod(namespace, f"first-1-{rank}", exit_code=0)
-    _phase(world, namespace, "first", "Succeeded")
-    _phase(world, namespace, "second", "Succeeded")
+def node_lost(s: Steps) -> None:
+    s.create("one")
+    s.sees("one", "Running", attempt=1)
+    s.world.remove_node(LOST_NODE)
+    s.sees("one", "Running", attempt=2)
+    s.world.ensure_nodes()
+    s.sees_pods("one-2-0", "one-2-1")
+    s.succeed("one", attempt=2)
 
 
-def worker_fails(world: World, namespace: str) -> None:
-    _create(world, namespace, training_job("one", pods=3))
-    _phase(world, namespace, "one", "Running", attempt=1)
-    world.end_pod(namespace, "one-1-1", exit_code=42)
-    _phase(world, namespace, "one", "Running", attempt=2)
-    for rank in range(3):
-        world.end_pod(namespace, f"one-2-{rank}", exit_code=0)
-    _phase(world, namespace, "one", "Succeeded")
-    _no_live_pods(world, namespace)
+def node_not_ready(s: Steps) -> None:
+    s.create("one")
+    s.sees("one", "Running", attempt=1)
+    s.world.set_ready(LOST_NODE, wanted=False)
+    s.sees("one", "Running", attempt=2)
+    s.world.set_ready(LOST_NODE, wanted=True)
+    s.sees_pods("one-2-0", "one-2-1")
+    s.succeed("one", attempt=2)
 
 
-def pod_deleted_by_a_user(world: World, namespace: str) -> None:
-    _create(world, namespace, training_job("one"))
-    _phase(world, namespace, "one", "Running", attempt=1)
-    world.server.kubectl("-n", namespace, "delete", "pod", "one-1-1", "--wait=false", check=True)
-    _phase(world, namespace, "one", "Running", attempt=2)
-    for rank in range(2):
-        world.end_pod(namespace, f"one-2-{rank}", exit_code=0)
-    _phase(world, namespace, "one", "Succeeded")
-    _no_live_pods(world, namespace)
+def node_cordoned(s: Steps) -> None:
+    s.world.cordon("node-2")
+    s.create("first")
+    s.sees("first", "Running")
+    kept = s.uids()
+    s.world.cordon("node-0")
+    s.create("second", run_seconds=0.3)
+    s.sees("second", "Pending")
+    s.world.wait("it has a reason", lambda: s.world.status(s.namespace, "second").get("reason"))
+    s.world.cordon("node-2", wanted=False)
+    s.sees("second", "Succeeded")
+    assert {name: s.uids().get(name) for name in kept} == kept, "a node that is only cordoned keeps its pods"
+    s.succeed("first")
+    s.world.cordon("node-0", wanted=False)
 
 
-def node_lost(world: World, namespace: str) -> None:
-    _create(world, namespace, training_job("one"))
-    _phase(world, namespace, "one", "Running", attempt=1)
-    world.server.kubectl("delete", "node", LOST_NODE, "--wait=false", check=True)
-    _phase(world, namespace, "one", "Running", attempt=2)
-    world.add_node(int(LOST_NODE[-1]))
-    world.wait("the pods of attempt 1 are gone", lambda: len(world.pods(namespace)) == 2)
-    for rank in range(2):
-        world.end_pod(namespace, f"one-2-{rank}", exit_code=0)
-    _phase(world, namespace, "one", "Succeeded")
+def node_drained(s: Steps) -> None:
+    s.create("one")
+    s.sees("one", "Running", attempt=1)
+    s.world.cordon(LOST_NODE)
+    s.world.evict(s.namespace, "one-1-1")
+    s.sees("one", "Running", attempt=2)
+    s.succeed("one", attempt=2)
+    s.sees_no_pods(living=True)
+    s.world.cordon(LOST_NODE, wanted=False)
 
 
-def suspend_resume(world: World, namespace: str) -> None:
-    _create(world, namespace, training_job("one"))
-    _phase(world, namespace, "one", "Running", attempt=1)
-    _set(world, namespace, "one", suspend=True)
-    _phase(world, namespace, "one", "Suspended")
-    world.wait("its pods are gone", lambda: not world.pods(namespace))
-    _set(world, namespace, "one", suspend=False)
-    _phase(world, namespace, "one", "Running", attempt=2)
-    for rank in range(2):
-        world.end_pod(namespace, f"one-2-{rank}", exit_code=0)
-    _phase(world, namespace, "one", "Succeeded")
+def suspend_resume(s: Steps) -> None:
+    s.create("one")
+    s.sees("one", "Running", attempt=1)
+    s.edit("one", suspend=True)
+    s.sees("one", "Suspended")
+    s.sees_no_pods()
+    s.edit("one", suspend=False)
+    s.sees("one", "Running", attempt=2)
+    s.succeed("one", attempt=2)
 
 
-def delete_while_waiting(world: World, namespace: str) -> None:
-    _create(world, namespace, training_job("one", pods=9))
-    _phase(world, namespace, "one", "Pending")
-    world.wait("it has a reason", lambda: world.status(namespace, "one").get("reason") == "ExceedsClusterCapacity")
-    _delete(world, namespace, "one")
+def resize(s: Steps) -> None:
+    s.create("one")
+    s.sees("one", "Running", attempt=1)
+    s.edit("one", suspend=True)
+    s.sees("one", "Suspended")
+    s.edit("one", numNodes=3)
+    s.edit("one", suspend=False)
+    s.sees("one", "Running", attempt=2)
+    s.succeed("one", attempt=2, pods=3)
 
 
-def delete_while_running(world: World, namespace: str) -> None:
-    _create(world, namespace, training_job("one"))
-    _phase(world, namespace, "one", "Running")
-    _delete(world, namespace, "one")
+def upgrade_while_running(s: Steps) -> None:
+    s.create("one")
+    s.sees("one", "Running", attempt=1)
+    kept = s.uids()
+    s.upgrade()
+    s.create("two", pods=1, run_seconds=0.3)
+    s.sees("two", "Succeeded")
+    assert {name: s.uids().get(name) for name in kept} == kept, "an upgrade recreates no pod"
+    s.succeed("one")
 
 
-def two_compete(world: World, namespace: str) -> None:
-    _create(world, namespace, training_job("low", pods=4, run_seconds=1))
-    _phase(world, namespace, "low", "Running")
-    _create(world, namespace, training_job("late", pods=3, run_seconds=0.5))
-    _create(world, namespace, training_job("urgent", pods=3, run_seconds=0.5, priority_class="urgent"))
-    for name in ("low", "urgent", "late"):
-        _phase(world, namespace, name, "Succeeded")
+def upgrade_while_starting(s: Steps) -> None:
+    s.create("one", held=True)
+    s.sees_pods("one-1-0", "one-1-1")
+    kept = s.uids()
+    s.upgrade()
+    s.create("two", pods=1, run_seconds=0.3)
+    s.sees("two", "Succeeded")
+    s.release("one-1-0", "one-1-1")
+    s.sees("one", "Running", attempt=1)
+    assert {name: s.uids().get(name) for name in kept} == kept, "an upgrade recreates no pod"
+    s.succeed("one")
+
+
+def two_compete(s: Steps) -> None:
+    s.create("low", pods=4)
+    s.sees("low", "Running")
+    s.create("late", pods=3, run_seconds=0.3)
+    s.create("later", pods=3, run_seconds=0.3)
+    s.sees("later", "Pending", reason="WaitingForCapacity")
+    s.succeed("low", pods=4)
+    for name in ("late", "later"):
+        s.sees(name, "Succeeded")
+
+
+def delete_while_pending(s: Steps) -> None:
+    s.create("one", pods=9)
+    s.sees("one", "Pending", reason="ExceedsClusterCapacity")
+    s.delete("one")
+
+
+def delete_while_starting(s: Steps) -> None:
+    s.create("one", held=True)
+    s.sees("one", "Starting")
+    s.sees_pods("one-1-0", "one-1-1")
+    s.delete("one")
+
+
+def delete_while_running(s: Steps) -> None:
+    s.create("one")
+    s.sees("one", "Running")
+    s.delete("one")
+
+
+def delete_while_restarting(s: Steps) -> None:
+    s.create("one", pods=1)
+    for attempt in (1, 2):
+        s.sees("one", "Running", attempt=attempt)
+        s.end_pod(f"one-{attempt}-0", exit_code=1)
+    s.sees("one", "Restarting", reason="BackOff")
+    s.delete("one")
+
+
+def delete_while_suspended(s: Steps) -> None:
+    s.create("one")
+    s.sees("one", "Running")
+    s.edit("one", suspend=True)
+    s.sees("one", "Suspended")
+    s.delete("one")
+
+
+def delete_after_success(s: Steps) -> None:
+    s.create("one", run_seconds=0.3)
+    s.sees("one", "Succeeded")
+    s.delete("one")
+
+
+def delete_after_failure(s: Steps) -> None:
+    s.create("one", spec={"failurePolicy": {"maxRestarts": 0}})
+    s.sees("one", "Running")
+    s.end_pod("one-1-1", exit_code=1)
+    s.sees("one", "Failed")
+    s.delete("one")
+
+
+def delete_and_create_anew(s: Steps) -> None:
+    s.create("one")
+    s.sees("one", "Running")
+    s.world.delete(s.namespace, "one")
+    s.create("one", run_seconds=0.3)
+    s.sees("one", "Succeeded")
 
 
 FLOWS = (
     Flow("submit, run, succeed", submit_run_succeed),
     Flow("submit, wait, be placed", submit_wait_place),
     Flow("a worker fails", worker_fails),
+    Flow("checkpoints are told", checkpoints_are_told),
     Flow("a user deletes a pod", pod_deleted_by_a_user),
     Flow("a node is lost", node_lost, lost_nodes=frozenset({LOST_NODE})),
+    Flow("a node is not ready", node_not_ready, lost_nodes=frozenset({LOST_NODE})),
+    Flow("a node is cordoned", node_cordoned),
+    Flow("a node is drained", node_drained),
     Flow("suspend and resume", suspend_resume),
-    Flow("delete while waiting", delete_while_waiting),
-    Flow("delete while running", delete_while_running),
+    Flow("resize", resize),
+    Flow("upgrade while running", upgrade_while_running),
+    Flow("upgrade while starting", upgrade_while_starting),
     Flow("jobs compete", two_compete),
+    Flow("delete while pending", delete_while_pending),
+    Flow("delete while starting", delete_while_starting),
+    Flow("delete while running", delete_while_running),
+    Flow("delete while restarting", delete_while_restarting),
+    Flow("delete while suspended", delete_while_suspended),
+    Flow("delete after success", delete_after_success),
+    Flow("delete after failure", delete_after_failure),
+    Flow("delete and create anew", delete_and_create_anew),
 )

@@ -1,22 +1,26 @@
 """Everything that happened to pods and TrainingJobs, as the API server's watches tell it, in order.
 
-It reads from the API server itself and not through the proxy, so no fault hides anything from it.
+It reads from the API server itself and not through the proxy, so no fault hides anything from it. It also knows how
+every object stands now, so that nobody has to ask.
 """
 
 from __future__ import annotations
 
+import collections
+import contextlib
 import dataclasses
 import json
-import ssl
 import threading
 import time
 import urllib.request
+from collections.abc import Callable
 from typing import Any
 
 from apiserver import ADMIN, ApiServer
+from faults.client import JOBS, trust
 
 Json = dict[str, Any]
-PATHS = {"pods": "/api/v1/pods", "trainingjobs": "/apis/stowplan.dev/v1alpha1/trainingjobs"}
+PATHS = {"pods": "/api/v1/pods", "trainingjobs": f"{JOBS}/trainingjobs", "nodes": "/api/v1/nodes"}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -39,21 +43,44 @@ class History:
 
     def __init__(self, server: ApiServer) -> None:
         self._server = server
-        self._events: list[Event] = []
-        self._lock = threading.Lock()
+        self._trust = trust(server)
+        self._events: dict[str, list[Event]] = collections.defaultdict(list)
+        self._now: dict[tuple[str, str], dict[str, Json]] = collections.defaultdict(dict)
+        self._changed = threading.Condition()
         self._closed = threading.Event()
         for resource, path in PATHS.items():
-            listed = json.loads(self._open(path).read())
-            thread = threading.Thread(
+            with self._open(path) as answer:
+                listed = json.loads(answer.read())
+            for one in listed["items"]:
+                self._now[resource, one["metadata"].get("namespace", "")][one["metadata"]["name"]] = one
+            threading.Thread(
                 target=self._watch, args=(resource, path, listed["metadata"]["resourceVersion"]), daemon=True
-            )
-            thread.start()
+            ).start()
 
     def events(self, namespace: str) -> list[Event]:
         """What happened in a namespace so far, in the API server's order."""
-        with self._lock:
-            found = [event for event in self._events if event.object["metadata"]["namespace"] == namespace]
+        with self._changed:
+            found = list(self._events[namespace])
         return sorted(found, key=lambda event: event.version)
+
+    def forget(self, namespace: str) -> None:
+        """Nobody will ask for this namespace again."""
+        with self._changed:
+            self._events.pop(namespace, None)
+
+    def now(self, resource: str, namespace: str = "") -> dict[str, Json]:
+        """The objects of a resource by name."""
+        with self._changed:
+            return dict(self._now[resource, namespace])
+
+    def wait_for(self, condition: Callable[[], object], *, seconds: float, what: str) -> None:
+        """Look at every change, and now and then without one; a TimeoutError says what was awaited."""
+        deadline = time.monotonic() + seconds
+        while not condition():
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"not within {seconds:.0f} s: {what}")
+            with self._changed:
+                self._changed.wait(0.2)
 
     def close(self) -> None:
         """Tell nothing more; the threads end with the API server, whose end closes their connections."""
@@ -63,22 +90,28 @@ class History:
         request = urllib.request.Request(
             self._server.url + path, headers={"Authorization": f"Bearer {self._server.tokens[ADMIN]}"}
         )
-        trust = ssl.create_default_context(cafile=self._server.ca_file)
-        trust.verify_flags &= ~ssl.VERIFY_X509_STRICT
-        return urllib.request.urlopen(request, context=trust)
+        return urllib.request.urlopen(request, context=self._trust)
 
     def _watch(self, resource: str, path: str, version: str) -> None:
         while not self._closed.is_set():
-            try:
-                with self._open(f"{path}?watch=true&resourceVersion={version}&timeoutSeconds=3600") as response:
+            with contextlib.suppress(OSError, ValueError, AttributeError):
+                with self._open(f"{path}?watch=true&resourceVersion={version}&timeoutSeconds=7200") as response:
                     for line in response:
                         told = json.loads(line)
                         if told["type"] == "ERROR":
                             raise RuntimeError(f"the watch of {resource} was refused: {told['object']}")
                         version = told["object"]["metadata"]["resourceVersion"]
-                        if told["type"] != "BOOKMARK":
-                            with self._lock:
-                                self._events.append(Event(time.monotonic(), resource, told["type"], told["object"]))
-            except (OSError, ValueError, AttributeError):
-                if self._closed.is_set():
-                    return
+                        self._note(Event(time.monotonic(), resource, told["type"], told["object"]))
+
+    def _note(self, event: Event) -> None:
+        meta = event.object["metadata"]
+        meta.pop("managedFields", None)
+        namespace = meta.get("namespace", "")
+        with self._changed:
+            if namespace:
+                self._events[namespace].append(event)
+            if event.type == "DELETED":
+                self._now[event.resource, namespace].pop(meta["name"], None)
+            else:
+                self._now[event.resource, namespace][meta["name"]] = event.object
+            self._changed.notify_all()

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import multiprocessing.process
 import os
 import pathlib
 import signal
-import subprocess
-import sys
+import threading
 import time
 from typing import Any
 
 import yaml
 
-from apiserver import ADMIN, ROOT, ApiServer
+from apiserver import ADMIN, ApiServer
+from faults import process
 from faults.proxy import Proxy
 
 NAMESPACE = "stowplan-system"
@@ -30,95 +31,109 @@ SETTINGS: dict[str, Any] = {
 
 
 class Operator:
-    """`python -m stowplan_operator` behind a proxy; each start is a new process."""
+    """The operator behind a proxy; each start is a new process."""
 
     def __init__(self, server: ApiServer, folder: pathlib.Path, *, name: str = "operator") -> None:
         self.proxy = Proxy(url=server.url, ca_file=str(server.ca_file), token=server.tokens[ADMIN])
-        self._folder = folder
-        self._name = name
-        self._process: subprocess.Popen[bytes] | None = None
         self.starts = 0
+        self.variant = ""
+        self.log = folder / f"{name}.log"
+        self._lock = threading.RLock()
+        self._process: multiprocessing.process.BaseProcess | None = None
+        self._log_at_start = 0
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "settings.yaml").write_text(yaml.safe_dump(SETTINGS))
-        cluster = {"name": "proxy", "cluster": {"server": self.proxy.url}}
-        user = {"name": "operator", "user": {"token": "the proxy has its own"}}
-        context = {"name": "proxy", "context": {"cluster": "proxy", "user": "operator"}}
-        (folder / f"{name}.kubeconfig").write_text(
-            yaml.safe_dump(
-                {
-                    "apiVersion": "v1",
-                    "kind": "Config",
-                    "clusters": [cluster],
-                    "users": [user],
-                    "contexts": [context],
-                    "current-context": "proxy",
-                }
-            )
-        )
-
-    def start(self) -> None:
-        """Start a new process."""
-        self.reap()
-        self.starts += 1
-        env = {
-            **os.environ,
-            "KUBECONFIG": str(self._folder / f"{self._name}.kubeconfig"),
-            "STOWPLAN_SETTINGS": str(self._folder / "settings.yaml"),
+        self.log.touch()
+        self._environ = {
+            "KUBECONFIG": str(folder / f"{name}.kubeconfig"),
+            "STOWPLAN_SETTINGS": str(folder / f"{name}.yaml"),
             "STOWPLAN_NAMESPACE": NAMESPACE,
-            "PYTHONPATH": os.pathsep.join(str(ROOT / part) for part in ("operator", "allocator")),
         }
-        with self.log.open("ab") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "stowplan_operator"], env=env, stdout=log, stderr=log
-            )
-        self.proxy.pid = self._process.pid
+        (folder / f"{name}.yaml").write_text(yaml.safe_dump(SETTINGS))
+        (folder / f"{name}.kubeconfig").write_text(yaml.safe_dump(_kubeconfig(self.proxy.url)))
 
-    @property
-    def log(self) -> pathlib.Path:
-        """Where all processes of this operator write."""
-        return self._folder / f"{self._name}.log"
+    def start(self, variant: str = "") -> None:
+        """Start a new process, of the operator as it is or of a variant of it (see ``variants``)."""
+        with self._lock:
+            self.reap()
+            self.starts += 1
+            self.variant = variant
+            self._log_at_start = self.log.stat().st_size
+            self._process = process.start(self._environ, self.log, variant)
+            self.proxy.pid = self._process.pid
 
     @property
     def is_alive(self) -> bool:
-        """Whether the process runs."""
-        return self._process is not None and self._process.poll() is None
+        """Whether the process runs, and was not sent SIGKILL."""
+        with self._lock:
+            return self._process is not None and self.proxy.pid is not None and self._process.is_alive()
 
     @property
     def leads(self) -> bool:
         """Whether the newest process has taken the Lease."""
-        return self.is_alive and self.log.read_text().count("this process leads") >= self.starts
+        return self.is_alive and "this process leads" in self.log_of_this_process
+
+    @property
+    def log_of_this_process(self) -> str:
+        """What the newest process has written so far."""
+        with self.log.open() as log:
+            log.seek(self._log_at_start)
+            return log.read()
 
     def kill(self) -> None:
         """SIGKILL, as a crash."""
-        self.proxy.kill_operator()
-        self.reap()
+        with self._lock:
+            self.proxy.kill_operator()
+            self.reap()
 
     def reap(self) -> None:
-        """Wait for a process that was killed."""
-        if self._process is not None:
-            if self.proxy.pid is not None and self._process.poll() is None:
+        """Wait for a process that was killed, or that has ended by itself."""
+        with self._lock:
+            if self._process is None:
+                return
+            if self.proxy.pid is not None and self._process.is_alive():
                 raise RuntimeError("the operator still runs")
-            self._process.wait(10)
+            self._process.join(10)
+            self._process.close()
             self._process = None
             self.proxy.pid = None
 
     def freeze(self) -> None:
         """SIGSTOP: to everybody else it looks dead, and it does not know."""
-        assert self._process is not None
-        os.kill(self._process.pid, signal.SIGSTOP)
+        self._signal(signal.SIGSTOP)
 
     def thaw(self) -> None:
         """SIGCONT."""
-        assert self._process is not None
-        os.kill(self._process.pid, signal.SIGCONT)
+        self._signal(signal.SIGCONT)
+
+    def stop(self) -> None:
+        """SIGTERM and its end, as for an upgrade; SIGKILL after ten seconds."""
+        with self._lock:
+            if self._process is not None and self._process.is_alive():
+                self._signal(signal.SIGTERM)
+                deadline = time.monotonic() + 10
+                while self._process.is_alive() and time.monotonic() < deadline:
+                    time.sleep(0.02)
+            self.kill()
 
     def close(self) -> None:
         """End the process and the proxy."""
-        if self._process is not None:
-            self._process.terminate()
+        if self.is_alive:
             self.thaw()
-            deadline = time.monotonic() + 10
-            while self._process.poll() is None and time.monotonic() < deadline:
-                time.sleep(0.05)
-            self.kill()
+        self.stop()
         self.proxy.close()
+
+    def _signal(self, number: int) -> None:
+        assert self._process is not None
+        assert self._process.pid is not None
+        os.kill(self._process.pid, number)
+
+
+def _kubeconfig(url: str) -> dict[str, Any]:
+    return {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{"name": "proxy", "cluster": {"server": url}}],
+        "users": [{"name": "operator", "user": {"token": "the proxy has its own"}}],
+        "contexts": [{"name": "proxy", "context": {"cluster": "proxy", "user": "operator"}}],
+        "current-context": "proxy",
+    }

@@ -178,8 +178,8 @@ class Proxy:
             forward = self._forward_once(call)
             answer = await (forward() if fault is None else fault.handle(call, forward))
         except (CutConnection, aiohttp.ClientError) as error:
-            assert request.transport is not None
-            request.transport.abort()
+            if request.transport is not None:
+                request.transport.abort()
             raise web.HTTPBadGateway(text=str(error)) from None  # nobody is there any more to read it
         call.status = answer.status
         return web.Response(status=answer.status, body=answer.body, headers={"Content-Type": answer.content_type})

@@ -3,26 +3,35 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from faults import injected, oracle
+from faults import injected, oracle, records
+from faults.client import MERGE
 from faults.flows import Flow
 from faults.operators import NAMESPACE, SETTINGS, Operator
 from faults.proxy import Fault
-from faults.world import World
+from faults.steps import Steps
+from faults.world import CONVERGE_SECONDS, World
+
+LEASE = f"/apis/coordination.k8s.io/v1/namespaces/{NAMESPACE}/leases/{SETTINGS['lease']['name']}"
+_REST_SECONDS = 0.3
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Run:
-    """What became of one flow: numbered writes, creations and deletions by object, broken invariants."""
+    """What became of one flow.
+
+    ``counts`` are creations and deletions by object. ``converged_seconds`` is the time from the operator's restart to
+    the last change of any object, with all that the flow itself waits for in it; 0 where it was not restarted.
+    """
 
     writes: tuple[str, ...]
     counts: dict[str, tuple[int, int]]
     violations: tuple[str, ...]
     seconds: float
+    ended_at: float
     converged_seconds: float = 0.0
 
 
@@ -32,8 +41,8 @@ class Runner:
     def __init__(self, world: World, operator: Operator) -> None:
         self.world = world
         self.operator = operator
-        self._number = 0
         self._undisturbed: dict[str, Run] = {}
+        self._starting = threading.Lock()
 
     def undisturbed(self, flow: Flow) -> Run:
         """The run that all others are compared with; it must be sound itself."""
@@ -43,89 +52,106 @@ class Runner:
             self._undisturbed[flow.name] = run
         return self._undisturbed[flow.name]
 
-    def restart(self, *faults: Fault) -> None:
+    def restart(self, *faults: Fault, variant: str = "") -> None:
         """A new process, with these faults from its first request until it leads."""
         self.operator.kill()
-        self.free_lease()
         self.operator.proxy.faults[:] = faults
-        self.operator.start()
+        self.start(variant)
         self.world.wait("the operator leads", lambda: self.operator.leads, seconds=60)
         self.operator.proxy.faults.clear()
+
+    def start(self, variant: str = "") -> None:
+        """Start the operator where none runs, as time would let it: the dead holder's Lease has run out."""
+        with self._starting:
+            if not self.operator.is_alive:
+                self.world.client.ask("PATCH", LEASE, {"spec": {"holderIdentity": ""}}, kind=MERGE)
+                self.operator.start(variant)
+
+    def upgrade(self) -> None:
+        """The operator is told to end, and a later version takes over."""
+        with self._starting:
+            self.operator.stop()
+            self.world.client.ask("PATCH", LEASE, {"spec": {"holderIdentity": ""}}, kind=MERGE)
+            self.operator.start("later")
 
     def killed(self, flow: Flow, number: int, *, before: bool, also: Sequence[Fault] = ()) -> Run:
         """The flow with the operator killed at one write and started again; ``also`` are faults beside that."""
         kill = injected.Kill(self.operator.proxy, number, before)
-        restarted = threading.Event()
-        restarted_at = 0.0
+        over = threading.Event()
+        restarted_at: list[float] = []
 
         def restart() -> None:
-            nonlocal restarted_at
             kill.fired.wait()
-            if kill.number:
-                self.operator.reap()
-                self.free_lease()
-                self.operator.start()
-                restarted_at = time.monotonic()
-            restarted.set()
+            if not over.is_set():
+                self.start(self.operator.variant)
+                restarted_at.append(time.monotonic())
 
         supervisor = threading.Thread(target=restart, daemon=True)
         supervisor.start()
-        run = self.run(flow, kill, *also)
-        if not kill.fired.is_set():
-            kill.number = 0  # it was never reached: the flow needed fewer writes this time
-            kill.fired.set()
-        restarted.wait(30)
-        return dataclasses.replace(run, converged_seconds=time.monotonic() - restarted_at if restarted_at else 0.0)
+        try:
+            run = self.run(flow, kill, *also)
+        finally:
+            over.set()
+            kill.fired.set()  # it may never have been reached: flows differ in their writes a little
+            supervisor.join(30)
+        return dataclasses.replace(run, converged_seconds=run.ended_at - restarted_at[0] if restarted_at else 0.0)
 
-    def run(self, flow: Flow, *faults: Fault) -> Run:
-        """The flow in a namespace of its own, with these faults."""
-        if not self.operator.is_alive:
-            self.operator.start()
-        self._number += 1
-        namespace = f"run-{self._number}"
-        self.world.server.kubectl("create", "namespace", namespace, check=True)
-        self.world.wait(
-            "the namespace's account",
-            lambda: self.world.server.kubectl("-n", namespace, "get", "serviceaccount", "default").code == 0,
-        )
+    def run(self, flow: Flow, *faults: Fault, beside: Callable[[str], None] | None = None) -> Run:
+        """The flow in a namespace of its own, with these faults; ``beside`` is told the namespace when all is ready."""
+        if self.operator.variant:
+            self.operator.kill()
+        self.start()
+        self.world.ensure_nodes()
+        namespace = self.world.new_namespace()
         proxy = self.operator.proxy
         proxy.writes.clear()
         proxy.faults[:] = faults
+        if beside is not None:
+            beside(namespace)
         began = time.monotonic()
+        stuck: list[str] = []
         try:
-            flow.steps(self.world, namespace)
+            flow.steps(Steps(self.world, namespace, self.upgrade))
+            self._rest(namespace)
+        except (TimeoutError, AssertionError) as error:
+            stuck.append(f"the flow did not end: {error}{self._standing(namespace)}")
         finally:
-            seconds = time.monotonic() - began
-            writes = tuple(str(call).replace(namespace, "N") for call in proxy.writes)
             proxy.faults.clear()
-        events = self._settled(namespace)
+        events = self.world.history.events(namespace)
         run = Run(
-            writes=writes,
+            writes=tuple(str(call).replace(namespace, "N") for call in proxy.writes),
             counts=oracle.counts(events),
-            violations=tuple(oracle.violations(events, lost_nodes=flow.lost_nodes)),
-            seconds=seconds,
+            violations=(*stuck, *oracle.violations(events, lost_nodes=flow.lost_nodes)),
+            seconds=time.monotonic() - began,
+            ended_at=max((event.at for event in events), default=began),
         )
-        self.world.server.kubectl("delete", "namespace", namespace, "--wait=false", check=True)
-        self.world.wait("the namespace is empty", lambda: not self.world.pods(namespace))
+        self.world.empty(namespace)
         return run
 
-    def _settled(self, namespace: str) -> list[oracle.Event]:
-        """The history, once nothing was added to it for a moment."""
-        events = self.world.history.events(namespace)
-        for _ in range(50):
-            time.sleep(0.3)
-            later = self.world.history.events(namespace)
-            if len(later) == len(events):
-                return later
-            events = later
-        raise TimeoutError(f"the objects in {namespace} never come to rest")
+    def _rest(self, namespace: str) -> None:
+        """Wait until nothing was added to the history for a moment."""
+        deadline = time.monotonic() + CONVERGE_SECONDS
+        while time.monotonic() < deadline:
+            last = max(event.at for event in self.world.history.events(namespace))
+            if time.monotonic() - last >= _REST_SECONDS:
+                return
+            time.sleep(_REST_SECONDS - (time.monotonic() - last))
+        raise TimeoutError("its objects never come to rest")
 
-    def free_lease(self) -> None:
-        """What time would do: the dead holder's Lease has run out."""
-        patch = json.dumps({"spec": {"holderIdentity": ""}})
-        self.world.server.kubectl(
-            *("-n", NAMESPACE, "patch", "lease", SETTINGS["lease"]["name"], "--type=merge", "-p", patch)
-        )
+    def _standing(self, namespace: str) -> str:
+        jobs = self.world.history.now("trainingjobs", namespace)
+        told = {
+            name: {key: job.get("status", {}).get(key) for key in ("phase", "attempt", "reason", "message")}
+            for name, job in jobs.items()
+        }
+        pods = {name: pod["status"].get("phase") for name, pod in self.world.pods(namespace).items()}
+        return f"; jobs {told}; pods {pods}; last writes {[str(call) for call in self.operator.proxy.writes][-4:]}"
+
+    def judge(self, flow: Flow, run: Run, *, kind: str, fault: object) -> list[str]:
+        """What is broken, for people; the run goes into the records, where they are kept."""
+        found = self.differences(flow, run)
+        records.note(kind=kind, flow=flow.name, run=run, fault=str(fault), broken=found)
+        return [f"{flow.name}, {fault}: {line}" for line in found]
 
     def differences(self, flow: Flow, run: Run) -> list[str]:
         """How creations and deletions differ from the undisturbed run's (I4), and what else is broken."""
@@ -135,4 +161,6 @@ class Runner:
             if want.get(name, (0, 0)) != run.counts.get(name, (0, 0)):
                 made, wanted = run.counts.get(name, (0, 0)), want.get(name, (0, 0))
                 found.append(f"I4: {name} created and deleted {made} times, undisturbed {wanted}")
+        if run.converged_seconds > CONVERGE_SECONDS:
+            found.append(f"converged {run.converged_seconds:.1f} s after the restart, over {CONVERGE_SECONDS:.0f} s")
         return found

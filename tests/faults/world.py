@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import json
+import itertools
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-import yaml
-
 import apiserver
+from faults.client import MERGE, STRATEGIC, Client, jobs_path, pods_path
 from faults.history import History
 
 Json = dict[str, Any]
@@ -19,6 +18,8 @@ STAGES = apiserver.ROOT / "tests" / "faults" / "stages.yaml"
 NUM_NODES = 4
 GPUS_PER_NODE = 4
 RUN_SECONDS = "faults.example/run-seconds"
+HELD = "faults.example/held"
+NOT_READY = "faults.example/not-ready"
 CONVERGE_SECONDS = 30.0
 
 
@@ -27,52 +28,125 @@ class World:
 
     def __init__(self, server: apiserver.ApiServer) -> None:
         self.server = server
+        self.client = Client(server)
         self.history = History(server)
+        self._numbers = itertools.count(1)
+
+    def new_namespace(self) -> str:
+        """A namespace in which pods can be created."""
+        name = f"run-{next(self._numbers)}"
+        self.client.must("POST", "/api/v1/namespaces", {"metadata": {"name": name}})
+        account = f"/api/v1/namespaces/{name}/serviceaccounts/default"
+        apiserver.wait_until(
+            lambda: self.client.ask("GET", account)[0] == 200, what="the namespace's account", every_seconds=0.02
+        )
+        return name
+
+    def empty(self, namespace: str) -> None:
+        """Delete all jobs and pods, and forget what happened."""
+        self.client.must("DELETE", jobs_path(namespace))
+        self.client.must("DELETE", pods_path(namespace) + "?gracePeriodSeconds=0")
+
+        def is_empty() -> bool:
+            return not self.history.now("pods", namespace) and not self.history.now("trainingjobs", namespace)
+
+        try:
+            self.history.wait_for(is_empty, seconds=2, what="empty")
+        except TimeoutError:  # a pod was created meanwhile
+            self.client.must("DELETE", pods_path(namespace) + "?gracePeriodSeconds=0")
+            self.wait(f"{namespace} is empty", is_empty)
+        self.history.forget(namespace)
 
     def add_node(self, index: int) -> None:
         """A kwok node with four GPUs; two nodes share a rack."""
         size = {"cpu": "64", "memory": "512Gi", "pods": "110", "nvidia.com/gpu": str(GPUS_PER_NODE)}
-        self.apply(
-            {
-                "apiVersion": "v1",
-                "kind": "Node",
-                "metadata": {
-                    "name": f"node-{index}",
-                    "annotations": {"kwok.x-k8s.io/node": "fake"},
-                    "labels": {
-                        "kubernetes.io/hostname": f"node-{index}",
-                        "topology.kubernetes.io/zone": "z1",
-                        "topology.stowplan.dev/rack": f"r{index // 2}",
-                        "nvidia.com/gpu.present": "true",
-                        "nvidia.com/gpu.product": "NVIDIA-H100-80GB-HBM3",
-                        "nvidia.com/gpu.count": str(GPUS_PER_NODE),
-                    },
+        node = {
+            "metadata": {
+                "name": f"node-{index}",
+                "annotations": {"kwok.x-k8s.io/node": "fake"},
+                "labels": {
+                    "kubernetes.io/hostname": f"node-{index}",
+                    "topology.kubernetes.io/zone": "z1",
+                    "topology.stowplan.dev/rack": f"r{index // 2}",
+                    "nvidia.com/gpu.present": "true",
+                    "nvidia.com/gpu.product": "NVIDIA-H100-80GB-HBM3",
+                    "nvidia.com/gpu.count": str(GPUS_PER_NODE),
                 },
-                "status": {"capacity": size, "allocatable": size},
-            }
-        )
+            },
+            "status": {"capacity": size, "allocatable": size},
+        }
+        self.client.must("POST", "/api/v1/nodes", node)
+        self.wait(f"node-{index} is ready", lambda: self._is_ready(f"node-{index}"), seconds=60)
 
-    def apply(self, *objects: Json) -> None:
-        """`kubectl apply`; a refusal is an error of the test."""
-        answer = self.server.apply(*objects)
-        assert answer.code == 0, answer.text
+    def ensure_nodes(self, number: int = NUM_NODES) -> None:
+        """Every node is there, ready and without taints, whatever became of the run before."""
+        for index in range(number):
+            node = self.history.now("nodes").get(f"node-{index}")
+            if node is None:
+                self.add_node(index)
+                continue
+            if node["spec"].get("unschedulable"):
+                self.cordon(f"node-{index}", wanted=False)
+            if NOT_READY in node["metadata"].get("annotations", {}):
+                self.set_ready(f"node-{index}", wanted=True)
+        names = [f"node-{index}" for index in range(number)]
+        self.wait("all nodes are ready", lambda: all(self._is_ready(name) for name in names), seconds=60)
+
+    def remove_node(self, name: str) -> None:
+        """The machine is gone, and its Node with it."""
+        self.client.must("DELETE", f"/api/v1/nodes/{name}")
+
+    def cordon(self, name: str, *, wanted: bool = True) -> None:
+        """`kubectl cordon` and `uncordon`."""
+        self.client.must("PATCH", f"/api/v1/nodes/{name}", {"spec": {"unschedulable": wanted or None}}, kind=MERGE)
+
+    def set_ready(self, name: str, *, wanted: bool) -> None:
+        """Its kubelet stops to answer, or does so again."""
+        mark = {"metadata": {"annotations": {NOT_READY: None if wanted else "true"}}}
+        self.client.must("PATCH", f"/api/v1/nodes/{name}", mark, kind=MERGE)
+        if wanted:
+            self.wait(f"{name} is ready", lambda: self._is_ready(name))
+            return
+        now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        condition = {"type": "Ready", "status": "False", "reason": "KubeletNotReady", "message": "injected"}
+        status = {"conditions": [{**condition, "lastTransitionTime": now, "lastHeartbeatTime": now}]}
+        self.client.must("PATCH", f"/api/v1/nodes/{name}/status", {"status": status}, kind=STRATEGIC)
+
+    def evict(self, namespace: str, pod: str) -> None:
+        """What `kubectl drain` does to a pod."""
+        eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": pod, "namespace": namespace}}
+        self.client.must("POST", pods_path(namespace, pod) + "/eviction", eviction)
+
+    def create(self, namespace: str, job: Json) -> None:
+        """`kubectl create` of a TrainingJob."""
+        self.client.must("POST", jobs_path(namespace), job)
+
+    def edit(self, namespace: str, name: str, **spec: object) -> None:
+        """`kubectl patch` of a TrainingJob's spec."""
+        self.client.must("PATCH", jobs_path(namespace, name), {"spec": spec}, kind=MERGE)
+
+    def delete(self, namespace: str, name: str) -> None:
+        """`kubectl delete --wait=false` of a TrainingJob."""
+        self.client.must("DELETE", jobs_path(namespace, name))
+
+    def delete_pod(self, namespace: str, name: str) -> None:
+        """`kubectl delete --wait=false` of a pod."""
+        self.client.must("DELETE", pods_path(namespace, name))
 
     def job(self, namespace: str, name: str) -> Json:
         """The TrainingJob, or an empty object."""
-        answer = self.server.kubectl("-n", namespace, "get", "tj", name, "-o", "json", "--ignore-not-found")
-        return json.loads(answer.stdout) if answer.stdout.strip() else {}
+        return self.history.now("trainingjobs", namespace).get(name, {})
 
     def status(self, namespace: str, name: str) -> Json:
         """The job's status."""
         status: Json = self.job(namespace, name).get("status") or {}
         return status
 
-    def pods(self, namespace: str) -> list[Json]:
-        """All pods of a namespace."""
-        found: list[Json] = self.server.get("-n", namespace, "pods")["items"]
-        return found
+    def pods(self, namespace: str) -> dict[str, Json]:
+        """All pods of a namespace by name."""
+        return self.history.now("pods", namespace)
 
-    def end_pod(self, namespace: str, name: str, *, exit_code: int) -> None:
+    def end_pod(self, namespace: str, name: str, *, exit_code: int, message: str = "the end of its log") -> None:
         """What a kubelet writes when a container has ended."""
         now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         terminated = {
@@ -80,23 +154,24 @@ class World:
             "reason": "Error" if exit_code else "Completed",
             "startedAt": now,
             "finishedAt": now,
-            "message": "the end of its log",
+            "message": message,
         }
         container = {"name": "trainer", "image": "i", "imageID": "", "ready": False, "restartCount": 0}
-        patch = {
-            "status": {
-                "phase": "Failed" if exit_code else "Succeeded",
-                "containerStatuses": [{**container, "state": {"terminated": terminated}}],
-            }
+        status = {
+            "phase": "Failed" if exit_code else "Succeeded",
+            "containerStatuses": [{**container, "state": {"terminated": terminated}}],
         }
-        self.server.kubectl(
-            *("-n", namespace, "patch", "pod", name, "--subresource=status", "--type=merge", "-p", json.dumps(patch)),
-            check=True,
-        )
+        self.client.must("PATCH", pods_path(namespace, name) + "/status", {"status": status}, kind=MERGE)
 
     def wait(self, what: str, condition: Callable[[], object], *, seconds: float = CONVERGE_SECONDS) -> None:
-        """Poll until it holds; a TimeoutError says what was awaited."""
-        apiserver.wait_until(condition, what=what, timeout_seconds=seconds, every_seconds=0.1)
+        """Until it holds; a TimeoutError says what was awaited."""
+        self.history.wait_for(condition, seconds=seconds, what=what)
+
+    def _is_ready(self, name: str) -> bool:
+        node = self.history.now("nodes").get(name, {"spec": {}, "status": {}})
+        conditions = node["status"].get("conditions", ())
+        is_ready = any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
+        return is_ready and not node["spec"].get("taints") and "nvidia.com/gpu" in node["status"]["allocatable"]
 
 
 def training_job(
@@ -105,11 +180,14 @@ def training_job(
     pods: int = 2,
     gpus: int = GPUS_PER_NODE,
     run_seconds: float | None = None,
+    held: bool = False,
     priority_class: str = "",
     spec: Mapping[str, Any] | None = None,
 ) -> Json:
-    """A TrainingJob whose pods end by themselves after ``run_seconds``, or never."""
+    """A TrainingJob whose pods end by themselves after ``run_seconds``, or never; ``held`` ones never start."""
     annotations = {} if run_seconds is None else {RUN_SECONDS: f"{run_seconds}s"}
+    if held:
+        annotations[HELD] = "true"
     return {
         "apiVersion": "stowplan.dev/v1alpha1",
         "kind": "TrainingJob",
@@ -128,7 +206,7 @@ def training_job(
 
 
 @contextlib.contextmanager
-def run() -> Iterator[World]:
+def run(*, num_nodes: int = NUM_NODES) -> Iterator[World]:
     """Start everything and end it again."""
     kwok = apiserver.find_program("kwok")
     with apiserver.run(controller_manager=True, scheduler=True) as server, contextlib.ExitStack() as stack:
@@ -151,35 +229,16 @@ def run() -> Iterator[World]:
             stderr=log,
         )
         stack.callback(_stop, process)
+        world = World(server)
+        stack.callback(world.client.close)
+        stack.callback(world.history.close)
         classes = [("stowplan-gang", 0, "Never"), ("urgent", 1000, "PreemptLowerPriority")]
         for name, value, policy in classes:
-            server.apply(
-                yaml.safe_dump(
-                    {
-                        "apiVersion": "scheduling.k8s.io/v1",
-                        "kind": "PriorityClass",
-                        "metadata": {"name": name},
-                        "value": value,
-                        "preemptionPolicy": policy,
-                    }
-                )
-            )
-        server.kubectl("create", "namespace", "stowplan-system", check=True)
-        world = World(server)
-        stack.callback(world.history.close)
-        for index in range(NUM_NODES):
-            world.add_node(index)
-        apiserver.wait_until(lambda: _are_ready(world), what="kwok nodes ready", timeout_seconds=60)
+            body = {"metadata": {"name": name}, "value": value, "preemptionPolicy": policy}
+            world.client.must("POST", "/apis/scheduling.k8s.io/v1/priorityclasses", body)
+        world.client.must("POST", "/api/v1/namespaces", {"metadata": {"name": "stowplan-system"}})
+        world.ensure_nodes(num_nodes)
         yield world
-
-
-def _are_ready(world: World) -> bool:
-    nodes = world.server.get("nodes")["items"]
-    return len(nodes) == NUM_NODES and all(
-        any(c["type"] == "Ready" and c["status"] == "True" for c in node["status"].get("conditions", ()))
-        and node["status"]["allocatable"].get("nvidia.com/gpu")
-        for node in nodes
-    )
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:

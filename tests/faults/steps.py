@@ -1,0 +1,106 @@
+"""What flows are written in: one line for each thing that a user or the cluster does, or that a user would see.
+
+Nothing here looks at the operator, so a flow is the same whatever happens to it meanwhile.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from typing import Any
+
+from faults.client import MERGE, pods_path
+from faults.world import HELD, World, training_job
+
+_SECONDS = 60.0
+
+
+def summary(checkpoint_step: int) -> str:
+    """What our trainer leaves in the termination message: its last step, and the last step that it has committed."""
+    return json.dumps({"stowplan": {"step": checkpoint_step + 3, "checkpointStep": checkpoint_step}})
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Steps:
+    """One flow's hands and eyes in a namespace of its own; ``upgrade`` replaces the operator by a later version."""
+
+    world: World
+    namespace: str
+    upgrade: Callable[[], None] = lambda: None
+
+    def create(self, name: str, **job: Any) -> None:
+        """Submit a job (see ``training_job``)."""
+        self.world.create(self.namespace, training_job(name, **job))
+
+    def edit(self, name: str, **spec: object) -> None:
+        """Change its spec."""
+        self.world.edit(self.namespace, name, **spec)
+
+    def sees(self, name: str, phase: str, *, attempt: int | None = None, reason: str = "") -> None:
+        """Wait until the job's status says so."""
+
+        def holds() -> bool:
+            status = self.world.status(self.namespace, name)
+            return (
+                status.get("phase") == phase
+                and attempt in (None, status.get("attempt"))
+                and reason in ("", status.get("reason"))
+            )
+
+        number = "" if attempt is None else f" in attempt {attempt}"
+        because = f" because of {reason}" if reason else ""
+        self.world.wait(f"{name} is {phase}{number}{because}", holds, seconds=_SECONDS)
+
+    def sees_checkpoint(self, name: str, step: int) -> None:
+        """Wait until the status knows of this checkpoint."""
+
+        def holds() -> bool:
+            progress = self.world.status(self.namespace, name).get("progress") or {}
+            return bool(progress.get("checkpointStep") == step)
+
+        self.world.wait(f"{name} has a checkpoint of step {step}", holds, seconds=_SECONDS)
+
+    def sees_no_pods(self, *, living: bool = False) -> None:
+        """Wait until no pod is left; with ``living``, until none runs or may still run."""
+
+        def holds() -> bool:
+            pods = self.world.pods(self.namespace).values()
+            return not [pod for pod in pods if not living or pod["status"].get("phase") not in ("Succeeded", "Failed")]
+
+        self.world.wait("no pod lives" if living else "its pods are gone", holds, seconds=_SECONDS)
+
+    def sees_pods(self, *names: str) -> None:
+        """Wait until exactly these pods are there."""
+        self.world.wait(f"pods {names}", lambda: set(self.world.pods(self.namespace)) == set(names), seconds=_SECONDS)
+
+    def end_pod(self, name: str, *, exit_code: int = 0, message: str = "the end of its log") -> None:
+        """Its container ends."""
+        self.world.end_pod(self.namespace, name, exit_code=exit_code, message=message)
+
+    def succeed(self, name: str, *, attempt: int = 1, pods: int = 2, checkpoint: int = 0) -> None:
+        """All its pods exit 0, and the job has succeeded."""
+        for rank in range(pods):
+            message = summary(checkpoint) if checkpoint and rank == 0 else ""
+            self.end_pod(f"{name}-{attempt}-{rank}", message=message)
+        self.sees(name, "Succeeded")
+
+    def delete_pod(self, name: str) -> None:
+        """A user deletes it."""
+        self.world.delete_pod(self.namespace, name)
+
+    def release(self, *names: str) -> None:
+        """Pods that were held start."""
+        for name in names:
+            patch = {"metadata": {"annotations": {HELD: None}}}
+            self.world.client.must("PATCH", pods_path(self.namespace, name), patch, kind=MERGE)
+
+    def delete(self, name: str) -> None:
+        """Delete the job, and wait until nothing is left of it."""
+        self.world.delete(self.namespace, name)
+        self.world.wait(f"{name} is gone", lambda: not self.world.job(self.namespace, name))
+        self.sees_no_pods()
+
+    def uids(self) -> dict[str, str]:
+        """Which pods there are."""
+        return {name: pod["metadata"]["uid"] for name, pod in self.world.pods(self.namespace).items()}
