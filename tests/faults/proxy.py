@@ -150,7 +150,8 @@ class Proxy:
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=10)
         async with aiohttp.ClientSession(connector=connector, timeout=timeout, auto_decompress=False) as session:
             self._session = session
-            runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+            # A watch of a dead operator would otherwise stay open until it has something to tell.
+            runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1, handler_cancellation=True)
             await runner.setup()
             site = web.TCPSite(runner, "127.0.0.1", 0)
             await site.start()
