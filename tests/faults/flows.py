@@ -17,11 +17,10 @@ LOST_NODE = "node-1"
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Flow:
-    """``steps`` is what happens; on ``lost_nodes`` pods may outlive their gang."""
+    """``steps`` is what happens."""
 
     name: str
     steps: Callable[[Steps], None]
-    lost_nodes: frozenset[str] = frozenset()
 
 
 def submit_run_succeed(s: Steps) -> None:
@@ -240,8 +239,8 @@ FLOWS = (
     Flow("a worker fails", worker_fails),
     Flow("checkpoints are told", checkpoints_are_told),
     Flow("a user deletes a pod", pod_deleted_by_a_user),
-    Flow("a node is lost", node_lost, lost_nodes=frozenset({LOST_NODE})),
-    Flow("a node is not ready", node_not_ready, lost_nodes=frozenset({LOST_NODE})),
+    Flow("a node is lost", node_lost),
+    Flow("a node is not ready", node_not_ready),
     Flow("a node is cordoned", node_cordoned),
     Flow("a node is drained", node_drained),
     Flow("suspend and resume", suspend_resume),

@@ -58,15 +58,18 @@ class History:
             ).start()
 
     def events(self, namespace: str) -> list[Event]:
-        """What happened in a namespace so far, in the API server's order."""
+        """What happened in a namespace, and to nodes, since its first object, in the API server's order."""
         with self._changed:
             found = list(self._events[namespace])
-        return sorted(found, key=lambda event: event.version)
+            nodes = list(self._events[""])
+        first = min((event.version for event in found), default=0)
+        return sorted([*found, *(one for one in nodes if one.version > first)], key=lambda event: event.version)
 
     def forget(self, namespace: str) -> None:
-        """Nobody will ask for this namespace again."""
+        """Nobody will ask for this namespace again, nor for what has happened to nodes."""
         with self._changed:
             self._events.pop(namespace, None)
+            self._events.pop("", None)
 
     def now(self, resource: str, namespace: str = "") -> dict[str, Json]:
         """The objects of a resource by name."""
@@ -108,8 +111,7 @@ class History:
         meta.pop("managedFields", None)
         namespace = meta.get("namespace", "")
         with self._changed:
-            if namespace:
-                self._events[namespace].append(event)
+            self._events[namespace].append(event)
             if event.type == "DELETED":
                 self._now[event.resource, namespace].pop(meta["name"], None)
             else:

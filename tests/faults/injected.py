@@ -85,14 +85,15 @@ class Lose:
 
 @dataclasses.dataclass(slots=True)
 class Delay:
-    """Every write from ``first`` on takes so much longer."""
+    """Writes ``first`` to ``last`` take so much longer; every write from ``first`` on without a last one."""
 
     seconds: float
     first: int = 1
+    last: int | None = None
 
     def wants(self, call: Call) -> bool:
-        """Every write from ``first`` on."""
-        return call.number >= self.first
+        """These writes."""
+        return call.number >= self.first and (self.last is None or call.number <= self.last)
 
     async def handle(self, call: Call, forward: Forward) -> Answer:
         """Later."""
@@ -100,7 +101,7 @@ class Delay:
         return await forward()
 
     def __str__(self) -> str:
-        return f"writes from {self.first} on delayed by {self.seconds} s"
+        return f"writes {self.first} to {self.last or 'the last'} delayed by {self.seconds} s"
 
 
 @dataclasses.dataclass(slots=True)
@@ -180,3 +181,21 @@ class HoldAndFreeze:
 
     def __str__(self) -> str:
         return f"frozen at write {self.number}, which arrives after the thaw"
+
+
+@dataclasses.dataclass(slots=True)
+class CutOff:
+    """Nothing goes through, watches included, until ``over`` is set: the network between operator and API server."""
+
+    over: threading.Event = dataclasses.field(default_factory=threading.Event)
+
+    def wants(self, call: Call) -> bool:
+        """Everything."""
+        return not self.over.is_set()
+
+    async def handle(self, call: Call, forward: Forward) -> Answer:
+        """The connection is refused."""
+        raise CutConnection("injected")
+
+    def __str__(self) -> str:
+        return "cut off"

@@ -13,7 +13,7 @@ from faults.flows import Flow
 from faults.operators import NAMESPACE, SETTINGS, Operator
 from faults.proxy import Fault
 from faults.steps import Steps
-from faults.world import CONVERGE_SECONDS, World
+from faults.world import CONVERGE_SECONDS, GPUS_PER_NODE, World
 
 LEASE = f"/apis/coordination.k8s.io/v1/namespaces/{NAMESPACE}/leases/{SETTINGS['lease']['name']}"
 _REST_SECONDS = 0.3
@@ -121,9 +121,9 @@ class Runner:
         run = Run(
             writes=tuple(str(call).replace(namespace, "N") for call in proxy.writes),
             counts=oracle.counts(events),
-            violations=(*stuck, *oracle.violations(events, lost_nodes=flow.lost_nodes)),
+            violations=(*stuck, *oracle.violations(events, gpus_per_node=GPUS_PER_NODE)),
             seconds=time.monotonic() - began,
-            ended_at=max((event.at for event in events), default=began),
+            ended_at=max((event.at for event in events if event.resource != "nodes"), default=began),
         )
         self.world.empty(namespace)
         return run
@@ -132,7 +132,8 @@ class Runner:
         """Wait until nothing was added to the history for a moment."""
         deadline = time.monotonic() + CONVERGE_SECONDS
         while time.monotonic() < deadline:
-            last = max(event.at for event in self.world.history.events(namespace))
+            events = self.world.history.events(namespace)
+            last = max(event.at for event in events if event.resource != "nodes")
             if time.monotonic() - last >= _REST_SECONDS:
                 return
             time.sleep(_REST_SECONDS - (time.monotonic() - last))
@@ -147,9 +148,12 @@ class Runner:
         pods = {name: pod["status"].get("phase") for name, pod in self.world.pods(namespace).items()}
         return f"; jobs {told}; pods {pods}; last writes {[str(call) for call in self.operator.proxy.writes][-4:]}"
 
-    def judge(self, flow: Flow, run: Run, *, kind: str, fault: object) -> list[str]:
-        """What is broken, for people; the run goes into the records, where they are kept."""
-        found = self.differences(flow, run)
+    def judge(self, flow: Flow, run: Run, *, kind: str, fault: object, compare: bool = True) -> list[str]:
+        """What is broken, for people; the run goes into the records, where they are kept.
+
+        Without ``compare``, creations and deletions may differ from the undisturbed run's.
+        """
+        found = self.differences(flow, run) if compare else list(run.violations)
         records.note(kind=kind, flow=flow.name, run=run, fault=str(fault), broken=found)
         return [f"{flow.name}, {fault}: {line}" for line in found]
 

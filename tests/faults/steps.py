@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from faults.client import MERGE, pods_path
+from faults.client import MERGE, RefusedError, pods_path
 from faults.world import HELD, World, training_job
 
 _SECONDS = 60.0
@@ -36,6 +36,23 @@ class Steps:
     def edit(self, name: str, **spec: object) -> None:
         """Change its spec."""
         self.world.edit(self.namespace, name, **spec)
+
+    def is_refused(self, name: str, **spec: object) -> None:
+        """A change of its spec that the API server must refuse."""
+        try:
+            self.edit(name, **spec)
+        except RefusedError:
+            return
+        raise AssertionError(f"{spec} was not refused")
+
+    def is_current(self, name: str) -> None:
+        """Wait until the status speaks of the spec as it is."""
+
+        def holds() -> bool:
+            job = self.world.job(self.namespace, name)
+            return bool(job["status"].get("observedGeneration") == job["metadata"]["generation"])
+
+        self.world.wait(f"the status of {name} is current", holds, seconds=_SECONDS)
 
     def sees(self, name: str, phase: str, *, attempt: int | None = None, reason: str = "") -> None:
         """Wait until the job's status says so."""
