@@ -14,20 +14,15 @@ import pathlib
 import statistics
 import sys
 from collections.abc import Iterable, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 Json = dict[str, Any]
 
 
-class _Run(Protocol):
-    @property
-    def seconds(self) -> float: ...
-    @property
-    def converged_seconds(self) -> float: ...
-
-
-def note(*, kind: str, flow: str, fault: str, run: _Run, broken: Sequence[str]) -> None:
-    """Add a run to the records."""
+def note(
+    *, kind: str, flow: str, fault: str, broken: Sequence[str], seconds: float = 0.0, converged_seconds: float = 0.0
+) -> None:
+    """Add a run to the records; ``converged_seconds`` is 0 where nothing was restarted."""
     folder = os.environ.get("STOWPLAN_RESULTS")
     if not folder:
         return
@@ -35,8 +30,8 @@ def note(*, kind: str, flow: str, fault: str, run: _Run, broken: Sequence[str]) 
         "kind": kind,
         "flow": flow,
         "fault": fault,
-        "seconds": round(run.seconds, 2),
-        "converged": round(run.converged_seconds, 2),
+        "seconds": round(seconds, 2),
+        "converged": round(converged_seconds, 2),
         "broken": list(broken),
     }
     path = pathlib.Path(folder) / "faults.jsonl"

@@ -154,7 +154,14 @@ class Runner:
         Without ``compare``, creations and deletions may differ from the undisturbed run's.
         """
         found = self.differences(flow, run) if compare else list(run.violations)
-        records.note(kind=kind, flow=flow.name, run=run, fault=str(fault), broken=found)
+        records.note(
+            kind=kind,
+            flow=flow.name,
+            fault=str(fault),
+            broken=found,
+            seconds=run.seconds,
+            converged_seconds=run.converged_seconds,
+        )
         return [f"{flow.name}, {fault}: {line}" for line in found]
 
     def differences(self, flow: Flow, run: Run) -> list[str]:
