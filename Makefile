@@ -44,16 +44,23 @@ check: lint helm ## the inner loop: lint, types, import layers, unit and scenari
 demo: venv cluster images ## a kind cluster, the chart, and examples/digits.yaml to its end
 	hack/demo.sh
 
-test: check lint-trainer test-trainer test-apiserver test-kind ## everything: make check, then a real API server, real pods and real torchrun
+test: check lint-trainer test-trainer test-apiserver test-faults-sample test-kind ## everything: make check, then a real API server, real pods and real torchrun
 
 test-apiserver: venv cluster-tools ## CRD, admission and chart against kube-apiserver and etcd as processes
 	@mkdir -p $(RESULTS)
 	$(PY) -m pytest -q --junitxml=$(RESULTS)/apiserver.xml tests/apiserver
 
-test-faults: venv cluster-tools ## the operator killed, cut off, frozen and lied to at every write, against a real API server (about an hour)
-	@mkdir -p $(RESULTS)
+FAULTS := STOWPLAN_RESULTS=$(abspath $(RESULTS)) $(PY) -m pytest -q -s --timeout 7200 --junitxml=$(RESULTS)/faults.xml tests/faults
+test-faults: venv cluster-tools ## the operator killed, cut off, frozen and lied to at every write, against a real API server (about two hours)
+	@mkdir -p $(RESULTS); rm -f $(RESULTS)/faults.jsonl
 	@cluster/tools.sh kwok
-	STOWPLAN_FAULTS=all $(PY) -m pytest -q -s --timeout 7200 --junitxml=$(RESULTS)/faults.xml tests/faults
+	STOWPLAN_FAULTS=all $(FAULTS)
+	PYTHONPATH=tests $(PY) -m faults.records $(RESULTS)/faults.jsonl
+
+test-faults-sample: venv cluster-tools ## a sample of make test-faults, the same each time
+	@mkdir -p $(RESULTS); rm -f $(RESULTS)/faults.jsonl
+	@cluster/tools.sh kwok
+	$(FAULTS)
 
 test-kind: venv cluster images ## real pods and real torchrun on the kind cluster
 	@mkdir -p $(RESULTS)

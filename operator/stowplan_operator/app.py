@@ -121,10 +121,8 @@ class App:
     async def run(self) -> None:
         """Run until a signal comes, the Lease is lost, or a part fails."""
         current = self._source.current
-        loop = asyncio.get_running_loop()
         stop = asyncio.Event()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, stop.set)
+        _end_on_signals(stop)
         server = HttpServer(
             metrics=self._metrics,
             liveness=self._liveness,
@@ -181,7 +179,7 @@ class App:
             "kopf": asyncio.create_task(watcher.run()),
             "telemetry": asyncio.create_task(telemetry.run()),
             "settings": asyncio.create_task(self._source.watch(self._metrics, self._changed.set)),
-            "readiness": asyncio.create_task(self._become_ready(watcher, api_server)),
+            "readiness": asyncio.create_task(self._become_ready(watcher, api_server, stop)),
             "stop": asyncio.create_task(stop.wait()),
         }
 
@@ -196,7 +194,7 @@ class App:
             await asyncio.wait(parts.values(), return_when=asyncio.FIRST_COMPLETED)
             for name, task in parts.items():
                 error = task.exception() if task.done() and not task.cancelled() else None
-                # kopf takes the signals for itself and ends without an error on one.
+                # kopf ends without an error on a signal that comes while it starts.
                 asked_to_stop = name in ("kopf", "stop") and error is None
                 if task.done() and not asked_to_stop:
                     raise RuntimeError(f"{name} ended, so the operator does: {error or 'no error'}") from error
@@ -205,11 +203,12 @@ class App:
                 task.cancel()
             await asyncio.gather(*parts.values(), return_exceptions=True)
 
-    async def _become_ready(self, watcher: Watcher, api_server: kube.Kube) -> None:
+    async def _become_ready(self, watcher: Watcher, api_server: kube.Kube, stop: asyncio.Event) -> None:
         """Ready once the indexes are filled, as a follower too; then wait for ever."""
         await watcher.started.wait()
         assert watcher.store is not None
         await audit.wait_until_indexed(watcher.store, api_server, self._source.current.namespaces)
+        _end_on_signals(stop)
         self._liveness.set_ready()
         self._indexed.set()
         await asyncio.Event().wait()
@@ -321,6 +320,16 @@ class App:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._changed.wait(), pause)
             await asyncio.sleep(self._source.current.planner.debounce_seconds)
+
+
+def _end_on_signals(stop: asyncio.Event) -> None:
+    """SIGTERM and SIGINT end the process at once.
+
+    kopf takes them for itself when it starts, so they are taken back then: it would stop its watches first and wait
+    five seconds for all other tasks, in which the planner goes on without watches, and then cancel the planner.
+    """
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
 
 
 def _running_rank_zeros(store: Store | None) -> list[tuple[str, views.PodView]]:

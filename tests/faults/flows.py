@@ -46,6 +46,16 @@ def worker_fails(s: Steps) -> None:
     s.sees_no_pods(living=True)
 
 
+def peers_are_slow_to_leave(s: Steps) -> None:
+    """All nodes are free for the next attempt, and it must still wait for the last pod of the one before."""
+    s.create("one", lingers=True)
+    s.sees("one", "Running", attempt=1)
+    s.end_pod("one-1-1", exit_code=1)
+    s.sees("one", "Running", attempt=2)
+    s.succeed("one", attempt=2)
+    s.sees_no_pods(living=True)
+
+
 def checkpoints_are_told(s: Steps) -> None:
     """Rank 0 is the one that speaks of checkpoints; its gang fails after it, and the next one says nothing for long."""
     s.create("one")
@@ -175,6 +185,17 @@ def two_compete(s: Steps) -> None:
         s.sees(name, "Succeeded")
 
 
+def preempt(s: Steps) -> None:
+    s.create("low", pods=4)
+    s.sees("low", "Running", attempt=1)
+    s.create("urgent", pods=2, priority_class="urgent")
+    s.sees("urgent", "Running", attempt=1)
+    s.sees("low", "Pending")
+    s.succeed("urgent")
+    s.sees("low", "Running", attempt=2)
+    s.succeed("low", attempt=2, pods=4)
+
+
 def delete_while_pending(s: Steps) -> None:
     s.create("one", pods=9)
     s.sees("one", "Pending", reason="ExceedsClusterCapacity")
@@ -237,6 +258,7 @@ FLOWS = (
     Flow("submit, run, succeed", submit_run_succeed),
     Flow("submit, wait, be placed", submit_wait_place),
     Flow("a worker fails", worker_fails),
+    Flow("peers are slow to leave", peers_are_slow_to_leave),
     Flow("checkpoints are told", checkpoints_are_told),
     Flow("a user deletes a pod", pod_deleted_by_a_user),
     Flow("a node is lost", node_lost),
@@ -248,6 +270,7 @@ FLOWS = (
     Flow("upgrade while running", upgrade_while_running),
     Flow("upgrade while starting", upgrade_while_starting),
     Flow("jobs compete", two_compete),
+    Flow("preempt", preempt),
     Flow("delete while pending", delete_while_pending),
     Flow("delete while starting", delete_while_starting),
     Flow("delete while running", delete_while_running),

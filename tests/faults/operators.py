@@ -7,7 +7,6 @@ import os
 import pathlib
 import signal
 import threading
-import time
 from typing import Any
 
 import yaml
@@ -105,15 +104,17 @@ class Operator:
         """SIGCONT."""
         self._signal(signal.SIGCONT)
 
-    def stop(self) -> None:
-        """SIGTERM and its end, as for an upgrade; SIGKILL after ten seconds."""
+    def stop(self) -> int | None:
+        """SIGTERM, as for an upgrade, and SIGKILL after ten seconds; the exit status, None without a process."""
         with self._lock:
-            if self._process is not None and self._process.is_alive():
+            if self._process is None:
+                return None
+            if self._process.is_alive():
                 self._signal(signal.SIGTERM)
-                deadline = time.monotonic() + 10
-                while self._process.is_alive() and time.monotonic() < deadline:
-                    time.sleep(0.02)
+                self._process.join(10)
+            code = self._process.exitcode
             self.kill()
+            return code
 
     def close(self) -> None:
         """End the process and the proxy."""

@@ -181,7 +181,7 @@ class _Oracle:
             if pod["spec"].get("nodeName") and _is_live(pod) and pod["metadata"]["uid"] not in self._lost
         ]
         ended = [pod for pod in self._of(gang) if not _is_live(pod)]
-        if 0 < len(bound) and len(bound) + len(ended) < job["spec"]["numNodes"]:
+        if bound and len(bound) + len(ended) < job["spec"]["numNodes"]:
             since = self._partly_since.setdefault(gang, at)
             if at - since > START_LIMIT_SECONDS:
                 yield f"I1: attempt {gang[1]} of {job['metadata']['name']} was partly bound for {at - since:.0f} s"
@@ -232,7 +232,10 @@ def _is_live(pod: Json) -> bool:
 
 
 def _gpus(pod: Json) -> int:
-    return sum(int((one.get("resources", {}).get("limits") or {}).get("nvidia.com/gpu", 0)) for one in pod["spec"]["containers"])
+    return sum(
+        int((one.get("resources", {}).get("limits") or {}).get("nvidia.com/gpu", 0))
+        for one in pod["spec"]["containers"]
+    )
 
 
 def _placement(job: Json) -> Json:

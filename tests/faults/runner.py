@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from faults import injected, oracle, records
 from faults.client import MERGE
@@ -96,18 +96,16 @@ class Runner:
             supervisor.join(30)
         return dataclasses.replace(run, converged_seconds=run.ended_at - restarted_at[0] if restarted_at else 0.0)
 
-    def run(self, flow: Flow, *faults: Fault, beside: Callable[[str], None] | None = None) -> Run:
-        """The flow in a namespace of its own, with these faults; ``beside`` is told the namespace when all is ready."""
-        if self.operator.variant:
+    def run(self, flow: Flow, *faults: Fault, variant: str = "") -> Run:
+        """The flow in a namespace of its own, with these faults."""
+        if self.operator.variant != variant:
             self.operator.kill()
-        self.start()
+        self.start(variant)
         self.world.ensure_nodes()
         namespace = self.world.new_namespace()
         proxy = self.operator.proxy
         proxy.writes.clear()
         proxy.faults[:] = faults
-        if beside is not None:
-            beside(namespace)
         began = time.monotonic()
         stuck: list[str] = []
         try:

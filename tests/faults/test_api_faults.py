@@ -31,7 +31,7 @@ def at_write(number: int) -> Iterator[tuple[str, Fault]]:
 
 @pytest.mark.parametrize("flow", FLOWS, ids=lambda flow: flow.name)
 def test_refused_lost_and_late_writes(runner: Runner, flow: Flow) -> None:
-    numbers = points(len(runner.undisturbed(flow).writes), of=flow.name, every=20)
+    numbers = points(len(runner.undisturbed(flow).writes), of=flow.name, every=30)
     broken = []
     for number in numbers:
         for kind, fault in some(list(at_write(number)), every=4, start=len(flow.name) % 4):
@@ -54,7 +54,7 @@ def test_killed_and_started_on_stale_lists(runner: Runner, flow: Flow) -> None:
     runner.restart(stale)
     stale.recording = False
     broken = []
-    for number in points(len(runner.undisturbed(flow).writes), of=flow.name, every=12):
+    for number in points(len(runner.undisturbed(flow).writes), of=flow.name, every=30):
         run = runner.killed(flow, number, before=False, also=[dataclasses.replace(stale, _given={})])
         broken += runner.judge(flow, run, kind="stale LIST", fault=f"killed after write {number}, then {stale}")
     assert not broken, "\n".join(broken)
@@ -63,7 +63,7 @@ def test_killed_and_started_on_stale_lists(runner: Runner, flow: Flow) -> None:
 @pytest.mark.parametrize("resource", ["pods", "trainingjobs", "nodes"])
 @pytest.mark.parametrize("flow", some(FLOWS, every=11, start=5), ids=lambda flow: flow.name)
 def test_a_watch_that_tells_nothing_for_a_while(runner: Runner, flow: Flow, resource: str) -> None:
-    """It is silent from the flow's beginning; then it breaks, as a watch does at the latest when kopf misses bookmarks."""
+    """It is silent from the flow's beginning; then it breaks, at the latest when kopf misses bookmarks."""
     runner.undisturbed(flow)
     silent = injected.SilentWatch(frozenset({resource}))
     timer = threading.Timer(SILENT_SECONDS, silent.over.set)

@@ -6,7 +6,7 @@ import pytest
 
 from faults.flows import FLOWS, Flow
 from faults.runner import Runner
-from faults.sampling import points
+from faults.sampling import points, some
 
 pytestmark = pytest.mark.faults
 
@@ -15,10 +15,10 @@ pytestmark = pytest.mark.faults
 def test_killed_at_every_write(runner: Runner, flow: Flow) -> None:
     undisturbed = runner.undisturbed(flow)
     assert undisturbed.writes
-    numbers = points(len(undisturbed.writes), of=flow.name, every=12)
+    numbers = points(len(undisturbed.writes), of=flow.name, every=30)
     broken = []
     for number in numbers:
-        for before in (True, False):
+        for before in some((True, False), every=2, start=number % 2):
             run = runner.killed(flow, number, before=before)
             when = f"killed {'before' if before else 'after'} write {number}"
             broken += runner.judge(flow, run, kind="SIGKILL", fault=when)

@@ -29,10 +29,8 @@ def second(world: World, tmp_path: pathlib.Path) -> Iterator[Operator]:
 CASES = [(flow, number) for flow in FLOWS for number in (1, 3, 6)]
 
 
-@pytest.mark.parametrize(("flow", "number"), some(CASES, every=20, start=7), ids=str)
-def test_frozen_with_a_write_on_its_way_and_thawed(
-    runner: Runner, second: Operator, flow: Flow, number: int
-) -> None:
+@pytest.mark.parametrize(("flow", "number"), some(CASES, every=34, start=7), ids=str)
+def test_frozen_with_a_write_on_its_way_and_thawed(runner: Runner, second: Operator, flow: Flow, number: int) -> None:
     if len(runner.undisturbed(flow).writes) < number or flow.name.startswith("upgrade"):
         pytest.skip("the flow has no such write, or replaces the operator itself")
     first = runner.operator

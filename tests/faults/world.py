@@ -19,6 +19,7 @@ NUM_NODES = 4
 GPUS_PER_NODE = 4
 RUN_SECONDS = "faults.example/run-seconds"
 HELD = "faults.example/held"
+LINGERS = "faults.example/lingers"
 NOT_READY = "faults.example/not-ready"
 CONVERGE_SECONDS = 30.0
 
@@ -181,13 +182,19 @@ def training_job(
     gpus: int = GPUS_PER_NODE,
     run_seconds: float | None = None,
     held: bool = False,
+    lingers: bool = False,
     priority_class: str = "",
     spec: Mapping[str, Any] | None = None,
 ) -> Json:
-    """A TrainingJob whose pods end by themselves after ``run_seconds``, or never; ``held`` ones never start."""
+    """A TrainingJob whose pods end by themselves after ``run_seconds``, or never.
+
+    ``held`` ones do not start; those that linger take a while to go when they are deleted.
+    """
     annotations = {} if run_seconds is None else {RUN_SECONDS: f"{run_seconds}s"}
     if held:
         annotations[HELD] = "true"
+    if lingers:
+        annotations[LINGERS] = "true"
     return {
         "apiVersion": "stowplan.dev/v1alpha1",
         "kind": "TrainingJob",

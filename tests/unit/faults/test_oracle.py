@@ -76,7 +76,9 @@ class Story:
 
     def gone(self, name: str) -> Self:
         """The object is deleted."""
-        resource = "pods" if "spec" in self._objects[name] and "containers" in self._objects[name]["spec"] else "trainingjobs"
+        resource = (
+            "pods" if "spec" in self._objects[name] and "containers" in self._objects[name]["spec"] else "trainingjobs"
+        )
         return self._tell(resource, name, self._objects[name], kind="DELETED")
 
     def lost(self, node: str) -> Self:
@@ -180,7 +182,10 @@ BROKEN: dict[str, tuple[str, Callable[[], Story]]] = {
         "I3: pod one-1-0 lives, but attempt None is placed",
         lambda: running().job(phase="Suspended", attempt=1),
     ),
-    "a pod outlives its job": ("I3: pod one-1-1 is left without an owner", lambda: running().gone("one-1-0").gone("one")),
+    "a pod outlives its job": (
+        "I3: pod one-1-1 is left without an owner",
+        lambda: running().gone("one-1-0").gone("one"),
+    ),
     "a checkpoint is taken back": (
         "I5: one says checkpoint 7 after 8",
         lambda: (
