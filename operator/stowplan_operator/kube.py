@@ -132,7 +132,10 @@ class Kube:
         self._api_client = aio_client.ApiClient(configuration)
         rest = self._api_client.rest_client
         connector = aiohttp.TCPConnector(limit=_IN_FLIGHT + _IN_FLIGHT_FOR_LEASE, ssl=rest.ssl_context)
-        self._session = aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=30))
+        # The API server hands pods' answers through: no cookie of theirs is kept, and no redirect followed.
+        self._session = aiohttp.ClientSession(
+            connector=connector, timeout=aiohttp.ClientTimeout(total=30), cookie_jar=aiohttp.DummyCookieJar()
+        )
         self._slots = asyncio.Semaphore(_IN_FLIGHT)
         self._lease_slots = asyncio.Semaphore(_IN_FLIGHT_FOR_LEASE)
 
@@ -193,9 +196,10 @@ class Kube:
                     params=params,
                     headers=headers,
                     timeout=aiohttp.ClientTimeout(total=timeout_seconds),
+                    allow_redirects=False,
                 ) as response:
                     text = await _read(response, max_bytes)
-                    if response.status >= 400:
+                    if response.status >= 300:
                         raise _error(response.status, response.reason or "", text)
                     return text
             except TimeoutError:
@@ -213,9 +217,9 @@ class Kube:
         headers = await self._headers()
         try:
             async with self._session.get(
-                self._configuration.host + path, params=params, headers=headers, timeout=timeout
+                self._configuration.host + path, params=params, headers=headers, timeout=timeout, allow_redirects=False
             ) as response:
-                if response.status >= 400:
+                if response.status >= 300:
                     raise _error(response.status, response.reason or "", await response.read())
                 async for piece in response.content.iter_any():
                     yield piece

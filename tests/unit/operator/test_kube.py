@@ -10,7 +10,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 from kubernetes.aio import client as aio_client
 
-from stowplan_operator.kube import Kube
+from stowplan_operator.kube import ApiError, Kube
 
 
 class SlowServer:
@@ -62,3 +62,27 @@ async def test_the_lease_is_renewed_while_a_thousand_pods_are_in_the_queue(
     assert slow_server.waiting == 16
     slow_server.go.set()
     await asyncio.gather(*creations)
+
+
+@pytest.mark.parametrize("where", ["/api/v1/namespaces/kube-system/secrets/s", "http://127.0.0.1:1/latest/meta-data"])
+async def test_a_pod_does_not_send_the_operator_elsewhere_through_the_proxy(where: str) -> None:
+    """The API server hands a pod's answer through, and the operator's credentials go with each of its requests."""
+    asked = []
+
+    async def answer(request: web.Request) -> web.Response:
+        asked.append((request.path, request.headers.get("Cookie")))
+        return web.Response(status=302, headers={"Location": where, "Set-Cookie": "a=b"})
+
+    app = web.Application()
+    app.router.add_get("/{path:.*}", answer)
+    async with TestServer(app) as server:
+        # By name: for addresses no cookie is ever kept.
+        connection = Kube(aio_client.Configuration(host=f"http://localhost:{server.port}"))
+        for _ in range(2):
+            with pytest.raises(ApiError, match="302"):
+                await connection.read_pod_metrics("team", "a-1-0", port=9400, timeout_seconds=1)
+        with pytest.raises(ApiError, match="302"):
+            _ = [piece async for piece in connection.stream("/logs")]
+        await connection.close()
+    metrics = "/api/v1/namespaces/team/pods/a-1-0:9400/proxy/metrics"
+    assert asked == [(metrics, None), (metrics, None), ("/logs", None)]
