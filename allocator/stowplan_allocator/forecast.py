@@ -28,11 +28,12 @@ MAX_NAMES = 10
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """When a job starts (Unix time), or None; why so, for people; and the jobs, by name, that must end before."""
+    """When a job starts (Unix time) and where, or None; why so; and the jobs, by name, that must end before."""
 
     starts_at_seconds: int | None
     basis: str
     waits_for: tuple[str, ...] = ()
+    placement: types.Placement | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,12 +197,13 @@ def _older(job: types.Job, *, seconds: int) -> types.Job:
 
 def _start(at: int, *, placement: types.Placement, replay: Replay, now: int) -> Forecast:
     if at == now:
-        return Forecast(at, "starts now")
+        return Forecast(at, "starts now", placement=placement)
     nodes = {share.node for share in placement.shares}
     before = [name for name, held in replay.ended if not nodes.isdisjoint(held)] or [name for name, _ in replay.ended]
     names = list(dict.fromkeys(reversed(before)))[:MAX_NAMES]
     have = "has" if len(names) == 1 else "have"
-    return Forecast(at, f"starts once {words.names(names)} {have} ended, if that is when it is expected", tuple(names))
+    basis = f"starts once {words.names(names)} {have} ended, if that is when it is expected"
+    return Forecast(at, basis, tuple(names), placement)
 
 
 def _no_start(job: types.Job, *, replay: Replay) -> Forecast:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import importlib.util
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 EXTRA = "report"
+# The name of the picture of jobs on nodes over time.
+NODES = "nodes"
 _WIDTH_INCHES = 10.0
 _CHART_INCHES = 2.9
 # The ink of a page's pictures: no picture uses this colour otherwise, and the page puts its own text colour there.
@@ -85,7 +87,7 @@ def all_pictures(view: style.View) -> tuple[Picture, ...]:
             lambda axes, of, ink: charts.fragmentation(axes, of, ink=ink),
         ),
         Picture(
-            "nodes",
+            NODES,
             "Jobs on nodes" if gantt else "Use of nodes",
             "One row per node, one lane per accelerator, one bar per run; a job keeps its colour over restarts."
             if gantt
@@ -105,7 +107,7 @@ def require() -> None:
 
 def svg(picture: Picture, view: style.View) -> str:
     """The picture as an SVG element without a background, in the colour of the text around it."""
-    height = grids.height_inches(view) if picture.name == "nodes" else _CHART_INCHES
+    height = grids.height_inches(view) if picture.name == NODES else _CHART_INCHES
     with _settings(ink=_PAGE_INK, salt=picture.name):
         figure = _figure(height, ink=_PAGE_INK)
         axes = figure.add_subplot()
@@ -117,16 +119,16 @@ def svg(picture: Picture, view: style.View) -> str:
     return text[text.index("<svg") :].replace(_PAGE_INK, "currentColor")
 
 
-def png(view: style.View, *, title: str, facts: str) -> bytes:
-    """All pictures on one sheet."""
-    pictures = all_pictures(view)
-    heights = [*[_CHART_INCHES] * (len(pictures) - 1), grids.height_inches(view)]
+def png(view: style.View, *, title: str, facts: str, pictures: Sequence[Picture] | None = None) -> bytes:
+    """The pictures, or all of them, on one sheet."""
+    pictures = pictures or all_pictures(view)
+    heights = [grids.height_inches(view) if one.name == NODES else _CHART_INCHES for one in pictures]
     with _settings(ink=_PAPER_INK, salt="sheet"):
         figure = _figure(sum(heights) + 0.42 * len(heights) + 0.6, ink=_PAPER_INK)
         figure.suptitle(f"{title}\n", x=0.01, ha="left", fontsize=15, fontweight="bold")
         figure.text(0.012, 0.995, f"\n\n{facts}", ha="left", va="top", fontsize=9)
-        all_axes = figure.subplots(len(pictures), 1, height_ratios=heights)
-        for axes, picture in zip(all_axes, pictures, strict=True):
+        all_axes = figure.subplots(len(pictures), 1, height_ratios=heights, squeeze=False)
+        for (axes,), picture in zip(all_axes, pictures, strict=True):
             _dress(axes)
             picture.draw(axes, view, _PAPER_INK)
             axes.set_title(picture.title, loc="left", fontsize=11, fontweight="bold", pad=_title_pad(axes))

@@ -31,18 +31,23 @@ def page(view: style.View, *, about: About) -> str:
     """The whole page."""
     figures = summary.summarise(view.history)
     parts = [
-        f"<h1>{_escaped(about.title)}</h1>",
-        f'<p class="facts">{_escaped(summary.facts(figures))}</p>',
-        *(f'<p class="note">{_escaped(note)}</p>' for note in about.notes),
+        f"<h1>{escaped(about.title)}</h1>",
+        f'<p class="facts">{escaped(summary.facts(figures))}</p>',
+        *(f'<p class="note">{escaped(note)}</p>' for note in about.notes),
         _cards(figures),
-        *(_section(picture, view) for picture in pictures.all_pictures(view)),
+        *(section(picture, view) for picture in pictures.all_pictures(view)),
         _sizes(view),
         _reasons(view),
         _never_started(view),
         _all_figures(figures),
         _origin(about),
     ]
-    head = f'<meta charset="utf-8"><title>{_escaped(about.title)}</title><style>{_STYLE}</style>'
+    return wrapped(about.title, parts)
+
+
+def wrapped(title: str, parts: Sequence[str]) -> str:
+    """A page of these parts, which are HTML; the empty ones are left out."""
+    head = f'<meta charset="utf-8"><title>{escaped(title)}</title><style>{_STYLE}</style>'
     view_port = '<meta name="viewport" content="width=device-width, initial-scale=1">'
     policy = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
     guard = f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
@@ -72,7 +77,8 @@ def named(name: str) -> str:
     return name.removesuffix(_SECONDS).removesuffix("_percent").replace("_", " ")
 
 
-def _escaped(value: object) -> str:
+def escaped(value: object) -> str:
+    """Text as HTML."""
     return html.escape(str(value), quote=True)
 
 
@@ -94,8 +100,8 @@ def _cards(figures: Mapping[str, summary.Figure]) -> str:
         "fragmentation_mean_percent": "Fragmentation",
     }
     drawn = (
-        f'<div class="card"><dt>{_escaped(words.get(name, named(name).capitalize()))}</dt>'
-        f"<dd>{_escaped(shown(name, value))}</dd><small>{_escaped(below)}</small></div>"
+        f'<div class="card"><dt>{escaped(words.get(name, named(name).capitalize()))}</dt>'
+        f"<dd>{escaped(shown(name, value))}</dd><small>{escaped(below)}</small></div>"
         for name, value, below in cards
     )
     return f'<dl class="cards">{"".join(drawn)}</dl>'
@@ -111,32 +117,33 @@ def _p95(figures: Mapping[str, summary.Figure], what: str) -> str:
     return f"mean; median {median}, 95 % within {tail}"
 
 
-def _section(picture: pictures.Picture, view: style.View) -> str:
+def section(picture: pictures.Picture, view: style.View) -> str:
+    """A picture with its title and caption."""
     drawn = pictures.svg(picture, view)
-    label = _escaped(f"{picture.title}. {picture.caption}")
+    label = escaped(f"{picture.title}. {picture.caption}")
     return (
-        f'<section id="{picture.name}"><h2>{_escaped(picture.title)}</h2>'
+        f'<section id="{picture.name}"><h2>{escaped(picture.title)}</h2>'
         f'<figure role="img" aria-label="{label}">{drawn}'
-        f"<figcaption>{_escaped(picture.caption)}</figcaption></figure></section>"
+        f"<figcaption>{escaped(picture.caption)}</figcaption></figure></section>"
     )
 
 
-def _table(
+def table(
     title: str, headings: Sequence[str], rows: Iterable[Sequence[object]], *, words: int = 1, note: str = ""
 ) -> str:
     """A table whose first ``words`` columns are text and whose others are numbers."""
-    head = "".join(f"<th{_aligned(index, words)}>{_escaped(name)}</th>" for index, name in enumerate(headings))
+    head = "".join(f"<th{_aligned(index, words)}>{escaped(name)}</th>" for index, name in enumerate(headings))
     body = "".join(
         "<tr>"
-        + "".join(f"<td{_aligned(index, words)}>{_escaped(cell)}</td>" for index, cell in enumerate(row))
+        + "".join(f"<td{_aligned(index, words)}>{escaped(cell)}</td>" for index, cell in enumerate(row))
         + "</tr>"
         for row in rows
     )
     if not body:
         return ""
-    below = f'<p class="note">{_escaped(note)}</p>' if note else ""
+    below = f'<p class="note">{escaped(note)}</p>' if note else ""
     return (
-        f"<section><h2>{_escaped(title)}</h2><div class=wide><table><thead><tr>{head}</tr></thead>"
+        f"<section><h2>{escaped(title)}</h2><div class=wide><table><thead><tr>{head}</tr></thead>"
         f"<tbody>{body}</tbody></table></div>{below}</section>"
     )
 
@@ -158,12 +165,12 @@ def _sizes(view: style.View) -> str:
         )
         rows.append((name, f"{len(jobs):,}", f"{len(completion):,}", *(summary.duration(time) for time in times)))
     headings = ("Accelerators", "Jobs", "Ended", "Queue, mean", "Queue, median", "Queue, 95 %", "Completion, mean")
-    return _table("Jobs by size", headings, rows)
+    return table("Jobs by size", headings, rows)
 
 
 def _reasons(view: style.View) -> str:
     rows = ((reason.value, f"{first:,}", f"{last:,}") for reason, first, last in summary.waiting_reasons(view.history))
-    return _table("Reasons", ("Reason", "Jobs that gave it first", "Jobs that never started and gave it last"), rows)
+    return table("Reasons", ("Reason", "Jobs that gave it first", "Jobs that never started and gave it last"), rows)
 
 
 def _never_started(view: style.View) -> str:
@@ -179,12 +186,12 @@ def _never_started(view: style.View) -> str:
     ]
     note = f"and {len(jobs) - len(rows):,} more" if len(jobs) > len(rows) else ""
     headings = ("Job", "Pods × accelerators", "Reason", "Message")
-    return _table("Jobs that never started", headings, rows, words=4, note=note)
+    return table("Jobs that never started", headings, rows, words=4, note=note)
 
 
 def _all_figures(figures: Mapping[str, summary.Figure]) -> str:
     rows = [(named(name).capitalize(), shown(name, value)) for name, value in figures.items()]
-    return _table("All figures", ("Figure", "Value"), rows)
+    return table("All figures", ("Figure", "Value"), rows)
 
 
 def _origin(about: About) -> str:
@@ -193,9 +200,9 @@ def _origin(about: About) -> str:
     ]
     return "".join(
         (
-            f"<section><h2>Command</h2><pre>{_escaped(about.command)}</pre></section>",
-            _table("Inputs", ("Input", "Value"), given, words=2),
-            _table("Versions", ("Of", "Version"), about.versions.items(), words=2),
+            f"<section><h2>Command</h2><pre>{escaped(about.command)}</pre></section>",
+            table("Inputs", ("Input", "Value"), given, words=2),
+            table("Versions", ("Of", "Version"), about.versions.items(), words=2),
         )
     )
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 from typing import Any
 
 from stowplan_allocator import types
-from stowplan_operator import observation
-from stowplan_operator.cli import figures
+from stowplan_operator import observation, views
+from stowplan_operator.cli import figures, schedule
 from stowplan_operator.cli.documents import SCHEMA
 from stowplan_operator.cli.what_if import Comparison, Fate, Lot, Side
 
@@ -53,6 +53,54 @@ def top_queues(rows: list[figures.QueueFigures]) -> dict[str, Any]:
                 "waiting": row.waiting,
             }
             for row in rows
+        ],
+    }
+
+
+def explanation(job: types.Job, fate: Fate, deep: dict[str, Any]) -> dict[str, Any]:
+    """The answer of ``explain`` on a saved snapshot: of the job's status nothing is known."""
+    return {"schema": SCHEMA, "kind": "PlannedExplanation", "name": job.name, **_fate(fate), **deep}
+
+
+def plan(seen: observation.Observation, made: types.Plan, future: schedule.Schedule) -> dict[str, Any]:
+    """The answer of ``plan``."""
+    names = {job.id: job.name for job in seen.snapshot.jobs}
+    now = seen.snapshot.now_seconds
+    return {
+        "schema": SCHEMA,
+        "kind": "Plan",
+        "madeAt": views.format_time(now),
+        "solver": seen.settings.solver,
+        "timeLimitSeconds": seen.settings.time_limit_seconds,
+        "certificate": _certificate(made.certificate),
+        "evictions": [
+            {"name": names.get(one.job_id), "for": names.get(one.for_job), "loses": one.cost} for one in made.evictions
+        ],
+        "jobs": [
+            *(
+                {
+                    "name": span.job.name,
+                    "running": span.is_running,
+                    "startsAt": None if span.is_running else views.format_time(now + span.starts_in),
+                    "endsAt": None if span.ends_in is None else views.format_time(now + span.ends_in),
+                    "basis": span.basis,
+                    "waitsFor": list(span.waits_for),
+                    "nodes": _placement(span.placement),
+                }
+                for span in future.spans
+            ),
+            *(
+                {
+                    "name": one.job.name,
+                    "running": False,
+                    "startsAt": None,
+                    "endsAt": None,
+                    "basis": one.basis,
+                    "waitsFor": list(one.waits_for),
+                    "nodes": [],
+                }
+                for one in future.unknown
+            ),
         ],
     }
 

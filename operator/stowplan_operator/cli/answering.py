@@ -3,18 +3,37 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import dataclasses
+import pathlib
 import sys
 from collections.abc import Sequence
 
 from rich import live
 from rich.console import RenderableType
+from rich.text import Text
 
+import stowplan_allocator
+from stowplan_allocator import alternatives, inputs, types
+from stowplan_allocator.simulate import pictures
 from stowplan_operator import observation
-from stowplan_operator.cli import answer_documents, changes, commands, figures, output
+from stowplan_operator.cli import (
+    answer_documents,
+    changes,
+    commands,
+    deep,
+    documents,
+    explaining,
+    figures,
+    output,
+    plan_report,
+    planning,
+    schedule,
+)
 from stowplan_operator.cli import top as top_module
 from stowplan_operator.cli import what_if as what_if_module
 from stowplan_operator.cli.asking import Asker
-from stowplan_operator.cli.exits import Exit
+from stowplan_operator.cli.exits import CliError, Exit
 
 WATCH_SECONDS = 5.0
 
@@ -74,3 +93,82 @@ def _top(seen: observation.Observation, what: str, *, width: int, height: int | 
         return top_module.show_queues(figures.of_queues(seen.snapshot), width=width)
     rows, totals = _nodes(seen)
     return top_module.show_nodes(seen, rows, totals, width=width, height=height)
+
+
+async def show_plan(asker: Asker, *, form: str | None, html: pathlib.Path | None, png: pathlib.Path | None) -> Exit:
+    """The current plan and the starts that it leads to; also into files."""
+    if html or png:
+        _require_pictures()
+    seen = await asker.ask()
+    # A bare snapshot holds no plan.
+    plan = seen.plan or stowplan_allocator.plan(seen.snapshot, seen.settings)
+    future = schedule.of(seen)
+    if html:
+        _write(html, plan_report.page(seen, plan, future).encode())
+    if png:
+        _write(png, plan_report.png(seen, plan, future))
+    if form:
+        commands.print_document(answer_documents.plan(seen, plan, future), form)
+    else:
+        age = max(0.0, asker.speaker.now - seen.snapshot.now_seconds)
+        output.write(planning.show(seen, plan, future, age_seconds=age, width=output.make_console().width))
+    return Exit.YES
+
+
+def _require_pictures() -> None:
+    try:
+        pictures.require()
+    except inputs.InputError as error:
+        fault = error.faults[0]
+        raise CliError(fault.cause, code=Exit.USAGE, hint=f"pip install 'stowplan[{pictures.EXTRA}]'") from None
+
+
+def _write(path: pathlib.Path, content: bytes) -> None:
+    try:
+        path.write_bytes(content)
+    except OSError as error:
+        raise CliError(f"{path} cannot be written: {error.strerror}", code=Exit.USAGE) from None
+    commands.remark(f"Wrote {path}")
+
+
+async def explain(asker: Asker, *, name: str, form: str | None) -> Exit:
+    """As ``explain``, and the changes that would start the job; from the plan alone where a saved snapshot is given."""
+    if asker.cluster is None:
+        return await _explain_saved(asker, name, form=form)
+    job = (await asker.cluster.get_job(name)).printable
+    said = explaining.explain(job, asker.speaker)
+    said = dataclasses.replace(said, next=tuple(one for one in said.next if explaining.DEEP not in one.command))
+    seen = await asker.ask()
+    planned = next((one for one in seen.snapshot.jobs if one.id == job.uid), None)
+    found = await _explored(seen, planned) if planned is not None else None
+    if form:
+        told = deep.document(found) if found is not None else None
+        commands.print_document(documents.explanation(job, said, deep=told), form)
+        return said.answer.exit
+    output.write(explaining.show(job, said, asker.speaker))
+    if planned is not None and found is not None:
+        output.write(deep.show(planned, found))
+    else:
+        output.write(Text("\nThe operator does not plan it now, so no change was tried.", style="dim"))
+    output.write(explaining.show_next(said), wrap=False)
+    return said.answer.exit
+
+
+async def _explain_saved(asker: Asker, name: str, *, form: str | None) -> Exit:
+    seen = await asker.ask()
+    job = changes.find_job(seen.snapshot, name, namespace=asker.namespace)
+    fate, shown = deep.show_snapshot(seen, job)
+    found = await _explored(seen, job)
+    if form:
+        commands.print_document(answer_documents.explanation(job, fate, deep.document(found)), form)
+    else:
+        output.write(shown)
+        output.write(deep.show(job, found))
+    return Exit.YES if fate.lot.has_place else Exit.NO
+
+
+async def _explored(seen: observation.Observation, job: types.Job) -> alternatives.Exploration:
+    """Tried with a sign of life on a terminal: it may take the whole budget."""
+    console = output.make_console(stderr=True)
+    with console.status("Trying changes …") if console.is_terminal else contextlib.nullcontext():
+        return await asyncio.to_thread(deep.explore, seen, job)

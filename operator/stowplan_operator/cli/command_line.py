@@ -78,16 +78,25 @@ def get_command(context: click.Context, name: str, form: str | None) -> None:
 
 @cli.command("explain")
 @flags.job
+@click.option("--deep", is_flag=True, help="Also try which changes would start it now; takes some seconds.")
 @flags.output("json", "yaml")
+@flags.snapshot
 @flags.cluster
 @click.pass_context
-def explain_command(context: click.Context, name: str, form: str | None) -> None:
+def explain_command(
+    context: click.Context, name: str, deep: bool, form: str | None, file: str | None, operator_namespace: str
+) -> None:
     """Say why a job waits, runs or failed.
 
-    Reads the job's status, gives the numbers behind the decision and ends with the command that helps next.
+    Reads the job's status, gives the numbers behind the decision and ends with the command that helps next. With --deep
+    it also asks the operator for its snapshot and solves for the smallest changes that would start the job now; with
+    --snapshot it answers from a saved one alone.
     Exits with 0 when the job has its place or has succeeded, with 1 when it waits or has failed.
     """
-    _run(context, "explain_job", name=name, form=form)
+    if deep or file:
+        questions.answer(context, file, operator_namespace, "explain", name=name, form=form)
+    else:
+        _run(context, "explain_job", name=name, form=form)
 
 
 @cli.command("logs")

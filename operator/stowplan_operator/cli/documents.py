@@ -81,8 +81,8 @@ def _event(event: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def explanation(job: Job, said: Explanation) -> dict[str, Any]:
-    """The answer of ``explain``."""
+def explanation(job: Job, said: Explanation, *, deep: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """The answer of ``explain``; ``deep`` is what ``--deep`` found, None where nothing was tried."""
     decision = job.decision
     return {
         "schema": SCHEMA,
@@ -106,4 +106,5 @@ def explanation(job: Job, said: Explanation) -> dict[str, Any]:
         "progress": mapping(job.status, "progress"),
         "lastFailure": mapping(job.status, "lastFailure") or None,
         "next": [{"command": one.command, "shows": one.shows} for one in said.next],
+        **(deep or {"alternatives": None, "notTried": None}),
     }

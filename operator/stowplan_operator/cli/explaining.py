@@ -23,6 +23,7 @@ from stowplan_operator.cli.words import Speaker
 _EXPECTED_WITHIN_SECONDS = 15
 _PLACED = "Placed"
 _TAIL_LINES = 12
+DEEP = "--deep"
 
 
 class Answer(enum.StrEnum):
@@ -208,6 +209,9 @@ def _next(job: Job, answer: Answer, known: reasons.Meaning | None, speaker: Spea
         case Answer.FAILED:
             yield Next(speaker.command("stowplan", "get", job.name), "its attempts and events")
             yield Next(speaker.command(*failed_logs), "what the failed rank printed" if last else "what rank 0 printed")
+    if answer is Answer.WAITS and _is_decided(job, answer) and job.reason != "Misconfigured":
+        deep = speaker.command("stowplan", "explain", job.name, DEEP)
+        yield Next(deep, "the smallest changes that would start it now")
 
 
 def show(job: Job, said: Explanation, speaker: Speaker) -> RenderableType:

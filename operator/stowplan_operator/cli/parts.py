@@ -14,7 +14,7 @@ from stowplan_operator.cli.words import Speaker
 
 _NODES_SHOWN = 12
 
-_PROOFS = {
+PROOFS = {
     "Optimal": "Optimal: the solver proved that no other plan for the whole cluster is better",
     "Feasible": "Feasible, not proved best: the time limit ended the search",
     "Greedy": "Greedy: planned by rule, without a proof that no better plan exists",
@@ -169,7 +169,7 @@ def proof(decision: Mapping[str, Any]) -> str:
     status = text(certificate, "status")
     if not status:
         return ""
-    said = _PROOFS.get(status, status)
+    said = PROOFS.get(status, status)
     gap, bound = text(certificate, "gap"), text(certificate, "bound")
     if status == "Feasible" and gap:
         said += f"; the best plan can be at most {words.percent(gap)} better"

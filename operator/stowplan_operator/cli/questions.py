@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import pathlib
 from typing import Any
 
 import click
@@ -20,10 +21,10 @@ def snapshot_command(context: click.Context, file: str | None, operator_namespac
     Keep it in a file: what-if, top, plan and explain take it with --snapshot, without a cluster. It names the jobs of
     all namespaces.
     """
-    _answer(context, file, operator_namespace, "print_snapshot")
+    answer(context, file, operator_namespace, "print_snapshot")
 
 
-def _answer(context: click.Context, file: str | None, operator_namespace: str, command: str, **arguments: Any) -> None:
+def answer(context: click.Context, file: str | None, operator_namespace: str, command: str, **arguments: Any) -> None:
     """Run a function of ``answering`` and end with its exit code."""
     from stowplan_operator.cli import answering, asking
 
@@ -53,7 +54,7 @@ def what_if_command(
     Nothing in the cluster is touched. Exits with 0 when every submitted job would get its place and nobody would lose
     one, with 1 otherwise.
     """
-    _answer(context, file, operator_namespace, "what_if", given=given, form=form)
+    answer(context, file, operator_namespace, "what_if", given=given, form=form)
 
 
 @click.command("top")
@@ -73,7 +74,32 @@ def top_command(
     """
     if watch and (form or file):
         raise click.UsageError(f"--watch asks the cluster and shows tables: leave out {'-o' if form else '--snapshot'}")
-    _answer(context, file, operator_namespace, "top", what=what, watch=watch, form=form)
+    answer(context, file, operator_namespace, "top", what=what, watch=watch, form=form)
 
 
-COMMANDS = (snapshot_command, what_if_command, top_command)
+_FILE = click.Path(dir_okay=False, path_type=pathlib.Path)
+
+
+@click.command("plan")
+@click.option("--html", type=_FILE, metavar="FILE", help="Write it as a page that needs nothing else.")
+@click.option("--png", type=_FILE, metavar="FILE", help="Write the chart as a picture.")
+@flags.output("json", "yaml")
+@flags.snapshot
+@flags.cluster
+@click.pass_context
+def plan_command(
+    context: click.Context,
+    html: pathlib.Path | None,
+    png: pathlib.Path | None,
+    form: str | None,
+    file: str | None,
+    operator_namespace: str,
+) -> None:
+    """Show the current plan, what is proven about it, and who will start when.
+
+    Starts are predicted from expected ends: by progress, else by activeDeadlineSeconds, and if nothing new comes.
+    """
+    answer(context, file, operator_namespace, "show_plan", html=html, png=png, form=form)
+
+
+COMMANDS = (snapshot_command, what_if_command, top_command, plan_command)

@@ -175,21 +175,23 @@ def _said(found: Comparison, job: types.Job, *, after: bool) -> Text:
         return Text("removed" if after else words.UNKNOWN)
     ran = found.before.fates.get(job.id)
     stopped = after and ran is not None and ran.lot is Lot.RUNS
+    return Text(sentence(fate, stopped=stopped), style=_STYLES.get(fate.lot, "") if after else "")
+
+
+def sentence(fate: Fate, *, stopped: bool = False) -> str:
+    """What becomes of a job, without its name; ``stopped`` where it ran before."""
     match fate.lot:
         case Lot.STARTS:
-            verb = "starts anew on" if stopped else "starts on"
-            said = f"{verb} {_where(fate.placement)}"
+            return f"{'starts anew on' if stopped else 'starts on'} {_where(fate.placement)}"
         case Lot.PREEMPTS:
-            said = f"starts when {fate.other} {'has' if ',' not in fate.other else 'have'} left"
+            return f"starts when {fate.other} {'has' if ',' not in fate.other else 'have'} left"
         case Lot.WAITS:
-            said = f"{'stops and waits' if stopped else 'waits'}: {fate.reason}"
+            return f"{'stops and waits' if stopped else 'waits'}: {fate.reason}"
         case Lot.GIVES_WAY:
-            said = f"gives way to {fate.other}, loses {_gpu_time(fate.cost)}"
+            return f"gives way to {fate.other}, loses {_gpu_time(fate.cost)}"
         case Lot.LEAVES:
-            said = "is leaving"
-        case _:
-            said = f"runs on {_where(fate.placement)}"
-    return Text(said, style=_STYLES.get(fate.lot, "") if after else "")
+            return "is leaving"
+    return f"runs on {_where(fate.placement)}"
 
 
 def _where(placement: types.Placement | None) -> str:

@@ -200,6 +200,8 @@ EXPLANATION_KEYS = [
     "progress",
     "lastFailure",
     "next",
+    "alternatives",
+    "notTried",
 ]
 
 

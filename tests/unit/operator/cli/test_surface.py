@@ -19,13 +19,14 @@ from unit.operator.cli import test_commands
 WANT_FLAGS = {
     "list": {"--all-namespaces", "--selector", "--output"},
     "get": {"--output"},
-    "explain": {"--output"},
+    "explain": {"--output", "--deep", "--snapshot", "--operator-namespace"},
     "logs": {"--rank", "--attempt", "--follow", "--tail"},
     "suspend": set(),
     "resume": set(),
     "wait": {"--for", "--timeout"},
     "snapshot": {"--snapshot", "--operator-namespace"},
     "what-if": {"--snapshot", "--operator-namespace", "--output"},
+    "plan": {"--snapshot", "--operator-namespace", "--output", "--html", "--png"},
     "top": {"--snapshot", "--operator-namespace", "--output", "--watch"},
 }
 HEAVY = {"kopf", "pulp", "highspy", "kubernetes", "aiohttp", "pydantic", "rich"}
