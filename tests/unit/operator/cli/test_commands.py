@@ -229,7 +229,10 @@ def test_explain_as_json_gives_the_numbers_and_the_commands(run: Run, cluster: S
     assert (said["answer"], said["reason"], said["seconds"]) == ("waits", "WaitingForCapacity", 204)
     assert said["numbers"]["accelerators_needed"] == "4"
     assert said["certificate"]["status"] == "Optimal"
-    assert said["next"][-1]["command"] == "kubectl stowplan wait digits --for Running -n default"
+    assert [one["command"] for one in said["next"]][-2:] == [
+        "kubectl stowplan wait digits --for Running -n default",
+        "kubectl stowplan explain digits --deep -n default",
+    ]
 
 
 SUSPENSIONS = {
