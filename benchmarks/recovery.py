@@ -74,7 +74,8 @@ def attempt_of(pods: dict[str, float], attempt: int) -> list[float]:
 
 def start(workspace: Workspace, *, gpus: int) -> int:
     """A fresh gang of two pods in mid-training; the step of its last committed checkpoint."""
-    workspace.delete(JOB)
+    workspace.kubectl("delete", "tj", JOB, "--ignore-not-found", "--wait=true")
+    wait_for("the last gang is gone", lambda: not workspace.pods(JOB), seconds=180)
     workspace.kubectl("delete", "pvc", "--all", "--wait=true")
     workspace.apply(CHECKPOINT_CLAIM)
     workspace.apply(digits(JOB, step_seconds=0.3, resourcesPerNode={"nvidia.com/gpu": gpus}))
@@ -85,11 +86,11 @@ def start(workspace: Workspace, *, gpus: int) -> int:
 
 
 def recovery(workspace: Workspace, watch: PodWatch, *, since: float, committed: int) -> dict[str, float]:
-    """Seconds from ``since`` until attempt 2 has its pods, runs, and makes a step beyond the checkpoint."""
+    """Seconds from ``since`` until attempt 2 has its pods, runs, and reports a step that it made itself."""
 
     def has_stepped(status: dict[str, Any]) -> bool:
-        step = (status.get("progress") or {}).get("step", 0)
-        return bool(status.get("attempt") == 2 and attempt_of(watch.running, 2) and step > committed)
+        progress = status.get("progress") or {}
+        return bool(progress.get("attempt") == 2 and progress.get("step", 0) > progress.get("firstStep", math.inf))
 
     status = workspace.wait_status(JOB, "a step of attempt 2", has_stepped, seconds=240)
     stepped = time.time()
@@ -97,7 +98,8 @@ def recovery(workspace: Workspace, watch: PodWatch, *, since: float, committed: 
         "pods_s": max(attempt_of(watch.seen, 2)) - since,
         "running_s": max(attempt_of(watch.running, 2)) - since,
         "step_s": stepped - since,
-        "lost_steps": float(max(0, committed - int(status["progress"]["checkpointStep"]))),
+        # Of what was committed before the fault: must be none.
+        "lost_steps": float(max(0, committed - int(status["progress"]["firstStep"]))),
     }
 
 
