@@ -20,6 +20,8 @@ Json = dict[str, Any]
 
 FAULT_GRACE_SECONDS = 2
 AVOID_SECONDS = 300
+# A node that is only suspected: if it is lost, it is NotReady by then.
+SUSPECT_SECONDS = 60
 _FIRST_BACKOFF_SECONDS = 5
 MAX_BACKOFF_SECONDS = 300
 KEPT_ATTEMPTS = 2
@@ -285,8 +287,13 @@ def avoided_nodes(status: Mapping[str, Any], spec: api.TrainingJobSpec, *, now_s
     is_to_blame = spec.failure_policy.avoid_failed_nodes and failure.get("reason") in failures.NODES_FAULTS
     if not is_to_blame and not failure.get("avoidNode"):
         return frozenset()
-    is_recent = now_seconds - views.parse_time(failure.get("time")) < AVOID_SECONDS
+    is_recent = now_seconds < _avoided_until(failure)
     return frozenset({failure["node"]}) if is_recent and failure.get("node") else frozenset()
+
+
+def _avoided_until(failure: Mapping[str, Any]) -> float:
+    is_guess = failure.get("reason") == failures.Cause.PEER_LOST and not failure.get("avoidNode")
+    return views.parse_time(failure.get("time")) + (SUSPECT_SECONDS if is_guess else AVOID_SECONDS)
 
 
 def is_plannable(
@@ -340,9 +347,9 @@ def deadlines(job: views.JobView, spec: api.TrainingJobSpec, pods: Sequence[view
     """Times (Unix seconds) at which the clock alone, without any watch event, changes what is to be done."""
     status = job.status
     times = [expires_at(job, spec), views.parse_time(status.get("retryAfter"))]
-    failed_at = views.parse_time((status.get("lastFailure") or {}).get("time"))
-    if failed_at and status.get("placement") is None:
-        times.append(failed_at + AVOID_SECONDS)
+    failure = status.get("lastFailure") or {}
+    if failure.get("time") and status.get("placement") is None:
+        times.append(_avoided_until(failure))
     placement = status.get("placement")
     if placement is not None and not phase_of(status).is_terminal:
         times.extend(steps.deadlines(status, spec))

@@ -953,6 +953,12 @@ AVOIDED: dict[str, tuple[JobBuilder, float, set[str]]] = {
     "nor for a pod that somebody deleted": (after(Cause.POD_DELETED), 0, set()),
     "it is avoided for a while": (after(Cause.NODE_LOST), lifecycle.AVOID_SECONDS - 1, {"n1"}),
     "and then no longer": (after(Cause.NODE_LOST), lifecycle.AVOID_SECONDS, set()),
+    "a node that is only suspected for a shorter while": (
+        after(Cause.PEER_LOST),
+        lifecycle.SUSPECT_SECONDS - 1,
+        {"n1"},
+    ),
+    "by which it would be NotReady": (after(Cause.PEER_LOST), lifecycle.SUSPECT_SECONDS, set()),
     "the user may do without": (after(Cause.NODE_LOST, avoidFailedNodes=False), 0, set()),
     "a node that a rule keeps the job away from, whatever else the user wants": (
         after(Cause.OUT_OF_MEMORY, rule=True, avoidFailedNodes=False),
