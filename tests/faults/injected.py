@@ -9,6 +9,8 @@ from collections.abc import Callable
 
 from faults.proxy import Answer, Call, CutConnection, Forward, Proxy
 
+REASONS = {409: "Conflict", 429: "TooManyRequests", 500: "InternalError", 503: "ServiceUnavailable"}
+
 
 async def _until(event: threading.Event) -> None:
     """Wait for what the test's own thread sets."""
@@ -55,8 +57,8 @@ class Refuse:
 
     async def handle(self, call: Call, forward: Forward) -> Answer:
         """The API server never sees it."""
-        reason = {409: "Conflict", 429: "TooManyRequests", 500: "InternalError", 503: "ServiceUnavailable"}[self.status]
-        return Answer.refusal(self.status, reason, f"injected: {call}", retry_after=1 if self.status == 429 else None)
+        pause = 1 if self.status == 429 else None
+        return Answer.refusal(self.status, REASONS[self.status], f"injected: {call}", retry_after=pause)
 
     def __str__(self) -> str:
         return f"writes {self.first} to {self.last} answered with {self.status}"

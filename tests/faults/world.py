@@ -58,7 +58,7 @@ class World:
             self.wait(f"{namespace} is empty", is_empty)
         self.history.forget(namespace)
 
-    def add_node(self, index: int) -> None:
+    def add_node(self, index: int, *, wait: bool = True) -> None:
         """A kwok node with four GPUs; two nodes share a rack."""
         size = {"cpu": "64", "memory": "512Gi", "pods": "110", "nvidia.com/gpu": str(GPUS_PER_NODE)}
         node = {
@@ -77,19 +77,22 @@ class World:
             "status": {"capacity": size, "allocatable": size},
         }
         self.client.must("POST", "/api/v1/nodes", node)
-        self.wait(f"node-{index} is ready", lambda: self._is_ready(f"node-{index}"), seconds=60)
+        if wait:
+            self.wait(f"node-{index} is ready", lambda: self._is_ready(f"node-{index}"), seconds=60)
 
-    def ensure_nodes(self, number: int = NUM_NODES) -> None:
+    def ensure_nodes(self, number: int = NUM_NODES, *, wait: bool = True) -> None:
         """Every node is there, ready and without taints, whatever became of the run before."""
         for index in range(number):
             node = self.history.now("nodes").get(f"node-{index}")
             if node is None:
-                self.add_node(index)
+                self.add_node(index, wait=wait)
                 continue
             if node["spec"].get("unschedulable"):
                 self.cordon(f"node-{index}", wanted=False)
             if NOT_READY in node["metadata"].get("annotations", {}):
-                self.set_ready(f"node-{index}", wanted=True)
+                self.set_ready(f"node-{index}", wanted=True, wait=wait)
+        if not wait:
+            return
         names = [f"node-{index}" for index in range(number)]
         self.wait("all nodes are ready", lambda: all(self._is_ready(name) for name in names), seconds=60)
 
@@ -101,12 +104,13 @@ class World:
         """`kubectl cordon` and `uncordon`."""
         self.client.must("PATCH", f"/api/v1/nodes/{name}", {"spec": {"unschedulable": wanted or None}}, kind=MERGE)
 
-    def set_ready(self, name: str, *, wanted: bool) -> None:
+    def set_ready(self, name: str, *, wanted: bool, wait: bool = True) -> None:
         """Its kubelet stops to answer, or does so again."""
         mark = {"metadata": {"annotations": {NOT_READY: None if wanted else "true"}}}
         self.client.must("PATCH", f"/api/v1/nodes/{name}", mark, kind=MERGE)
         if wanted:
-            self.wait(f"{name} is ready", lambda: self._is_ready(name))
+            if wait:
+                self.wait(f"{name} is ready", lambda: self._is_ready(name))
             return
         now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         condition = {"type": "Ready", "status": "False", "reason": "KubeletNotReady", "message": "injected"}
