@@ -67,7 +67,7 @@ def derive(job: views.JobView, core: Mapping[str, Any], pods: Sequence[views.Pod
     if not phase.is_terminal:
         _decide(status, phase, facts, is_new_spec=job.status.get("observedGeneration") != job.generation)
     status["reason"], status["message"] = _reason(status, phase, current, facts)
-    _add_progress(status, phase, current, facts)
+    _add_progress(status, phase, _last_rank_zero(placed, pods), facts)
     status["conditions"] = _conditions(job, status, phase, running == num_pods, facts)
     return {key: value for key, value in status.items() if value is not None}
 
@@ -192,10 +192,15 @@ def _reason(
     return "Planning", "waiting for the next plan"
 
 
-def _add_progress(status: Json, phase: api.Phase, current: Mapping[int, views.PodView], facts: Facts) -> None:
+def _last_rank_zero(job: views.JobView, pods: Sequence[views.PodView]) -> views.PodView | None:
+    """Rank 0 of the last attempt, whether that still has its place or not: its last word counts."""
+    attempt = job.status.get("attempt")
+    return next((pod for pod in pods if (pod.owner_uid, pod.rank, pod.attempt) == (job.uid, 0, attempt)), None)
+
+
+def _add_progress(status: Json, phase: api.Phase, rank_zero: views.PodView | None, facts: Facts) -> None:
     status["eta"] = (facts.eta if phase is api.Phase.RUNNING else _start_text(status, phase)) or None
     reading = steps.current(status, facts.progress) if status.get("placement") else facts.progress
-    rank_zero = current.get(0)
     if rank_zero is not None and rank_zero.end is not None:
         reading = progress.final_from_termination(rank_zero.end.message) or reading
     old = status.get("progress") or {}

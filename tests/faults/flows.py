@@ -57,13 +57,12 @@ def peers_are_slow_to_leave(s: Steps) -> None:
 
 
 def checkpoints_are_told(s: Steps) -> None:
-    """Rank 0 is the one that speaks of checkpoints; its gang fails after it, and the next one says nothing for long."""
+    """Rank 0 tells of a checkpoint as it fails; the next attempt says nothing, the one after that more."""
     s.create("one")
     s.sees("one", "Running", attempt=1)
-    s.end_pod("one-1-0", message=summary(8))
-    s.sees_checkpoint("one", 8)
-    s.end_pod("one-1-1", exit_code=1)
+    s.end_pod("one-1-0", exit_code=1, message=summary(8))
     s.sees("one", "Running", attempt=2)
+    s.sees_checkpoint("one", 8)
     s.edit("one", suspend=True)
     s.sees("one", "Suspended")
     s.edit("one", suspend=False)

@@ -374,6 +374,13 @@ def test_a_finished_rank_zero_has_the_last_word() -> None:
     assert told["step"] == 200
 
 
+def test_a_gang_that_has_lost_its_place_still_has_its_last_word() -> None:
+    summary = json.dumps({"stowplan": {"step": 66, "checkpointStep": 60}})
+    ended = (FIRST.failed(message=summary), SECOND.failed())
+    released = again(RUNNING, reported()).status(placement=None).phase(api.Phase.RESTARTING)
+    assert derive(released, ended, facts(NOW + 1))["progress"]["checkpointStep"] == 60
+
+
 def test_what_a_reading_lacks_stays() -> None:
     told = derive(again(RUNNING, reported()), BOTH_RUN, facts(NOW + 60, progress=Progress(step=70)))["progress"]
     assert (told["step"], told["totalSteps"], told["checkpointStep"]) == (70, 200, 40)
