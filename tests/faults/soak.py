@@ -89,7 +89,7 @@ class Soak:
                 time.sleep(0.05)
         finally:
             for _, undo in self._undo:
-                undo()
+                self._try(undo)
             proxy.faults.clear()
             self._runner.start()
             self._world.ensure_nodes(NUM_SOAK_NODES)
@@ -144,7 +144,13 @@ class Soak:
         due = [undo for at, undo in self._undo if at <= now]
         self._undo = [(at, undo) for at, undo in self._undo if at > now]
         for undo in due:
-            undo()
+            self._try(undo)
+
+    def _try(self, act: Callable[[], None]) -> None:
+        try:
+            act()
+        except RefusedError:
+            self.tally["came too late"] += 1  # its object had gone
 
     def _harm(self) -> None:
         harms = (
@@ -154,10 +160,7 @@ class Soak:
         )
         harm = self._random.choice(harms)
         self.tally[harm.__name__.removeprefix("_").replace("_", " ")] += 1
-        try:
-            harm()
-        except RefusedError:
-            self.tally["came too late"] += 1  # its object had gone
+        self._try(harm)
 
     def _later(self, least: float, most: float, undo: Callable[[], None]) -> None:
         self._undo.append((time.monotonic() + self._random.uniform(least, most), undo))
@@ -168,10 +171,12 @@ class Soak:
 
     def _freeze(self) -> None:
         """Shorter than the Lease, or longer; a process that has lost its Lease ends, and is started again."""
-        operator = self._runner.operator
-        operator.freeze()
-        time.sleep(self._random.choice((0.5, 2.0, 6.0)))
-        operator.thaw()
+        operator, seconds = self._runner.operator, self._random.choice((0.5, 2.0, 6.0))
+        self._runner.start()
+        with contextlib.suppress(ProcessLookupError):  # it may just have ended, without its Lease
+            operator.freeze()
+            time.sleep(seconds)
+            operator.thaw()
         self._later(2, 3, self._runner.start)
 
     def _cut_off(self) -> None:
@@ -226,9 +231,4 @@ class Soak:
     def _suspend(self) -> None:
         name = self._a_job()
         self._world.edit(self.namespace, name, suspend=True)
-
-        def resume() -> None:
-            with contextlib.suppress(RefusedError):  # it may have been deleted meanwhile
-                self._world.edit(self.namespace, name, suspend=False)
-
-        self._later(0.5, 3, resume)
+        self._later(0.5, 3, lambda: self._world.edit(self.namespace, name, suspend=False))
