@@ -63,13 +63,13 @@ def stale_message(telemetry: Telemetry, *, now_seconds: float, settings: Setting
     return f"Prometheus at {url} has given no GPU readings since {since} (limit {limit} s): {cause}"
 
 
-def excluded_gpus(telemetry: Telemetry, settings: Settings) -> frozenset[tuple[str, str, int]]:
-    """(node, GPU, XID) of every GPU whose last XID keeps new pods away."""
+def sick_gpus(telemetry: Telemetry, settings: Settings) -> frozenset[tuple[str, str, int]]:
+    """(node, GPU, XID) of every GPU whose last XID asks for more than to be recorded."""
     return frozenset(
         (node, gpu.uuid or gpu.index, gpu.xid)
         for node, gpus in telemetry.gpus.items()
         for gpu in gpus
-        if xids.action_of(gpu.xid, settings.health.xid_actions).excludes
+        if xids.action_of(gpu.xid, settings.health.xid_actions) is not xids.Action.RECORD
     )
 
 
@@ -93,8 +93,8 @@ def carry_forward(old: Gpus, new: Gpus, *, now_seconds: float) -> dict[str, tupl
 class TelemetryPoller:
     """Reads Prometheus every ``prometheus.intervalSeconds``; settings are looked at anew each time.
 
-    ``on_change`` is called when something that plans depend on changed: the set of excluded GPUs, or
-    whether telemetry is stale.
+    ``on_change`` is called when something changed on which something depends: the GPUs with an XID that asks for
+    anything, or whether telemetry is stale.
     """
 
     def __init__(
@@ -148,7 +148,7 @@ class TelemetryPoller:
             self._note_failure(f"unexpected {type(error).__name__}; see the operator's log")
         self._attempted.set()
         said = (
-            excluded_gpus(self.current, settings),
+            sick_gpus(self.current, settings),
             is_stale(self.current, now_seconds=self._clock(), settings=settings),
         )
         if said != self._said:

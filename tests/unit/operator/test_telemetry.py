@@ -105,7 +105,8 @@ async def test_on_change_is_called_only_for_what_plans_depend_on() -> None:
     healthy = {"w1": (gpu("0"), gpu("1"))}
     hot = {"w1": (dataclasses.replace(gpu("0"), temperature_celsius=99.0), gpu("1", xid=43))}
     broken = {"w1": (gpu("0", xid=79), gpu("1"))}
-    rig = Rig(healthy, hot, broken, broken, AWAY, AWAY, AWAY, healthy)
+    faulty = {"w1": (gpu("0"), gpu("1", xid=31))}
+    rig = Rig(healthy, hot, broken, broken, AWAY, AWAY, AWAY, healthy, faulty)
     want = {
         "first reading, nothing excluded": (15, 0),
         "temperature and a harmless XID": (15, 0),
@@ -115,6 +116,7 @@ async def test_on_change_is_called_only_for_what_plans_depend_on() -> None:
         "now stale": (120, 2),
         "still stale": (120, 2),
         "back, and the XID cleared": (15, 3),
+        "an application's XID": (15, 4),
     }
     for sentence, (after_seconds, want_changes) in want.items():
         await rig.poll(after_seconds=after_seconds)
@@ -156,7 +158,7 @@ def test_carry_forward(
     want_excluded: set[tuple[str, str, int]],
 ) -> None:
     merged = telemetry.carry_forward(old, new, now_seconds=T0)
-    assert telemetry.excluded_gpus(Telemetry(gpus=merged), SETTINGS) == want_excluded
+    assert telemetry.sick_gpus(Telemetry(gpus=merged), SETTINGS) == want_excluded
     assert all(set(new[node]) <= set(merged[node]) for node in new)
     assert bool(want_excluded) or merged == new
 
