@@ -8,8 +8,9 @@ the result does not depend on the order of nodes or jobs in the snapshot.
 from __future__ import annotations
 
 from collections import defaultdict
+from dataclasses import replace
 
-from stowplan_allocator import eligibility, limits, patterns, quotas, types
+from stowplan_allocator import eligibility, limits, patterns, quotas, reserving, types
 from stowplan_allocator.cells import build_cells, cells_of
 from stowplan_allocator.memory import Memory
 from stowplan_allocator.problem import NO_LEAF, Problem, Request, Shape, Vector, path_of, queue_key, to_vector
@@ -79,9 +80,23 @@ def compile_problem(
         sizes=tuple(sorted((size for size in sizes if 0 < size <= largest), reverse=True)),
         cells_of=cells_of(requests, cells=cells),
         quotas=shared,
-        allowance=None if shared is None else Allowance(shared, [quotas.usage_of(shared, snapshot.jobs)]),
+        allowance=None if shared is None else _allowance(snapshot, shared=shared),
         barred=barred,
     )
+
+
+def _allowance(snapshot: types.Snapshot, *, shared: Quotas) -> Allowance:
+    """What runs; and for each reservation what will run when it starts, and the job that it is for."""
+    kept = {}
+    for number, limit in enumerate(reserving.limits(snapshot)):
+        owners = {one.job_id: one.placement for one in limit.reservations}
+        then = [
+            replace(job, placement=owners.get(job.id, job.placement))
+            for job in snapshot.jobs
+            if job.id in owners or (job.placement is not None and limit.binds(job, now_seconds=snapshot.now_seconds))
+        ]
+        kept[number] = quotas.usage_of(shared, then)
+    return Allowance(shared, [quotas.usage_of(shared, snapshot.jobs)], kept=kept)
 
 
 def _can_bind(name: str, snapshot: types.Snapshot, queue: list[types.Job]) -> bool:
@@ -139,7 +154,8 @@ def _group_jobs(
         if request is None:
             devices = job.pod.has_devices
             first = firsts.setdefault(key[:-1], len(requests))
-            request = Request(len(requests), *asked, sizes, preferred, slice_size, spread, devices, leaf, first)
+            bound = reserving.binding(name for name, _ in job.pod.other)
+            request = Request(len(requests), *asked, sizes, preferred, slice_size, spread, devices, leaf, first, bound)
             requests[key] = request
         members[request.index, job.priority, job.id if request.patterned else ""].append(job)
     ordered = tuple(requests.values())

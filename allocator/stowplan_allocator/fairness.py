@@ -116,8 +116,7 @@ class FairTurns(Turns):
         self._usage.add(leaf, kind, amount, jobs=1)
         kinds = self._kinds[request.index]
         sure = request.num_pods * request.vector[0] if len(kinds) < 2 else 0
-        for usage in self._certain.states:
-            usage.add(leaf, kind, sure, jobs=1)
+        self._certain.add(leaf, kind, sure, jobs=1, bound=request.bound)
 
     def ahead(self, *, most: int, refused: Collection[int], problem: Problem) -> list[types.Job]:
         """See ``Turns``; who would have no quota by then is left out, too."""
@@ -165,7 +164,7 @@ class FairTurns(Turns):
         kinds = self._kinds[request.index]
         if not amount or not kinds:
             return False
-        return not any(all(usage.fits(request.leaf, kind, amount) for usage in self._certain.states) for kind in kinds)
+        return not any(self._certain.fits(request.leaf, kind, amount, bound=request.bound) for kind in kinds)
 
     def _refresh(self, leaf: int) -> None:
         """Choose anew at every level above a leaf in which something has changed."""

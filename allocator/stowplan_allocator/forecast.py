@@ -73,7 +73,11 @@ def reserve(
     there only as long as they do not delay it. None where no known ends make room.
     """
     settings = settings or types.Settings()
-    replay = Replay(until(snapshot, job_id, settings=settings), settings=settings)
+    ahead = until(snapshot, job_id, settings=settings)
+    queue = next(job.queue for job in snapshot.jobs if job.id == job_id)
+    # Nobody of another queue takes any of it, or a job that waits for much would wait for all that come.
+    kept = tuple(job for job in ahead.jobs if job.placement is not None or job.queue == queue)
+    replay = Replay(replace(ahead, jobs=kept), settings=settings)
     moment = next((moment for moment in replay.moments() if job_id in moment.started), None)
     if moment is None:
         return None

@@ -119,13 +119,14 @@ def within_quotas(
     if allowance.is_full(request.leaf):
         return []
     amount = request.num_pods * request.vector[0]
-    return [option for option in options if allowance.fits(request.leaf, option[0], amount)]
+    return [option for option in options if allowance.fits(request.leaf, option[0], amount, bound=request.bound)]
 
 
 def count(request: Request, *, spot: Spot, stock: Stock, sign: int = 1) -> None:
     """Let a job that came, or with sign -1 one that went, count against the quotas."""
     if stock.allowance is not None:
-        stock.allowance.add(request.leaf, spot.product, sign * spot.num_pods * request.vector[0], jobs=sign)
+        amount = sign * spot.num_pods * request.vector[0]
+        stock.allowance.add(request.leaf, spot.product, amount, jobs=sign, bound=request.bound)
 
 
 def recount(stock: Stock, *, spots: Mapping[str, Spot], problem: Problem) -> None:

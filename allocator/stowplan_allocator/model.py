@@ -284,13 +284,14 @@ class Model:
 
     def _add_quotas(self, quotas: Quotas, allowance: Allowance) -> None:
         """(9), in every state of the cluster that has to hold."""
-        terms: dict[tuple[int, str], list[Term]] = {}
-        for (p, c, size), x in self.x.items():
-            request = self._request(p)
-            if request.vector[0]:
-                kind = quotas.kind(request.leaf, self.problem.cells[c].product)
-                terms.setdefault((request.leaf, kind), []).append((x, float(size * request.vector[0])))
-        for usage in allowance.states:
+        states = [(None, usage) for usage in allowance.states]
+        for number, usage in [*states, *allowance.kept.items()]:
+            terms: dict[tuple[int, str], list[Term]] = {}
+            for (p, c, size), x in self.x.items():
+                request = self._request(p)
+                if request.vector[0] and (number is None or number in request.bound):
+                    kind = quotas.kind(request.leaf, self.problem.cells[c].product)
+                    terms.setdefault((request.leaf, kind), []).append((x, float(size * request.vector[0])))
             for left, right in quota_rows.rows(
                 quotas, usage=usage, terms=terms, variable=functools.partial(self.add_integer, "r")
             ):

@@ -202,7 +202,8 @@ class Scene:
         problem = compiling.compile_problem(snapshot, seed=self._settings.seed, order=self._settings.order)
         if later is not None and problem.quotas is not None and problem.allowance is not None:
             # What starts must be within the quotas now and once all victims have left; shares are those of then.
-            problem = replace(problem, allowance=Allowance(problem.quotas, [later, *problem.allowance.states]))
+            states = [later, *problem.allowance.states]
+            problem = replace(problem, allowance=Allowance(problem.quotas, states, kept=problem.allowance.kept))
         return strategies.solve(problem, settings=self._settings, deadline=self._deadline, watch=self._watch)
 
     def hold(self, job: types.Job, *, position: int, decision: Decision, promised: greedy.Spot | None) -> Hold | None:

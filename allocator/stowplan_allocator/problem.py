@@ -52,7 +52,7 @@ class Request:
     ``slice_size`` the level is one of slices and not of the whole job. ``spread`` is a level's index and how many pods
     of the job may stand in one of its domains. ``has_devices``: the pods take accelerators, or parts of them.
     ``leaf`` is where a job counts in the tree of queues; without queues there is none. ``first`` is the index of the
-    first request that asks for the same in any queue.
+    first request that asks for the same in any queue. ``bound`` are the reservations that its jobs may outlast.
     """
 
     index: int
@@ -70,6 +70,7 @@ class Request:
     has_devices: bool = False
     leaf: int = NO_LEAF
     first: int = 0
+    bound: frozenset[int] = frozenset()
 
     @property
     def gang_level(self) -> int | None:

@@ -27,11 +27,32 @@ def find_breaches(placements: Mapping[str, types.Placement], *, snapshot: types.
     started = [(jobs[job_id], placement) for job_id, placement in placements.items() if job_id in jobs]
     tree = Tree(snapshot.queues)
     yield from _limits(tree, running=running, started=started)
-    before, after = tree.amounts(running), tree.amounts([*running, *started])
+    yield from _exceeded(tree, before=running, started=started)
+    for one in snapshot.reservations:
+        if one.job_id in jobs and jobs[one.job_id].placement is None:
+            stay = [
+                [(job, at) for job, at in some if job.id != one.job_id and _stands(job, one=one, snapshot=snapshot)]
+                for some in (running, started)
+            ]
+            then = [*stay[0], (jobs[one.job_id], one.placement)]
+            for breach in _exceeded(tree, before=then, started=stay[1]):
+                yield f"when {one.job_id} is to start: {breach}"
+
+
+def _stands(job: types.Job, *, one: types.Reservation, snapshot: types.Snapshot) -> bool:
+    """Whether a job that runs now may still do so when the reservation starts."""
+    if job.expected_seconds is None:
+        return True
+    return snapshot.now_seconds + job.expected_seconds > one.starts_at_seconds
+
+
+def _exceeded(tree: Tree, *, before: Standing, started: Standing) -> Iterator[str]:
+    was, now = tree.amounts(before), tree.amounts(started)
+    now |= {key: amount + now.get(key, 0) for key, amount in was.items()}
     for root in tree.roots:
-        for kind in sorted({kind for kind, _ in after} & tree.kinds_under(root, amounts=after)):
+        for kind in sorted({kind for kind, _ in now} & tree.kinds_under(root, amounts=now)):
             if tree.names_any(root):
-                yield from tree.exceeded(root, kind=kind, before=before, after=after)
+                yield from tree.exceeded(root, kind=kind, before=was, after=now)
 
 
 def find_eviction_breaches(plan: types.Plan, *, snapshot: types.Snapshot) -> Iterator[str]:

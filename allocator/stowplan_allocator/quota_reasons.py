@@ -11,7 +11,7 @@ import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from stowplan_allocator import fairness, quotas, types, words
+from stowplan_allocator import fairness, quotas, reserving, types, words
 from stowplan_allocator.greedy import Spot
 from stowplan_allocator.problem import Problem, Request
 from stowplan_allocator.queues import ANY_PRODUCT
@@ -41,7 +41,10 @@ class QuotaCounts:
     ) -> None:
         self._problem = problem
         self._shared = shared
+        self._snapshot = snapshot
         self._usage = quotas.usage_of(shared, snapshot.jobs)
+        assert problem.allowance is not None, "quotas come with an allowance"
+        self._then = problem.allowance.copy()
         users = [
             self._user(job, product=job.placement.product, pods=job.placement.num_pods)
             for job in snapshot.jobs
@@ -51,6 +54,9 @@ class QuotaCounts:
             spot = spots.get(job.id)
             if spot is not None:
                 problem.count(job, usage=self._usage, product=spot.product, num_pods=spot.num_pods)
+                request = problem.shape_of[job.id].request
+                amount = spot.num_pods * job.pod.accelerators
+                self._then.add(request.leaf, spot.product, amount, jobs=1, bound=request.bound)
                 users.append(self._user(job, product=spot.product, pods=spot.num_pods))
         self._named: dict[tuple[int, str | None], tuple[str, ...]] = {}
         self._users = sorted(users, key=lambda user: (-user.amount, user.name))
@@ -71,10 +77,30 @@ class QuotaCounts:
         full = self._usage.is_full(request.leaf)
         if full is not None:
             return self._full(request, branch=full, needs=needs)
+        kept = self._kept_for_others(request, kinds=kinds, needs=needs)
+        if kept is not None:
+            return kept
         binding = [self._usage.binds_at(request.leaf, kind, amount) for kind in kinds]
         if not binding or binding[0] is None or None in binding:
             return None
         return self._waits(request, kind=kinds[0], branch=binding[0], needs=needs)
+
+    def _kept_for_others(self, request: Request, *, kinds: Sequence[str], needs: str) -> Answer | None:
+        """It could have the quota now, and would still use it when others are to start for whom it is kept."""
+        allowance, amount = self._then, request.num_pods * request.vector[0]
+        if not amount or any(allowance.fits(request.leaf, kind, amount, bound=request.bound) for kind in kinds):
+            return None
+        if not any(self._usage.fits(request.leaf, kind, amount) for kind in kinds):
+            return None
+        limits = reserving.limits(self._snapshot)
+        owners = {one.job_id for number in request.bound for one in limits[number].reservations}
+        names = tuple(job.name for job in self._snapshot.jobs if job.id in owners)
+        message = (
+            f"needs {needs}; its queue has quota now, but it is kept for {words.names(names)}, and this job is not "
+            "known to end in time"
+        )
+        numbers = self._numbers(request, kind=kinds[0])
+        return types.Reason.RESERVED_FOR_LARGER_JOB, message, numbers, names[:MAX_BLOCKERS]
 
     def _numbers(self, request: Request, *, kind: str) -> Numbers:
         """How the job's own queue stands."""

@@ -29,7 +29,7 @@ have to hold at once.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from stowplan_allocator import queues, types
@@ -201,31 +201,41 @@ class Usage:
 
 
 class Allowance:
-    """Usage in every state of the cluster that has to hold, the first being now: what all of them allow."""
+    """Usage in every state of the cluster that has to hold, the first being now: what all of them allow.
 
-    __slots__ = ("quotas", "states")
+    ``kept`` are further states, by the number of what is reserved: as it will be then. They hold for jobs only that
+    may still stand then (``bound``).
+    """
 
-    def __init__(self, quotas: Quotas, states: Sequence[Usage]) -> None:
+    __slots__ = ("kept", "quotas", "states")
+
+    def __init__(self, quotas: Quotas, states: Sequence[Usage], *, kept: Mapping[int, Usage] | None = None) -> None:
         self.quotas = quotas
         self.states = tuple(states)
+        self.kept = dict(kept or {})
 
     def copy(self) -> Allowance:
         """An independent copy."""
-        return Allowance(self.quotas, [usage.copy() for usage in self.states])
+        kept = {number: usage.copy() for number, usage in self.kept.items()}
+        return Allowance(self.quotas, [usage.copy() for usage in self.states], kept=kept)
 
-    def fits(self, leaf: int, product: str, amount: int) -> bool:
+    def holding(self, bound: Collection[int]) -> list[Usage]:
+        """The states that hold for a job."""
+        return [*self.states, *(self.kept[number] for number in bound if number in self.kept)]
+
+    def fits(self, leaf: int, product: str, amount: int, *, bound: Collection[int] = ()) -> bool:
         """Whether so many more accelerators of the product are within all quotas."""
         kind = self.quotas.kind(leaf, product)
-        return all(usage.fits(leaf, kind, amount) for usage in self.states)
+        return all(usage.fits(leaf, kind, amount) for usage in self.holding(bound))
 
     def is_full(self, leaf: int) -> bool:
         """Whether no further job may run."""
         return any(usage.is_full(leaf) is not None for usage in self.states)
 
-    def add(self, leaf: int, product: str, amount: int, *, jobs: int) -> None:
+    def add(self, leaf: int, product: str, amount: int, *, jobs: int, bound: Collection[int] = ()) -> None:
         """So many more accelerators and jobs, or fewer."""
         kind = self.quotas.kind(leaf, product)
-        for usage in self.states:
+        for usage in self.holding(bound):
             usage.add(leaf, kind, amount, jobs=jobs)
 
 

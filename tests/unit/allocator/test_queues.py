@@ -329,3 +329,30 @@ def test_the_check_sees(name: str) -> None:
     with pytest.raises(sa.PlanViolationError, match=want):
         checks.verify(plan, snapshot=snapshot)
     checks.verify(plan, snapshot=dataclasses.replace(snapshot, queues=()))
+
+
+def _reserved(*jobs: sa.Job) -> sa.Snapshot:
+    """Queue a owns 8: ``large`` is to have them in 100 s, when ``r`` has ended."""
+    large, running = job("large", "a", 8), runs("r", "a", 4, expected_seconds=100)
+    kept = sa.Reservation("large", sa.Placement(H100, (sa.NodeShare("n1", 1),)), 100)
+    nodes = (worlds.node("n0"), worlds.node("n1"))
+    return sa.Snapshot(nodes, (large, running, *jobs), reservations=(kept,), queues=(queue("a", 8),))
+
+
+@pytest.mark.parametrize("strategy", sa.Strategy)
+def test_quota_is_kept_with_reserved_room_but_for_jobs_that_end_in_time(strategy: sa.Strategy) -> None:
+    snapshot = _reserved(job("long", "a", 2, expected_seconds=101), job("short", "a", 2, expected_seconds=100))
+    plan = sa.plan(snapshot, sa.Settings(strategy=strategy))
+    assert plan.placements.keys() == {"short"}
+    assert plan.waiting["long"].reason is sa.Reason.RESERVED_FOR_LARGER_JOB
+    assert plan.waiting["long"].blockers == ("large",)
+    assert "its queue has quota now, but it is kept for large" in plan.waiting["long"].message
+
+
+def test_the_check_sees_quota_that_was_kept() -> None:
+    snapshot = _reserved(job("long", "a", 2))
+    placed = {"long": sa.Placement(H100, (sa.NodeShare("n0", 1),))}
+    waiting = {"large": sa.Waiting(sa.Reason.WAITING_FOR_QUOTA, "")}
+    plan = sa.Plan(placed, waiting, sa.Certificate(sa.SolveStatus.GREEDY, "greedy"))
+    with pytest.raises(sa.PlanViolationError, match='when large is to start: queue "a": 10 accelerators'):
+        checks.verify(plan, snapshot=snapshot)
