@@ -1,7 +1,8 @@
 """What all ranks do together: exchange small values, and learn of each other's errors.
 
 It has a gloo group of its own, so that it works beside NCCL, may be used from one thread while another trains, and ends
-with an error, not a hang, when a rank's process has died. Only one thread at a time may use it.
+with an error, not a hang, when a rank's process has died. Only one thread at a time may use it. `gather` and
+`on_rank_0` go on working when the script has torn down its process groups while its last save is written.
 """
 
 from collections.abc import Callable
@@ -55,15 +56,13 @@ class Ranks:
 
     def on_rank_0[T](self, work: Callable[[], T]) -> T:
         """What `work` returns on rank 0, on every rank; what it raises, every rank raises."""
-        if self._group is None:
-            return work()
-        answer: list[Any] = [None, None]
+        answer: tuple[T | None, Exception | None] | None = None
         if self.rank == 0:
             try:
-                answer[0] = work()
+                answer = work(), None
             except Exception as error:
-                answer[1] = error
-        dist.broadcast_object_list(answer, src=0, group=self._group)
-        if answer[1] is not None:
-            raise answer[1]
-        return answer[0]  # type: ignore[no-any-return]
+                answer = None, error
+        value, problem = self.gather(answer)[0] or (None, None)
+        if problem is not None:
+            raise problem
+        return value  # type: ignore[return-value]

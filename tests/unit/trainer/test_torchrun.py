@@ -216,3 +216,43 @@ def test_sigterm_reaches_the_workers_and_has_its_own_exit_code(pod, tmp_path):
     code, output = started.finish()
     assert code == 143, output
     assert "saved and left" in output
+
+
+PLAIN = """
+import pathlib, sys, torch, torch.distributed as dist
+from stowplan_trainer.checkpoint import Checkpointer
+
+folder = pathlib.Path(sys.argv[1])
+dist.init_process_group("gloo")
+model = torch.nn.parallel.DistributedDataParallel(torch.nn.Linear(1000, 500))
+optimizer = torch.optim.Adam(model.parameters())
+checkpoints = Checkpointer({"model": model, "optimizer": optimizer}, folder=folder)
+step = checkpoints.resume()
+print("from step", step, flush=True)
+for step in range(step + 1, step + 4):
+    optimizer.zero_grad()
+    model(torch.ones(2, 1000)).sum().backward()
+    optimizer.step()
+    if sys.argv[2:] and dist.get_rank() == 0:
+        (folder / "fence.json").write_text("{}")  # so that this and every later save is refused
+    if step % 3 == 0:
+        checkpoints.save(step)
+dist.destroy_process_group()  # while the last save is written
+"""
+
+
+def test_a_plain_script_under_plain_torchrun_saves_and_resumes_without_an_operator(pod, tmp_path):
+    args = ["--nproc-per-node", "2", script(tmp_path, PLAIN), str(tmp_path / "ckpt")]
+    for name, start in (("first", 0), ("second", 3)):
+        code, output = pod(args, program="torch.distributed.run", name=name).finish()
+        assert code == 0, output
+        assert output.count(f"from step {start}") == 2
+    assert len(list((tmp_path / "ckpt").glob("step-*/COMMITTED"))) == 2
+
+
+def test_a_script_whose_last_save_fails_after_it_has_ended_does_not_look_complete(pod, tmp_path):
+    args = ["--nproc-per-node", "2", script(tmp_path, PLAIN), str(tmp_path / "ckpt"), "spoil"]
+    code, output = pod(args, program="torch.distributed.run").finish()
+    assert code == 1, output
+    assert "fence.json: the folder is held by nobody" in output
+    assert "a checkpoint was not saved and nobody was told" in output
