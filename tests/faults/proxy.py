@@ -148,7 +148,9 @@ class Proxy:
         app.router.add_route("*", "/{path:.*}", self._handle)
         connector = aiohttp.TCPConnector(limit=0, ssl=self._trust)
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=10)
-        async with aiohttp.ClientSession(connector=connector, timeout=timeout, auto_decompress=False) as session:
+        # Nothing is asked for compressed: answers go on as they come, without their headers.
+        plain = {"skip_auto_headers": ("Accept-Encoding",)}
+        async with aiohttp.ClientSession(connector=connector, timeout=timeout, **plain) as session:
             self._session = session
             # A watch of a dead operator would otherwise stay open until it has something to tell.
             runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1, handler_cancellation=True)

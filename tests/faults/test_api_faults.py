@@ -34,19 +34,19 @@ def test_refused_lost_and_late_writes(runner: Runner, flow: Flow) -> None:
     numbers = points(len(runner.undisturbed(flow).writes), of=flow.name, every=30)
     broken = []
     for number in numbers:
-        for kind, fault in some(list(at_write(number)), every=4, start=len(flow.name) % 4):
+        for kind, fault in some(list(at_write(number)), every=7, start=len(flow.name) % 7):
             broken += runner.judge(flow, runner.run(flow, fault), kind=kind, fault=fault)
     assert not broken, "\n".join(broken)
 
 
-@pytest.mark.parametrize("flow", some(FLOWS, every=6, start=0), ids=lambda flow: flow.name)
+@pytest.mark.parametrize("flow", some(FLOWS, every=8, start=0), ids=lambda flow: flow.name)
 def test_every_write_is_late(runner: Runner, flow: Flow) -> None:
     fault = injected.Delay(0.4)
     broken = runner.judge(flow, runner.run(flow, fault), kind="late", fault=fault)
     assert not broken, "\n".join(broken)
 
 
-@pytest.mark.parametrize("flow", some(FLOWS, every=6, start=1), ids=lambda flow: flow.name)
+@pytest.mark.parametrize("flow", some(FLOWS, every=8, start=1), ids=lambda flow: flow.name)
 def test_killed_and_started_on_stale_lists(runner: Runner, flow: Flow) -> None:
     """The new process lists what the old one saw at its start, before the flow, and catches up by its watches."""
     runner.undisturbed(flow)
@@ -61,7 +61,7 @@ def test_killed_and_started_on_stale_lists(runner: Runner, flow: Flow) -> None:
 
 
 @pytest.mark.parametrize("resource", ["pods", "trainingjobs", "nodes"])
-@pytest.mark.parametrize("flow", some(FLOWS, every=11, start=5), ids=lambda flow: flow.name)
+@pytest.mark.parametrize("flow", some(FLOWS, every=16, start=5), ids=lambda flow: flow.name)
 def test_a_watch_that_tells_nothing_for_a_while(runner: Runner, flow: Flow, resource: str) -> None:
     """It is silent from the flow's beginning; then it breaks, at the latest when kopf misses bookmarks."""
     runner.undisturbed(flow)

@@ -14,7 +14,7 @@ from faults.soak import NUM_SOAK_NODES, Soak
 from faults.world import GPUS_PER_NODE, NUM_NODES
 
 pytestmark = pytest.mark.faults
-NUM_JOBS = 1000 if RUNS_ALL else 30
+NUM_JOBS = 1000 if RUNS_ALL else 20
 SEED = int(os.environ.get("STOWPLAN_FAULTS_SEED", "20261122"))
 
 
