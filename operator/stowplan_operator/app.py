@@ -252,6 +252,7 @@ class App:
                     leader.guard()
                 self._liveness.beat(PLANNER)
 
+            api_server.guard = guard
             advisor = Advisor(
                 seen=lambda: self._desk.seen,
                 ask=advising.ask,

@@ -15,7 +15,7 @@ import contextlib
 import json
 import os
 import pathlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any, Protocol
 
 import aiohttp
@@ -138,6 +138,9 @@ class Kube:
         )
         self._slots = asyncio.Semaphore(_IN_FLIGHT)
         self._lease_slots = asyncio.Semaphore(_IN_FLIGHT_FOR_LEASE)
+        # Raises where this process may no longer write. Asked when a write leaves the queue, which may be long after
+        # it was decided; Leases are what the answer depends on, and are not asked for.
+        self.guard: Callable[[], None] = lambda: None
 
     @classmethod
     async def connect(cls, *, kubeconfig: str | None = None, context: str | None = None) -> Kube:
@@ -187,7 +190,10 @@ class Kube:
     ) -> bytes:
         """One request; the response's body. ApiError on every status that is not 2xx, and without an answer."""
         headers = {"Content-Type": content_type, "Accept": accept, **await self._headers()}
-        async with self._lease_slots if path.startswith(_LEASE_GROUP) else self._slots:
+        is_for_lease = path.startswith(_LEASE_GROUP)
+        async with self._lease_slots if is_for_lease else self._slots:
+            if method != "GET" and not is_for_lease:
+                self.guard()
             try:
                 async with self._session.request(
                     method,

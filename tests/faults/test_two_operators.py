@@ -45,7 +45,9 @@ def test_frozen_with_a_write_on_its_way_and_thawed(runner: Runner, second: Opera
         hold.over.set()
         first.thaw()
         _wait(lambda: not first.is_alive, "the thawed operator goes on without the Lease")
-        late.extend(f"the thawed operator wrote {call}" for call in first.proxy.writes[before:] if call.status < 300)
+        # Pods of a gang are sent together: those that were on their way arrive, which the oracle judges (I3).
+        made = [call for call in first.proxy.writes[before:] if call.status < 300]
+        late.extend(f"the thawed operator wrote {call}" for call in made if call.method != "POST")
 
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         taking = pool.submit(take_over)

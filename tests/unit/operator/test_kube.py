@@ -11,6 +11,7 @@ from aiohttp.test_utils import TestServer
 from kubernetes.aio import client as aio_client
 
 from stowplan_operator.kube import ApiError, Kube
+from stowplan_operator.leader import NotLeaderError
 
 
 class SlowServer:
@@ -62,6 +63,24 @@ async def test_the_lease_is_renewed_while_a_thousand_pods_are_in_the_queue(
     assert slow_server.waiting == 16
     slow_server.go.set()
     await asyncio.gather(*creations)
+
+
+async def test_writes_in_the_queue_are_not_sent_once_the_lease_is_lost(
+    api_server: Kube, slow_server: SlowServer
+) -> None:
+    """As in a process that is frozen while it creates a large gang, and thawed after another one took over."""
+    creations = [asyncio.create_task(api_server.create("pods", "team", {})) for _ in range(64)]
+    await slow_server.is_full.wait()
+
+    def lost() -> None:
+        raise NotLeaderError("the Lease was not renewed in time")
+
+    api_server.guard = lost
+    slow_server.go.set()
+    outcomes = await asyncio.gather(*creations, return_exceptions=True)
+    assert sum(isinstance(outcome, NotLeaderError) for outcome in outcomes) == 64 - 16
+    assert slow_server.waiting == 16
+    assert await api_server.read_lease("system", "stowplan-operator") is not None, "reads and Leases go on"
 
 
 @pytest.mark.parametrize("where", ["/api/v1/namespaces/kube-system/secrets/s", "http://127.0.0.1:1/latest/meta-data"])
