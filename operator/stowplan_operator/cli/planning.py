@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from rich.console import Group, RenderableType
 from rich.text import Text
@@ -12,6 +12,7 @@ from stowplan_operator import observation
 from stowplan_operator.cli import output, parts, schedule, words
 
 _MOST_ROWS = 40
+_LEAST_RUNNING = 10
 _MOST_UNKNOWN = 8
 _NAME_WIDTH = 26
 _WHEN_WIDTH = 8
@@ -47,7 +48,10 @@ def _facts(seen: observation.Observation, plan: types.Plan) -> Iterator[tuple[st
     yield "Proof", parts.PROOFS.get(certificate.status.value, certificate.status.value)
     if certificate.status is not types.SolveStatus.NOTHING_TO_DO:
         gap = words.percent(str(certificate.gap))
-        yield "Placed", f"{certificate.value:g} of at most {certificate.bound:g}, gap {gap}"
+        yield (
+            "Starts now",
+            f"{words.count(round(certificate.value), 'job')} of at most {certificate.bound:g}, gap {gap}",
+        )
         used = certificate.strategy
         used += f" with {seen.settings.solver}" if used == types.Strategy.EXACT else ""
         yield "Solver", f"{used}, {certificate.seconds:.3f} s of at most {seen.settings.time_limit_seconds:g} s"
@@ -62,7 +66,7 @@ def _facts(seen: observation.Observation, plan: types.Plan) -> Iterator[tuple[st
 
 
 def _chart(future: schedule.Schedule, *, width: int) -> Iterator[RenderableType]:
-    shown = future.spans[:_MOST_ROWS]
+    shown = _rows(future.spans)
     names = min(_NAME_WIDTH, max(len(span.job.name) for span in shown))
     cells = max(_LEAST_CHART, width - names - _WHEN_WIDTH - 6)
     margin = " " * (2 + names + 2 + _WHEN_WIDTH + 2)
@@ -78,6 +82,13 @@ def _chart(future: schedule.Schedule, *, width: int) -> Iterator[RenderableType]
         yield line
     if len(future.spans) > len(shown):
         yield Text(f"  … and {words.count(len(future.spans) - len(shown), 'more job')}; -o json lists all", style="dim")
+
+
+def _rows(spans: Sequence[schedule.Span]) -> list[schedule.Span]:
+    """What a screen holds: some of those that run, which end first, and those that start next."""
+    planned = [span for span in spans if not span.is_running]
+    running = [span for span in spans if span.is_running][: max(_LEAST_RUNNING, _MOST_ROWS - len(planned))]
+    return [*running, *planned[: _MOST_ROWS - len(running)]]
 
 
 def _axis(horizon: int, cells: int) -> str:

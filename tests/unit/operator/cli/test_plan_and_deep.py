@@ -75,6 +75,19 @@ def test_without_known_ends_no_start_is_told_and_bars_go_on() -> None:
     assert unknown.basis == "depends on team/llama, whose end is unknown"
 
 
+def test_where_many_jobs_run_those_that_start_next_are_still_shown(run: Run, tmp_path: pathlib.Path) -> None:
+    room = types.Resources(accelerators=100)
+    node = types.Node("n1", "H100", available=room, allocatable=room)
+    place = types.Placement("H100", (types.NodeShare("n1", 1),))
+    one = types.Resources(accelerators=1)
+    running = [types.Job(f"r{i}", f"team/r{i:02}", 1, one, placement=place, expected_seconds=60) for i in range(60)]
+    planned = [types.Job(f"w{i}", f"team/w{i:02}", 1, one, expected_seconds=60) for i in range(50)]
+    (tmp_path / "bare").write_text(snapshots.write(types.Snapshot((node,), (*running, *planned))))
+    chart = the_chart(run("plan", "--snapshot", str(tmp_path / "bare")).stdout)
+    assert sum(name.startswith("team/r") for name in chart) == 10
+    assert sum(name.startswith("team/w") for name in chart) == 30
+
+
 def test_the_page_and_the_picture(run: Run, day: str, tmp_path: pathlib.Path) -> None:
     result = run("plan", "--snapshot", day, "--html", str(tmp_path / "p.html"), "--png", str(tmp_path / "p.png"))
     assert result.exit_code == 0
