@@ -100,7 +100,8 @@ def job_ended(oracle: Oracle) -> Iterator[Alternative]:
     claim = None
     if problem.quotas is not None:
         size = gang.num_blocks * gang.block_pods * oracle.job.pod.accelerators
-        claim = Claim(problem.quotas, quotas.usage_of(problem.quotas, oracle.ahead.jobs), oracle.job, size)
+        used = quotas.usage_of(problem.quotas, oracle.ahead.jobs)
+        claim = Claim(quotas.Allowance(problem.quotas, [used]), oracle.job, size)
     index = {node.name: i for i, node in enumerate(problem.nodes)}
     running = [job for job in oracle.ahead.jobs if job.placement is not None]
     victims = [choosing.victim_of(job, problem=problem, index=index) for job in running]

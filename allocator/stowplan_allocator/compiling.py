@@ -8,6 +8,7 @@ the result does not depend on the order of nodes or jobs in the snapshot.
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Collection
 from dataclasses import replace
 
 from stowplan_allocator import eligibility, limits, patterns, quotas, reserving, types
@@ -80,23 +81,24 @@ def compile_problem(
         sizes=tuple(sorted((size for size in sizes if 0 < size <= largest), reverse=True)),
         cells_of=cells_of(requests, cells=cells),
         quotas=shared,
-        allowance=None if shared is None else _allowance(snapshot, shared=shared),
+        allowance=None if shared is None else allowance_of(snapshot, shared=shared),
         barred=barred,
     )
 
 
-def _allowance(snapshot: types.Snapshot, *, shared: Quotas) -> Allowance:
-    """What runs; and for each reservation what will run when it starts, and the job that it is for."""
+def allowance_of(snapshot: types.Snapshot, *, shared: Quotas, gone: Collection[str] = ()) -> Allowance:
+    """What runs, without those that are gone; for each reservation what will run when it starts, and its own job."""
+    left = [job for job in snapshot.jobs if job.id not in gone]
     kept = {}
     for number, limit in enumerate(reserving.limits(snapshot)):
         owners = {one.job_id: one.placement for one in limit.reservations}
         then = [
             replace(job, placement=owners.get(job.id, job.placement))
-            for job in snapshot.jobs
+            for job in left
             if job.id in owners or (job.placement is not None and limit.binds(job, now_seconds=snapshot.now_seconds))
         ]
-        kept[number] = quotas.usage_of(shared, then)
-    return Allowance(shared, [quotas.usage_of(shared, snapshot.jobs)], kept=kept)
+        kept[number] = [quotas.usage_of(shared, then)]
+    return Allowance(shared, [quotas.usage_of(shared, left)], kept=kept)
 
 
 def _can_bind(name: str, snapshot: types.Snapshot, queue: list[types.Job]) -> bool:

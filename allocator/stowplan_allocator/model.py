@@ -285,7 +285,8 @@ class Model:
     def _add_quotas(self, quotas: Quotas, allowance: Allowance) -> None:
         """(9), in every state of the cluster that has to hold."""
         states = [(None, usage) for usage in allowance.states]
-        for number, usage in [*states, *allowance.kept.items()]:
+        kept = [(number, usage) for number, usages in allowance.kept.items() for usage in usages]
+        for number, usage in [*states, *kept]:
             terms: dict[tuple[int, str], list[Term]] = {}
             for (p, c, size), x in self.x.items():
                 request = self._request(p)

@@ -25,11 +25,11 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-from stowplan_allocator import choosing, compiling, gangs, greedy, quotas, strategies, types, words
+from stowplan_allocator import choosing, compiling, gangs, greedy, strategies, types, words
 from stowplan_allocator import problem as problems
 from stowplan_allocator.choosing import Solution, Victim
 from stowplan_allocator.problem import Problem, Vector
-from stowplan_allocator.quotas import Allowance, Usage
+from stowplan_allocator.quotas import Allowance
 from stowplan_allocator.reclaiming import Claim
 from stowplan_allocator.stock import Take
 from stowplan_allocator.stopwatch import Stopwatch
@@ -192,18 +192,18 @@ class Scene:
             for job in self._snapshot.jobs
             if job.id not in gone
         ]
-        return self._solve(replace(self._snapshot, jobs=tuple(jobs))).spots
+        spots = {job_id: outcome.spots[job_id] for job_id in fixed}
+        allowance = self._allowance(gone=self._leaving, spots=spots)
+        return self._solve(replace(self._snapshot, jobs=tuple(jobs)), allowance=allowance).spots
 
     def _placement(self, spot: greedy.Spot) -> types.Placement:
         shares = tuple(types.NodeShare(self._problem.nodes[node].name, pods) for node, pods in spot.takes)
         return types.Placement(spot.product, shares)
 
-    def _solve(self, snapshot: types.Snapshot, *, later: Usage | None = None) -> strategies.Outcome:
+    def _solve(self, snapshot: types.Snapshot, *, allowance: Allowance | None) -> strategies.Outcome:
         problem = compiling.compile_problem(snapshot, seed=self._settings.seed, order=self._settings.order)
-        if later is not None and problem.quotas is not None and problem.allowance is not None:
-            # What starts must be within the quotas now and once all victims have left; shares are those of then.
-            states = [later, *problem.allowance.states]
-            problem = replace(problem, allowance=Allowance(problem.quotas, states, kept=problem.allowance.kept))
+        # Reservations keep their numbers, whoever is left out of the snapshot.
+        problem = replace(problem, allowance=allowance)
         return strategies.solve(problem, settings=self._settings, deadline=self._deadline, watch=self._watch)
 
     def hold(self, job: types.Job, *, position: int, decision: Decision, promised: greedy.Spot | None) -> Hold | None:
@@ -238,24 +238,34 @@ class Scene:
 
     def _claim(self, job: types.Job, *, position: int, decision: Decision, gone: Iterable[Victim]) -> Claim | None:
         """What the job may take of quotas and of whom, once these have left; None without queues."""
-        shared = self._problem.quotas
-        if shared is None:
-            return None
-        left = {victim.job.id for victim in gone}
-        usage = quotas.usage_of(shared, [one for one in self._snapshot.jobs if one.id not in left])
         spots = decision.outcome.spots
         ahead = {
             one.id: self._without_surplus(one, spot=spots[one.id])
             for one in self._problem.queue[:position]
             if one.id in spots
         }
-        self._count(usage, spots=ahead | {job_id: hold.spot for job_id, hold in decision.holds.items()})
-        return Claim(shared, usage, job, smallest_size(job) * job.pod.accelerators)
+        held = {job_id: hold.spot for job_id, hold in decision.holds.items()}
+        allowance = self._allowance(gone=gone, spots=ahead | held)
+        if allowance is None:
+            return None
+        bound = self._problem.shape_of[job.id].request.bound
+        return Claim(allowance, job, smallest_size(job) * job.pod.accelerators, bound)
 
-    def _count(self, usage: Usage, *, spots: Mapping[str, greedy.Spot]) -> None:
-        """Let these jobs use what their spots take."""
+    def _allowance(self, *, gone: Iterable[Victim], spots: Mapping[str, greedy.Spot]) -> Allowance | None:
+        """What quotas allow once these have left and those have come; None without queues."""
+        shared = self._problem.quotas
+        if shared is None:
+            return None
+        left = {victim.job.id for victim in gone}
+        allowance = compiling.allowance_of(self._snapshot, shared=shared, gone=left)
         for job_id, spot in spots.items():
-            self._problem.count(self._jobs[job_id], usage=usage, product=spot.product, num_pods=spot.num_pods)
+            self._count(job_id, spot=spot, allowance=allowance)
+        return allowance
+
+    def _count(self, job_id: str, *, spot: greedy.Spot, allowance: Allowance) -> None:
+        request = self._problem.shape_of[job_id].request
+        amount = spot.num_pods * request.vector[0]
+        allowance.add(request.leaf, spot.product, amount, jobs=1, bound=request.bound)
 
     def _cheapest(
         self, job: types.Job, *, rooms: list[Vector], gone: list[Victim], claim: Claim | None
@@ -318,7 +328,9 @@ class Scene:
             nodes=tuple(self._without(node, kept=kept) for node in self._snapshot.nodes),
             jobs=tuple(other for other in self._snapshot.jobs if other.id not in holds),
         )
-        planned = self._solve(rest, later=later)
+        # What starts must be within the quotas now and once all victims have left; shares are those of then.
+        now = self._problem.allowance
+        planned = self._solve(rest, allowance=None if later is None or now is None else later.beside(now))
         for other in self._problem.queue:
             if other.id == job.id:
                 return planned
@@ -326,27 +338,22 @@ class Scene:
                 return None
         raise AssertionError("the job is not in the queue")
 
-    def _later(self, holds: Mapping[str, Hold]) -> Usage | None:
-        """What quotas will be used once all victims have left and all who are held room for have come."""
-        shared = self._problem.quotas
-        if shared is None:
-            return None
-        gone = {v.job.id for v in (*self._leaving, *(v for hold in holds.values() for v in hold.solution.leaving))}
-        usage = quotas.usage_of(shared, [job for job in self._snapshot.jobs if job.id not in gone])
-        self._count(usage, spots={job_id: hold.spot for job_id, hold in holds.items()})
-        return usage
+    def _later(self, holds: Mapping[str, Hold]) -> Allowance | None:
+        """What quotas allow once all victims have left and all who are held room for have come."""
+        gone = [*self._leaving, *(v for hold in holds.values() for v in hold.solution.leaving)]
+        return self._allowance(gone=gone, spots={job_id: hold.spot for job_id, hold in holds.items()})
 
-    def _are_within(self, usage: Usage, *, spots: Mapping[str, greedy.Spot]) -> bool:
-        """Whether these jobs are within the quotas beside all that."""
-        assert self._problem.quotas is not None, "without queues nobody asks"
-        usage = usage.copy()
+    def _are_within(self, later: Allowance, *, spots: Mapping[str, greedy.Spot]) -> bool:
+        """Whether quotas allow these jobs beside all that."""
+        allowance = later.copy()
         for job_id, spot in spots.items():
-            job = self._jobs[job_id]
-            leaf = self._problem.quotas.leaf(job)
-            kind = self._problem.quotas.kind(leaf, spot.product)
-            if usage.is_full(leaf) is not None or not usage.fits(leaf, kind, spot.num_pods * job.pod.accelerators):
+            request = self._problem.shape_of[job_id].request
+            amount = spot.num_pods * request.vector[0]
+            if allowance.is_full(request.leaf):
                 return False
-            self._count(usage, spots={job_id: spot})
+            if not allowance.fits(request.leaf, spot.product, amount, bound=request.bound):
+                return False
+            self._count(job_id, spot=spot, allowance=allowance)
         return True
 
     def _kept(self, holds: Mapping[str, Hold]) -> dict[int, Vector]:

@@ -209,19 +209,26 @@ class Allowance:
 
     __slots__ = ("kept", "quotas", "states")
 
-    def __init__(self, quotas: Quotas, states: Sequence[Usage], *, kept: Mapping[int, Usage] | None = None) -> None:
+    def __init__(
+        self, quotas: Quotas, states: Sequence[Usage], *, kept: Mapping[int, Sequence[Usage]] | None = None
+    ) -> None:
         self.quotas = quotas
         self.states = tuple(states)
         self.kept = dict(kept or {})
 
     def copy(self) -> Allowance:
         """An independent copy."""
-        kept = {number: usage.copy() for number, usage in self.kept.items()}
+        kept = {number: [usage.copy() for usage in usages] for number, usages in self.kept.items()}
         return Allowance(self.quotas, [usage.copy() for usage in self.states], kept=kept)
+
+    def beside(self, other: Allowance) -> Allowance:
+        """What both allow; the first state is this one's."""
+        kept = {number: [*usages, *other.kept.get(number, ())] for number, usages in self.kept.items()}
+        return Allowance(self.quotas, [*self.states, *other.states], kept=kept)
 
     def holding(self, bound: Collection[int]) -> list[Usage]:
         """The states that hold for a job."""
-        return [*self.states, *(self.kept[number] for number in bound if number in self.kept)]
+        return [*self.states, *(usage for number in bound for usage in self.kept.get(number, ()))]
 
     def fits(self, leaf: int, product: str, amount: int, *, bound: Collection[int] = ()) -> bool:
         """Whether so many more accelerators of the product are within all quotas."""

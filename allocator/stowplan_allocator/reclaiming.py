@@ -19,9 +19,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from stowplan_allocator import types
+from stowplan_allocator import reserving, types
 from stowplan_allocator.queues import QueuePreemption
-from stowplan_allocator.quotas import ROOT, Branch, Quotas, Usage
+from stowplan_allocator.quotas import ROOT, Allowance, Branch, Quotas, Usage
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,13 +35,26 @@ class Holding:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """One job's right to the places of others. ``size`` is in accelerators; ``usage`` the state described above."""
+    """One job's right to the places of others. ``size`` is in accelerators; ``allowance`` the state described above.
 
-    quotas: Quotas
-    usage: Usage
+    ``bound`` are the reservations that the job may outlast.
+    """
+
+    allowance: Allowance
     job: types.Job
     size: int
+    bound: frozenset[int] = frozenset()
     held: dict[str, Holding] = field(default_factory=dict)
+
+    @property
+    def quotas(self) -> Quotas:
+        """The queues."""
+        return self.allowance.quotas
+
+    @property
+    def usage(self) -> Usage:
+        """What is used."""
+        return self.allowance.states[0]
 
     @property
     def leaf(self) -> int:
@@ -93,12 +106,13 @@ class Claim:
             amount = max(used + amount - kept, 0) - max(used - kept, 0)
         raise AssertionError("a side ends at its top")
 
-    def _without(self, victims: Iterable[types.Job]) -> Usage:
-        usage = self.usage.copy()
+    def _without(self, victims: Iterable[types.Job]) -> Allowance:
+        allowance = self.allowance.copy()
         for victim in victims:
             holding = self.holding(victim)
-            usage.add(holding.leaf, holding.kind, -holding.amount, jobs=-1)
-        return usage
+            bound = reserving.binding(name for name, _ in victim.pod.other)
+            allowance.add(holding.leaf, holding.kind, -holding.amount, jobs=-1, bound=bound)
+        return allowance
 
     def admissible(self, victims: Iterable[types.Job]) -> list[types.Job]:
         """Those of the victims, the first first, that may leave together."""
@@ -132,9 +146,8 @@ class Claim:
 
     def enough(self, product: str, victims: Iterable[types.Job]) -> bool:
         """Whether the quotas let the job stand on the product once these have left."""
-        usage = self._without(victims)
-        kind = self.quotas.kind(self.leaf, product)
-        return usage.is_full(self.leaf) is None and usage.fits(self.leaf, kind, self.size)
+        left = self._without(victims)
+        return not left.is_full(self.leaf) and left.fits(self.leaf, product, self.size, bound=self.bound)
 
     def allows(self, product: str, victims: Sequence[types.Job]) -> bool:
         """Whether these may leave together, and are enough."""
