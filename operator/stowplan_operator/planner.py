@@ -340,6 +340,7 @@ class Planner:
             progress=readings.progress.get(uid),
             progress_seconds=moment.settings.progress.interval_seconds,
             progress_error=readings.progress_errors.get(uid, ""),
+            grace_seconds=state.spec.grace_period_seconds if state.spec else None,
             eta=readings.eta.get(uid, ""),
             advice=readings.advice.get(uid),
             telemetry_stale=moment.stale,

@@ -46,6 +46,7 @@ class Progress:
     samples_per_second: float | None = None
     checkpoint_step: int | None = None
     checkpoint_timestamp_seconds: float | None = None
+    checkpoint_save_seconds: float | None = None
     eval_accuracy: float | None = None
     message: str = ""
     read_at_seconds: float = field(default=0.0, compare=False)
@@ -111,6 +112,7 @@ def _progress(values: Mapping[str, float], *, read_at_seconds: float) -> Progres
         samples_per_second=number("samples_per_second", 0, _LARGEST_VALUE),
         checkpoint_step=count("checkpoint_step"),
         checkpoint_timestamp_seconds=number("checkpoint_timestamp_seconds", 1, latest),
+        checkpoint_save_seconds=number("checkpoint_save_seconds", 0, _LARGEST_VALUE),
         eval_accuracy=number("eval_accuracy", 0, 100),
     )
     if "loss" in values and not math.isfinite(values["loss"]):

@@ -39,6 +39,7 @@ class Facts:
     progress: progress.Progress | None = None
     progress_seconds: float = 10.0
     progress_error: str = ""
+    grace_seconds: int | None = None
     eta: str = ""
     advice: Advice | None = None
     telemetry_stale: str | None = None
@@ -208,6 +209,12 @@ def _add_progress(status: Json, phase: api.Phase, rank_zero: views.PodView | Non
         _say_unknown_progress(status, old, phase, facts)
         return
     new = progress_json(reading, old, attempt=int(status.get("attempt", 0)), now_seconds=facts.now_seconds)
+    took, grace = reading.checkpoint_save_seconds, facts.grace_seconds
+    if took is not None and grace is not None and took > grace:
+        text = (
+            f"a checkpoint takes {took:.0f} s; raise spec.checkpoint.gracePeriodSeconds ({grace}), or a stop loses it"
+        )
+        new.setdefault("message", text)
     unchanged = all(old.get(key) == value for key, value in new.items() if key != "lastReportTime")
     recent = facts.now_seconds - views.parse_time(old.get("lastReportTime")) < facts.progress_seconds
     if unchanged or (recent and not phase.is_terminal and rank_zero is not None and rank_zero.end is None):

@@ -29,6 +29,7 @@ stowplan_train_loss 0.1234
 stowplan_train_samples_per_second 812.5
 stowplan_train_checkpoint_step 400
 stowplan_train_checkpoint_timestamp_seconds 1.79999999e+09
+stowplan_train_checkpoint_save_seconds 2.5
 stowplan_train_eval_accuracy 0.97
 python_gc_objects_collected_total{generation="0"} 321.0
 """
@@ -39,6 +40,7 @@ WANT = Progress(
     samples_per_second=812.5,
     checkpoint_step=400,
     checkpoint_timestamp_seconds=1_799_999_990.0,
+    checkpoint_save_seconds=2.5,
     eval_accuracy=0.97,
 )
 

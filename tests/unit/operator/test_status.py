@@ -335,6 +335,18 @@ def reported(reading: Progress = READING, at: float = NOW) -> Json:
     return derive(RUNNING, BOTH_RUN, facts(at, progress=reading, eta="about 3m"))
 
 
+@pytest.mark.parametrize(
+    ("took", "grace", "told"), [(61.2, 60, True), (60.0, 60, False), (61.2, None, False), (None, 1, False)]
+)
+def test_a_checkpoint_that_takes_longer_than_a_stop_leaves_is_told(
+    took: float | None, grace: int | None, told: bool
+) -> None:
+    reading = dataclasses.replace(READING, checkpoint_save_seconds=took)
+    message = derive(RUNNING, BOTH_RUN, facts(progress=reading, grace_seconds=grace))["progress"].get("message", "")
+    want = "a checkpoint takes 61 s; raise spec.checkpoint.gracePeriodSeconds (60), or a stop loses it"
+    assert message == (want if told else "")
+
+
 def test_progress_is_told_in_words_and_numbers() -> None:
     derived = reported()
     assert derived["progress"] == {
