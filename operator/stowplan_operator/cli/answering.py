@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 
 from rich import live
-from rich.console import RenderableType
+from rich.console import Group, RenderableType
 from rich.text import Text
 
 import stowplan_allocator
@@ -28,6 +28,7 @@ from stowplan_operator.cli import (
     output,
     plan_report,
     planning,
+    refusals,
     schedule,
 )
 from stowplan_operator.cli import top as top_module
@@ -64,11 +65,18 @@ async def top(asker: Asker, *, what: str, form: str | None, watch: bool) -> Exit
         _print_top(await asker.ask(), what, form=form)
         return Exit.YES
     console = output.make_console()
+    seen = await asker.ask()
     with live.Live(console=console, screen=console.is_terminal, auto_refresh=False) as screen:
+        trouble = ""
         while True:
-            seen = await asker.ask()
-            screen.update(_top(seen, what, width=console.width, height=console.height), refresh=True)
+            table = _top(seen, what, width=console.width, height=console.height - 2)
+            note = Text(f"\nThis is what was there before: {trouble}", style="yellow") if trouble else Text()
+            screen.update(Group(table, note), refresh=True)
             await asyncio.sleep(WATCH_SECONDS)
+            try:
+                seen, trouble = await asker.ask(), ""
+            except refusals.TransientError as error:  # an operator that is replaced comes back
+                trouble = error.message
 
 
 def _print_top(seen: observation.Observation, what: str, *, form: str | None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import pathlib
 from collections.abc import Callable
@@ -14,7 +15,9 @@ from click.testing import Result
 from fakes.builders import JobBuilder, a_job
 from stowplan_allocator import types
 from stowplan_operator import observation
-from stowplan_operator.cli import figures
+from stowplan_operator.cli import answering, asking, figures, refusals
+from stowplan_operator.cli.exits import CliError, Exit
+from stowplan_operator.cli.words import Speaker
 from unit.operator.cli import observed
 from unit.operator.cli.conftest import Run
 
@@ -199,3 +202,29 @@ def test_watching_a_file_makes_no_sense(ask: Ask) -> None:
     result = ask("top --watch")
     assert result.exit_code == 2
     assert "--watch asks the cluster and shows tables: leave out --snapshot" in result.stderr
+
+
+async def test_a_live_table_outlasts_an_operator_that_is_replaced(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(answering, "WATCH_SECONDS", 0)
+    answers: list[Exception | None] = [
+        None,
+        refusals.TransientError("no operator answers", code=Exit.UNREACHABLE),
+        None,
+        CliError("you may not any more", code=Exit.UNREACHABLE),
+    ]
+
+    async def ask() -> observation.Observation:
+        answer = answers.pop(0)
+        if answer is not None:
+            raise answer
+        return observed.an_observation()
+
+    seen = await asyncio.to_thread(observed.an_observation)
+    assert seen.snapshot.nodes
+    asker = asking.Asker(ask, None, None, Speaker(now=0))
+    with pytest.raises(CliError, match="you may not any more"):
+        await answering.top(asker, what="nodes", form=None, watch=True)
+    assert answers == []
+    assert "gpu-4" in capsys.readouterr().out
