@@ -54,6 +54,8 @@ class _Oracle:
         # Pods that were on a node when it was lost: nobody can know when they end.
         self._lost: set[str] = set()
         self._have_run: set[Gang] = set()
+        # Ranks that have exited 0: a status may remember them when their pods are gone.
+        self._succeeded: dict[Gang, set[int]] = collections.defaultdict(set)
         self._partly_since: dict[Gang, float] = {}
         self._checkpoints: dict[str, int] = {}
 
@@ -108,11 +110,13 @@ class _Oracle:
             self._gangs[gang].add(uid)
         if event.type == "ADDED":
             yield from self._wrongly_created(pod)
+        if pod["status"].get("phase") == "Succeeded":
+            self._succeeded[gang].add(_rank(pod))
         job = self._jobs.get(gang[0])
         if job is not None:
             yield from self._too_long_partly_bound(event.at, gang, job)
-            shown = [one for one in self._of(gang) if one["status"].get("phase") in ("Running", "Succeeded")]
-            if len(shown) >= job["spec"]["numNodes"]:
+            shown = {_rank(one) for one in self._of(gang) if one["status"].get("phase") == "Running"}
+            if len(shown | self._succeeded[gang]) >= job["spec"]["numNodes"]:
                 self._have_run.add(gang)
 
     def _see_job(self, event: Event) -> Iterator[str]:
@@ -147,11 +151,17 @@ class _Oracle:
             job = self._jobs[uid]
             if job["status"].get("phase") in OVER:
                 continue
-            ended = {_rank(pod) for pod in self._of((uid, _placement(job)["attempt"])) if not _is_live(pod)}
+            gang = (uid, _placement(job)["attempt"])
+            ended = {_rank(pod) for pod in self._of(gang) if not _is_live(pod)} | self._succeeded[gang]
             per_pod = int(job["spec"].get("resourcesPerNode", {}).get("nvidia.com/gpu", 0))
             placed += per_pod * len(set(_ranks_on(job, node)) - ended)
         if placed > self._gpus_per_node:
-            yield f"I2: {placed} GPUs are given away on {node}, which has {self._gpus_per_node}"
+            holders = [self._jobs[uid]["metadata"]["name"] for uid in self._placed_on[node]]
+            others = [pod["metadata"]["name"] for pod in live if not self._is_current(pod)]
+            yield (
+                f"I2: {placed} GPUs are given away on {node}, which has {self._gpus_per_node}: "
+                f"jobs {sorted(holders)}, older pods {sorted(others)}"
+            )
 
     def _is_current(self, pod: Json) -> bool:
         """Whether the pod's GPUs are counted through its job's placement."""
@@ -195,10 +205,10 @@ class _Oracle:
         if phase in ("Running", "Succeeded") and gang not in self._have_run:
             yield f"I7: {name} says {phase}, but attempt {gang[1]} never ran with all its pods"
         if phase == "Succeeded" and _placement(job):
-            ended = [pod for pod in self._of(gang) if pod["status"].get("phase") == "Succeeded"]
             wanted = sum(len(_ranks(share["ranks"])) for share in _placement(job)["nodes"])
-            if len(ended) < wanted:
-                yield f"I7: {name} says Succeeded, but only {len(ended)} pods of attempt {gang[1]} have succeeded"
+            if len(self._succeeded[gang]) < wanted:
+                ended = len(self._succeeded[gang])
+                yield f"I7: {name} says Succeeded, but only {ended} pods of attempt {gang[1]} have succeeded"
 
     def _went_back(self, job: Json) -> Iterator[str]:
         uid, name = job["metadata"]["uid"], job["metadata"]["name"]

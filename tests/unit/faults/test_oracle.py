@@ -130,6 +130,16 @@ RIGHT: dict[str, Callable[[], Story]] = {
     "the room of pods that have ended, given to another job": lambda: (
         succeeded().job("two", pods=1).job("two", phase="Starting", attempt=1, nodes="a", pods=1).pod(0, "a", job="two")
     ),
+    "a pod that is deleted when it has succeeded": lambda: (
+        running()
+        .pod(0, "a", "Succeeded")
+        .gone("one-1-0")
+        .job("two", pods=1)
+        .job("two", phase="Starting", attempt=1, nodes="a", pods=1)
+        .pod(0, "a", job="two")
+        .pod(1, "b", "Succeeded")
+        .job(phase="Succeeded", attempt=1, nodes="ab")
+    ),
     "a checkpoint that moves on": lambda: (
         restarted()
         .job(phase="Running", attempt=2, nodes="cd", progress={"checkpointStep": 8})
