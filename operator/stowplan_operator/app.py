@@ -28,8 +28,8 @@ from stowplan_operator.http_server import HttpServer, Liveness, planner_max_age_
 from stowplan_operator.leader import Leader, NotLeaderError
 from stowplan_operator.metrics import Metrics
 from stowplan_operator.planner import Planner, Readings
-from stowplan_operator.progress import read_progress
 from stowplan_operator.progress_poller import ProgressPoller
+from stowplan_operator.progress_reader import read_progress
 from stowplan_operator.prometheus import PrometheusClient
 from stowplan_operator.store import Store
 from stowplan_operator.telemetry import TelemetryPoller

@@ -1,39 +1,19 @@
-"""What a training script says of its progress, read from rank 0, and what follows from it.
+"""What a training script says of its progress, and what follows from it. Pure; ``progress_reader`` asks the pod.
 
-The script is the user's and is not trusted: at most ``max_bytes`` are read, only our names are parsed, and a
-number that cannot be one is dropped. Not knowing is normal (a script need not report), so nothing here fails a
-job; ``ProgressError`` only carries the words that say why nothing is known.
+The script is the user's and is not trusted: a number that cannot be one is dropped. Not knowing is normal, as a script
+need not report.
 """
 
 from __future__ import annotations
 
 import json
 import math
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Literal
 
-import aiohttp
-from prometheus_client import parser
-
-from stowplan_operator import api
-from stowplan_operator import kube as kube_module
-from stowplan_operator.views import PodView
-
-PREFIX = "stowplan_train_"
-MAX_BYTES = 1024 * 1024
-_MAX_LINES = 200
-_MAX_LINE = 2_000
 _LARGEST_COUNT = 2.0**53
 _LARGEST_VALUE = 1e12
 _CLOCK_SLACK_SECONDS = 3600
-
-Via = Literal["auto", "direct", "proxy"]
-
-
-class ProgressError(Exception):
-    """Progress could not be read now; the text says why, and does not change while the cause is the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,20 +32,6 @@ class Progress:
     read_at_seconds: float = field(default=0.0, compare=False)
 
 
-def parse_metrics(text: str, *, read_at_seconds: float) -> Progress | None:
-    """The progress in a Prometheus text; None where it holds none of our names with a usable value."""
-    values: dict[str, float] = {}
-    lines = (line for line in text.splitlines() if line.startswith(PREFIX) and len(line) <= _MAX_LINE)
-    for _, line in zip(range(_MAX_LINES), lines, strict=False):
-        try:
-            for family in parser.text_string_to_metric_families(line + "\n"):
-                for sample in family.samples:
-                    values.setdefault(sample.name.removeprefix(PREFIX), float(sample.value))
-        except (ValueError, TypeError, KeyError, IndexError):
-            continue
-    return _progress(values, read_at_seconds=read_at_seconds)
-
-
 def final_from_termination(message: str, *, read_at_seconds: float = 0.0) -> Progress | None:
     """The summary that our trainer leaves in the termination message: its last line with a ``stowplan`` object."""
     for line in reversed(message.splitlines()):
@@ -80,7 +46,7 @@ def final_from_termination(message: str, *, read_at_seconds: float = 0.0) -> Pro
             said = {name: summary.get(key) for key, name in _SUMMARY_KEYS.items()}
             numbers = {name: value for name, value in said.items() if isinstance(value, int | float)}
             values = {name: float(value) for name, value in numbers.items() if not abs(value) > _LARGEST_COUNT}
-            return _progress(values, read_at_seconds=read_at_seconds)
+            return from_values(values, read_at_seconds=read_at_seconds)
     return None
 
 
@@ -95,7 +61,9 @@ _SUMMARY_KEYS = {
 }
 
 
-def _progress(values: Mapping[str, float], *, read_at_seconds: float) -> Progress | None:
+def from_values(values: Mapping[str, float], *, read_at_seconds: float) -> Progress | None:
+    """The progress in metrics by name, without our prefix; None where none of them is usable."""
+
     def count(name: str, least: int = 0) -> int | None:
         value = values.get(name)
         return int(value) if value is not None and least <= value < _LARGEST_COUNT else None
@@ -118,73 +86,6 @@ def _progress(values: Mapping[str, float], *, read_at_seconds: float) -> Progres
     if "loss" in values and not math.isfinite(values["loss"]):
         found = replace(found, message="the loss is not a finite number")
     return replace(found, read_at_seconds=read_at_seconds) if found != Progress() else None
-
-
-async def read_progress(
-    pod: PodView,
-    *,
-    kube: kube_module.KubeApi,
-    via: Via,
-    session: aiohttp.ClientSession,
-    timeout_seconds: float,
-    max_bytes: int = MAX_BYTES,
-    now_seconds: float | None = None,
-    port: int = api.METRICS_PORT,
-) -> Progress | None:
-    """What rank 0 reports now; None where it answers without our names. ProgressError where it cannot be read.
-
-    ``auto`` asks the pod itself when this process runs in the cluster, and the API server's pod proxy otherwise.
-    """
-    if via == "auto":
-        via = "direct" if kube_module.in_cluster() else "proxy"
-    if via == "direct":
-        text = await _read_direct(pod, session=session, timeout_seconds=timeout_seconds, max_bytes=max_bytes, port=port)
-    else:
-        text = await _read_through_proxy(pod, kube=kube, timeout_seconds=timeout_seconds, port=port)
-        if len(text) > max_bytes:
-            raise ProgressError(f"pod {pod.name} serves more than {max_bytes} bytes of metrics")
-    return parse_metrics(text, read_at_seconds=time.time() if now_seconds is None else now_seconds)
-
-
-async def _read_direct(
-    pod: PodView, *, session: aiohttp.ClientSession, timeout_seconds: float, max_bytes: int, port: int
-) -> str:
-    if not pod.ip:
-        raise ProgressError(f"pod {pod.name} has no address yet")
-    host = f"[{pod.ip}]" if ":" in pod.ip else pod.ip
-    where = f"pod {pod.name} at {host}:{port}"
-    timeout = aiohttp.ClientTimeout(total=timeout_seconds)
-    body = bytearray()
-    try:
-        # A redirect could send us to addresses that only the operator reaches; a packed answer unpacks past any cap.
-        async with session.get(
-            f"http://{host}:{port}/metrics",
-            headers={"Accept-Encoding": "identity"},
-            timeout=timeout,
-            allow_redirects=False,
-        ) as response:
-            if response.status != 200:
-                raise ProgressError(f"{where} answers HTTP {response.status} to GET /metrics")
-            if "Content-Encoding" in response.headers:
-                raise ProgressError(f"{where} serves packed metrics although plain ones were asked for")
-            async for chunk in response.content.iter_chunked(16 * 1024):
-                body += chunk
-                if len(body) > max_bytes:
-                    raise ProgressError(f"{where} serves more than {max_bytes} bytes of metrics")
-    except TimeoutError:
-        raise ProgressError(f"{where} gave no metrics within {timeout_seconds:g} s") from None
-    except aiohttp.ClientError as error:
-        raise ProgressError(f"{where} cannot be read ({type(error).__name__})") from None
-    return body.decode(errors="replace")
-
-
-async def _read_through_proxy(pod: PodView, *, kube: kube_module.KubeApi, timeout_seconds: float, port: int) -> str:
-    try:
-        return await kube.read_pod_metrics(pod.namespace, pod.name, port=port, timeout_seconds=timeout_seconds)
-    except kube_module.ApiError as error:
-        cause = f"{error.status} {error.reason}" if error.status else error.reason
-        hint = "; it takes the right to get pods/proxy" if error.status == 403 else ""
-        raise ProgressError(f"pod {pod.name} cannot be read through the API server ({cause}{hint})") from None
 
 
 def estimate_seconds_left(first: Progress, last: Progress) -> float | None:

@@ -14,7 +14,8 @@ import time
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 
-from stowplan_operator.progress import Progress, ProgressError, estimate_seconds_left, eta_text
+from stowplan_operator.progress import Progress, estimate_seconds_left, eta_text
+from stowplan_operator.progress_reader import ProgressError
 from stowplan_operator.settings import Settings
 from stowplan_operator.views import PodView
 

@@ -22,7 +22,7 @@ import aiohttp
 import pytest
 
 from stowplan_allocator.types import Resources
-from stowplan_operator import kube, progress, views
+from stowplan_operator import kube, progress_reader, views
 from stowplan_operator.prometheus import PrometheusClient, PrometheusError
 
 # Short where the end of the time is what is waited for.
@@ -158,8 +158,8 @@ async def of_rank_zero(session: aiohttp.ClientSession, port: int, timeout_second
         requests=Resources(),
         end=None,
     )
-    with pytest.raises(progress.ProgressError, match=r"pod x at 127\.0\.0\.1") as caught:
-        await progress.read_progress(
+    with pytest.raises(progress_reader.ProgressError, match=r"pod x at 127\.0\.0\.1") as caught:
+        await progress_reader.read_progress(
             pod,
             kube=cast(kube.KubeApi, None),
             via="direct",

@@ -15,9 +15,10 @@ from aiohttp.test_utils import TestServer
 
 from stowplan_allocator.types import Resources
 from stowplan_operator import kube as kube_module
-from stowplan_operator import progress
+from stowplan_operator import progress, progress_reader
 from stowplan_operator.kube import ApiError
-from stowplan_operator.progress import Progress, ProgressError, Via
+from stowplan_operator.progress import Progress
+from stowplan_operator.progress_reader import ProgressError, Via
 from stowplan_operator.views import PodView
 
 NOW = 1_800_000_000.0
@@ -82,7 +83,7 @@ TEXTS: dict[str, tuple[str, Progress | None]] = {
 
 @pytest.mark.parametrize(("text", "want"), TEXTS.values(), ids=TEXTS)
 def test_parse_metrics(text: str, want: Progress | None) -> None:
-    found = progress.parse_metrics(text, read_at_seconds=NOW)
+    found = progress_reader.parse_metrics(text, read_at_seconds=NOW)
     assert found == want
     assert found is None or found.read_at_seconds == NOW
 
@@ -191,7 +192,7 @@ async def read(
     kube: FakeKube | None = None,
     **changes: Any,
 ) -> Progress | None:
-    return await progress.read_progress(
+    return await progress_reader.read_progress(
         pod(**changes),
         kube=kube or FakeKube(AssertionError("the proxy is not to be asked")),
         via=via,

@@ -9,8 +9,9 @@ from typing import Any, cast
 import pytest
 
 from stowplan_operator import settings
-from stowplan_operator.progress import Progress, ProgressError
+from stowplan_operator.progress import Progress
 from stowplan_operator.progress_poller import ProgressPoller
+from stowplan_operator.progress_reader import ProgressError
 from stowplan_operator.views import PodView
 
 Answer = Progress | None | Exception
