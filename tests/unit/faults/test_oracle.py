@@ -140,6 +140,9 @@ RIGHT: dict[str, Callable[[], Story]] = {
         .pod(1, "b", "Succeeded")
         .job(phase="Succeeded", attempt=1, nodes="ab")
     ),
+    "a pod on its way when its job is deleted, which is collected": lambda: (
+        Story().job().gone("one").pod(1, "b").gone("one-1-1")
+    ),
     "a checkpoint that moves on": lambda: (
         restarted()
         .job(phase="Running", attempt=2, nodes="cd", progress={"checkpointStep": 8})
@@ -181,8 +184,12 @@ BROKEN: dict[str, tuple[str, Callable[[], Story]]] = {
         lambda: Story().job().pod(0, "a", "Pending").gone("one-1-0"),
     ),
     "a pod is created for a job that is gone": (
-        "I3: pod one-1-1 was created without a live owner",
-        lambda: Story().job().gone("one").pod(1, "b").gone("one-1-1"),
+        "I3: pod one-1-1 is left without an owner",
+        lambda: Story().job().gone("one").pod(1, "b"),
+    ),
+    "a pod is created for a job that never was": (
+        "I3: pod one-1-1 was created without an owner",
+        lambda: Story().pod(1, "b").gone("one-1-1"),
     ),
     "the next attempt begins beside the old one": (
         "I3: pod one-2-0 was created while pod one-1-0 still lived",
