@@ -176,7 +176,7 @@ class _Oracle:
         name, attempt, owner = pod["metadata"]["name"], _attempt(pod), _owner(pod)
         job = self._jobs.get(owner)
         if job is None:
-            # A creation may be on its way when its job is deleted: no precondition can stop it, and the garbage collector
+            # A creation may be on its way when its job is deleted: no precondition can stop it. The garbage collector
             # takes the pod, which is looked at in the end.
             if owner not in self._deleted:
                 yield f"I3: pod {name} was created without an owner"
