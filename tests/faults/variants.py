@@ -125,12 +125,12 @@ def _waits_without_a_reason() -> None:
 
 @_variant("forgets checkpoints")
 def _forgets_checkpoints() -> None:
-    """What a job has reached is dropped when its attempt ends."""
+    """What a job has reached is dropped when it is suspended."""
     derive = status.derive
 
     def forgetful(*args: Any, **named: Any) -> Json:
         new = derive(*args, **named)
-        if new["phase"] in ("Restarting", "Suspended"):
+        if new["phase"] == "Suspended":
             new.pop("progress", None)
         return new
 
