@@ -10,11 +10,9 @@ import pytest
 import yaml
 
 from kind.cluster import (
-    CHECKPOINT_CLAIM,
     ROOT,
     Cluster,
     Workspace,
-    digits,
     placed_nodes,
     training_job,
     wait_for,
@@ -65,10 +63,9 @@ def test_plain_torchrun_script_of_another_image_works(workspace: Workspace) -> N
 def test_killed_worker_restarts_the_gang_from_the_last_commit(
     workspace: Workspace, undisturbed: dict[str, Any]
 ) -> None:
-    workspace.apply(CHECKPOINT_CLAIM)
-    workspace.apply(digits("disturbed", step_seconds=0.1))
+    apply_example(workspace, EXAMPLES / "digits-checkpoint.yaml")
     status = workspace.wait_status(
-        "disturbed",
+        "digits-checkpoint",
         "a committed checkpoint in mid-training",
         lambda one: (one.get("progress") or {}).get("checkpointStep", 0) >= 20,
         seconds=180,
@@ -76,12 +73,16 @@ def test_killed_worker_restarts_the_gang_from_the_last_commit(
     committed = status["progress"]["checkpointStep"]
     assert status["progress"]["step"] < status["progress"]["totalSteps"]
     killed = time.monotonic()
-    workspace.kubectl("delete", "pod", "disturbed-1-1", "--wait=false")
+    workspace.kubectl("delete", "pod", "digits-checkpoint-1-1", "--wait=false")
     wait_for(
         "pods of attempt 2",
-        lambda: [pod for pod in workspace.pods("disturbed") if pod["metadata"]["name"].startswith("disturbed-2-")],
+        lambda: [
+            pod
+            for pod in workspace.pods("digits-checkpoint")
+            if pod["metadata"]["name"].startswith("digits-checkpoint-2-")
+        ],
         seconds=60,
-        show=lambda: workspace.describe("disturbed"),
+        show=lambda: workspace.describe("digits-checkpoint"),
     )
     print(f"pod deleted to pods of attempt 2: {time.monotonic() - killed:.1f} s")
     seen: list[int] = []
@@ -92,7 +93,7 @@ def test_killed_worker_restarts_the_gang_from_the_last_commit(
             seen.append(progress.get("step", committed))
         return one["phase"] == "Succeeded"
 
-    final = workspace.wait_status("disturbed", "phase Succeeded", resumed, seconds=300)
+    final = workspace.wait_status("digits-checkpoint", "phase Succeeded", resumed, seconds=300)
     assert final["attempt"] == 2
     assert final["lastFailure"]["reason"] in ("PodDeleted", "ContainerFailed")
     assert min(seen) >= committed
