@@ -17,6 +17,7 @@ which must not start over in silence.
 """
 
 import atexit
+import contextlib
 import math
 import os
 import pathlib
@@ -145,7 +146,7 @@ class Checkpointer:
                 told = "; ".join(text for text, _ in said if text)
                 problems.append(told)
                 if self._ranks.rank == 0:
-                    print(f"checkpoint {path.name} is passed over: {told}", file=sys.stderr)
+                    _say(f"checkpoint {path.name} is passed over: {told}")
                 continue
             store.trust(path)
             return self._take(*found)
@@ -168,10 +169,10 @@ class Checkpointer:
         except Exception as error:
             if not isinstance(error, CheckpointError | commit.StaleWriterError):
                 error = CheckpointError(f"checkpoint of step {step} in {store.root} not saved: {self._blame(error)}")
-            if self._ranks.rank == 0:
-                print(error, file=sys.stderr, flush=True)
             self._error = error
             _untold.add(self)
+            if self._ranks.rank == 0:
+                _say(str(error))
 
     def _write(
         self, store: commit.Store, step: int, staged: shards.Staged, problem: str | None
@@ -210,9 +211,9 @@ class Checkpointer:
         manifest = store.commit(step, files=files, world_size=self._ranks.size)
         try:
             for name in store.prune():
-                print(f"checkpoint {store.root / name} is damaged and was not counted", file=sys.stderr)
+                _say(f"checkpoint {store.root / name} is damaged and was not counted")
         except OSError as error:  # the new one counts all the same
-            print(f"older checkpoints in {store.root} could not be removed: {error}", file=sys.stderr)
+            _say(f"older checkpoints in {store.root} could not be removed: {error}")
         return manifest
 
     def _agreed[T](self, store: commit.Store, step: int, value: T, problem: str | None) -> list[T]:
@@ -269,7 +270,7 @@ class Checkpointer:
     def _warn_once(self, kind: str, text: str) -> None:
         if self._ranks.rank == 0 and kind not in self._warned:
             self._warned.add(kind)
-            print(f"warning: {text}", file=sys.stderr, flush=True)
+            _say(f"warning: {text}")
 
 
 def _materialise(part: Stateful) -> None:
@@ -280,6 +281,12 @@ def _materialise(part: Stateful) -> None:
             dcp_state_dict._init_optim_state(part)
 
 
+def _say(text: str) -> None:
+    """To the log, if it takes anything: a full disk must not hide the error that it caused."""
+    with contextlib.suppress(OSError, ValueError):
+        print(text, file=sys.stderr, flush=True)
+
+
 _untold: set[Checkpointer] = set()
 
 
@@ -287,7 +294,7 @@ _untold: set[Checkpointer] = set()
 def _fail_for_what_nobody_was_told() -> None:
     """A script that never asks again must not look complete when its last save has failed."""
     if _untold:
-        print("a checkpoint was not saved and nobody was told (see above): exit code 1", file=sys.stderr)
-        sys.stdout.flush()
-        sys.stderr.flush()
+        _say("a checkpoint was not saved and nobody was told (see above): exit code 1")
+        with contextlib.suppress(OSError, ValueError):
+            sys.stdout.flush()
         os._exit(1)

@@ -246,6 +246,23 @@ def test_the_error_of_a_background_save_is_raised_once_by_the_next_call(checkpoi
     saved.wait()
 
 
+def test_a_log_that_takes_nothing_hides_no_error(checkpoints, tmp_path, monkeypatch):
+    class FullDisk:
+        def write(self, text):
+            raise OSError(28, "No space left on device")
+
+        flush = write
+
+    saved = checkpoints(Part())
+    (tmp_path / "fence.json").write_text('{"uid": "local", "attempt": 9}')
+    monkeypatch.setattr("sys.stderr", FullDisk())
+    saved.save(2)
+    saved._thread.join()
+    assert saved.failed
+    with pytest.raises(commit.StaleWriterError, match="held by attempt 9"):
+        saved.wait()
+
+
 @pytest.mark.parametrize(("grace", "want"), [("0", 1), ("3600", 0), ("", 0)])
 def test_a_grace_period_that_does_not_fit_a_save_is_told_once(checkpoints, monkeypatch, capsys, grace, want):
     monkeypatch.setenv("PET_SHUTDOWN_TIMEOUT", grace)
