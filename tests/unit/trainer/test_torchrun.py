@@ -228,7 +228,7 @@ model = torch.nn.parallel.DistributedDataParallel(torch.nn.Linear(1000, 500))
 optimizer = torch.optim.Adam(model.parameters())
 checkpoints = Checkpointer({"model": model, "optimizer": optimizer}, folder=folder)
 step = checkpoints.resume()
-print("from step", step, flush=True)
+print(f"from step {step}\\n", end="", flush=True)  # in one piece, beside the other rank
 for step in range(step + 1, step + 4):
     optimizer.zero_grad()
     model(torch.ones(2, 1000)).sum().backward()
