@@ -34,6 +34,7 @@ def test_soak(runner: Runner) -> None:
     broken += [f"{name} never ended" for name in soak.never_ended()]
     kinds = ", ".join(f"{number} {kind}" for kind, number in sorted(soak.tally.items()))
     records.note(kind="soak", flow=f"{NUM_JOBS} jobs, seed {SEED}", fault=kinds, broken=broken, seconds=seconds)
+    print("\n".join(broken) or "no violation")
     runner.world.empty(soak.namespace)
     for index in range(NUM_NODES, NUM_SOAK_NODES):
         runner.world.remove_node(f"node-{index}")
