@@ -46,7 +46,7 @@ class Client:
             connection.close()
 
     def ask(self, method: str, path: str, body: Any = None, *, kind: str = "application/json") -> tuple[int, Any]:
-        """Status and parsed answer. What does no harm twice is sent again when a kept connection turns out to be closed."""
+        """Status and parsed answer. What does no harm twice is sent again where a kept connection was closed."""
         text = None if body is None else json.dumps(body)
         for is_last in (method not in ("GET", "DELETE"), True):
             connection = self._connection()
