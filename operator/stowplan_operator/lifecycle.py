@@ -281,19 +281,24 @@ def backoff_seconds(history: Sequence[Mapping[str, Any]]) -> int:
 def avoided_nodes(status: Mapping[str, Any], spec: api.TrainingJobSpec, *, now_seconds: float) -> frozenset[str]:
     """The node that the last attempt failed on, when it is to blame or a rule says so, while it is to be avoided.
 
-    It ends by itself: on a small cluster the job would otherwise wait for ever for a node that it had.
+    It ends by itself: on a small cluster the job would otherwise wait for ever for a node that it had. A node that is
+    only suspected is avoided where there is another place at once: a job that was told to wait for one takes any.
     """
     failure = status.get("lastFailure") or {}
     is_to_blame = spec.failure_policy.avoid_failed_nodes and failure.get("reason") in failures.NODES_FAULTS
     if not is_to_blame and not failure.get("avoidNode"):
         return frozenset()
-    is_recent = now_seconds < _avoided_until(failure)
-    return frozenset({failure["node"]}) if is_recent and failure.get("node") else frozenset()
+    if now_seconds >= _avoided_until(failure) or (_is_guess(failure) and status.get("decision")):
+        return frozenset()
+    return frozenset({failure["node"]}) if failure.get("node") else frozenset()
+
+
+def _is_guess(failure: Mapping[str, Any]) -> bool:
+    return failure.get("reason") == failures.Cause.PEER_LOST and not failure.get("avoidNode")
 
 
 def _avoided_until(failure: Mapping[str, Any]) -> float:
-    is_guess = failure.get("reason") == failures.Cause.PEER_LOST and not failure.get("avoidNode")
-    return views.parse_time(failure.get("time")) + (SUSPECT_SECONDS if is_guess else AVOID_SECONDS)
+    return views.parse_time(failure.get("time")) + (SUSPECT_SECONDS if _is_guess(failure) else AVOID_SECONDS)
 
 
 def is_plannable(

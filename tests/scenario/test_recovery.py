@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from fakes.builders import NAMESPACE, a_job, a_node
 from fakes.world import World
 from stowplan_operator import api
@@ -124,6 +126,21 @@ async def test_a_node_that_dies_is_not_charged_though_its_victims_are_seen_first
     await world.wait(world.settings.health.node_lost_after_seconds)
     assert (world.phase("a"), world.status("a")["attempt"]) == ("Running", 2)
     assert dead not in world.nodes_of("a")
+
+
+@pytest.mark.parametrize(("others", "want_nodes"), [((), ["n1", "n2"]), (("n3",), ["n1", "n3"])])
+async def test_a_node_that_is_only_suspected_is_left_where_there_is_another(
+    others: tuple[str, ...], want_nodes: list[str]
+) -> None:
+    world = World(*(a_node(name) for name in ("n1", "n2", *others)))
+    world.submit(a_job("a"))
+    await world.settle()
+    assert world.nodes_of("a") == ["n1", "n2"]
+    world.fail("a", 0, message=PEER_LOST)  # rank 1 on n2 stays silent, and leaves when it is told to
+    await world.settle()
+    await world.wait(VICTIM_WAIT_SECONDS)
+    assert world.status("a")["lastFailure"]["node"] == "n2"
+    assert (world.phase("a"), world.nodes_of("a")) == ("Running", want_nodes)
 
 
 async def test_a_rule_ends_the_job_with_its_name() -> None:

@@ -958,6 +958,11 @@ AVOIDED: dict[str, tuple[JobBuilder, float, set[str]]] = {
         lifecycle.SUSPECT_SECONDS - 1,
         {"n1"},
     ),
+    "and not by a job that found no other place": (
+        after(Cause.PEER_LOST).status(decision={"reason": "NodesUnhealthy"}),
+        1,
+        set(),
+    ),
     "by which it would be NotReady": (after(Cause.PEER_LOST), lifecycle.SUSPECT_SECONDS, set()),
     "the user may do without": (after(Cause.NODE_LOST, avoidFailedNodes=False), 0, set()),
     "a node that a rule keeps the job away from, whatever else the user wants": (
