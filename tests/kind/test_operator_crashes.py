@@ -57,7 +57,7 @@ def test_operator_killed_at_every_stage_changes_nothing(workspace: Workspace, ou
         ("attempt 2 runs", lambda status, pods: status.get("attempt") == 2 and status.get("phase") == "Running"),
     ]
     outside.start()
-    workspace.apply(digits(name, step_seconds=0.15))
+    workspace.apply(digits(name, step_seconds=0.4))
     began = time.monotonic()
     for what, probe in stages:
         wait_for(
