@@ -33,14 +33,10 @@ _START_SECONDS = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A change that would start the job now, for people; ``smallest`` as in ``relaxing.Alternative``.
-
-    To wait is none: the forecast says how long.
-    """
+    """A change that would start the job now, for people. To wait is none: the forecast says how long."""
 
     kind: ChangeKind
     sentence: str
-    smallest: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,9 +84,7 @@ def answer(question: Question) -> dict[str, Advice]:
             position=found[job_id].position,
             forecast=found[job_id].forecast,
             changes=tuple(
-                Change(one.kind, one.sentence, one.smallest)
-                for one in explored.alternatives
-                if one.kind is not ChangeKind.LATER
+                Change(one.kind, one.sentence) for one in explored.alternatives if one.kind is not ChangeKind.LATER
             ),
             not_tried=explored.not_tried,
         )

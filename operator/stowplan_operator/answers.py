@@ -26,7 +26,6 @@ class Seen:
     scene: gathering.Scene
     plan: types.Plan
     settings: Settings
-    allocator_settings: types.Settings
     priorities: Mapping[str, views.PriorityClass]
     default_priority: views.PriorityClass
     telemetry: views.Telemetry
@@ -91,7 +90,7 @@ def observe(seen: Seen) -> observation.Observation:
     told = tuple(job if job.leaving else _told(job, by_uid[job.id], seen) for job in current.jobs)
     return observation.Observation(
         snapshot=dataclasses.replace(current, jobs=told),
-        settings=seen.allocator_settings,
+        settings=seen.settings.for_allocator(),
         plan=seen.plan,
         devices={
             name: node.capacity.accelerators

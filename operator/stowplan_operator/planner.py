@@ -216,7 +216,7 @@ class Planner:
         last = self._last_snapshot
         if self._last_plan and last and dataclasses.replace(current, now_seconds=last.now_seconds) == last:
             return dataclasses.replace(self._last_plan, placements={**self._last_plan.placements, **again})
-        plan = await self._solver.plan(current, _allocator_settings(settings))
+        plan = await self._solver.plan(current, settings.for_allocator())
         self._last_snapshot, self._last_plan = current, plan
         self._metrics.record_plan(plan.certificate)
         return dataclasses.replace(plan, placements={**plan.placements, **again})
@@ -238,7 +238,6 @@ class Planner:
             scene=dataclasses.replace(self._scene(moment), pods=tuple(self._store.pods)),
             plan=plan,
             settings=moment.settings,
-            allocator_settings=_allocator_settings(moment.settings),
             priorities=self._store.priorities(),
             default_priority=self._store.default_priority(),
             telemetry=moment.readings.telemetry,
@@ -384,18 +383,6 @@ class Planner:
         limit = settings.health.node_lost_after_seconds
         times.extend(node.ready_since + limit for node in moment.nodes.by_name.values() if not node.ready)
         return max(0.0, min(at for at in times if at > now) - now)
-
-
-def _allocator_settings(settings: Settings) -> types.Settings:
-    return types.Settings(
-        strategy=settings.planner.strategy,
-        solver=settings.planner.solver,
-        time_limit_seconds=settings.planner.time_limit_seconds,
-        late_tiers_seconds=settings.planner.late_tiers_seconds,
-        gap_tolerance=settings.planner.gap_tolerance,
-        seed=settings.planner.seed,
-        preemption=types.Preemption(settings.preemption.policy),
-    )
 
 
 def _placed_text(placement: types.Placement, domains: Sequence[str]) -> str:

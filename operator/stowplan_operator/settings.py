@@ -153,6 +153,18 @@ class Settings(_Model):
             raise ValueError("two levels have the same name; give each its own")
         return levels
 
+    def for_allocator(self) -> types.Settings:
+        """What of this is the allocator's."""
+        return types.Settings(
+            strategy=self.planner.strategy,
+            solver=self.planner.solver,
+            time_limit_seconds=self.planner.time_limit_seconds,
+            late_tiers_seconds=self.planner.late_tiers_seconds,
+            gap_tolerance=self.planner.gap_tolerance,
+            seed=self.planner.seed,
+            preemption=types.Preemption(self.preemption.policy),
+        )
+
     @property
     def level_names(self) -> tuple[str, ...]:
         """Names of the topology levels, widest first, without ``node``."""

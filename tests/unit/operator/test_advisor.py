@@ -18,7 +18,7 @@ from stowplan_operator.gathering import Scene
 from stowplan_operator.settings import Settings
 from stowplan_operator.views import PriorityClass, Telemetry
 
-CHANGE = Change(ChangeKind.FEWER_PODS, "with 1 pod", smallest=True)
+CHANGE = Change(ChangeKind.FEWER_PODS, "with 1 pod")
 SETTINGS = Settings()
 
 
@@ -31,7 +31,6 @@ def seen(*waiting: str) -> Seen:
         scene=Scene(nodes={}, assessments={}, lost_nodes=frozenset(), pods=(), now_seconds=NOW),
         plan=types.Plan({}, reasons, certificate),
         settings=SETTINGS,
-        allocator_settings=types.Settings(),
         priorities={},
         default_priority=PriorityClass(),
         telemetry=Telemetry(),

@@ -29,6 +29,26 @@ class Clock:
         return self.now
 
 
+def a_server(
+    liveness: Liveness,
+    *,
+    metrics_port: int = 0,
+    health_port: int = 0,
+    host: str = "127.0.0.1",
+    desk: Desk | None = None,
+) -> HttpServer:
+    """On free ports, where none are given."""
+    return HttpServer(
+        metrics=Metrics(version="1"),
+        liveness=liveness,
+        metrics_port=metrics_port,
+        health_port=health_port,
+        answers_port=0,
+        desk=desk or Desk(),
+        host=host,
+    )
+
+
 @pytest.fixture
 def clock() -> Clock:
     return Clock()
@@ -166,15 +186,7 @@ async def test_equal_ports_share_one_server(liveness: Liveness) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    server = HttpServer(
-        metrics=Metrics(version="1"),
-        liveness=liveness,
-        metrics_port=port,
-        health_port=port,
-        answers_port=0,
-        desk=Desk(),
-        host="127.0.0.1",
-    )
+    server = a_server(liveness, metrics_port=port, health_port=port)
     await server.start()
     try:
         assert (server.metrics_port, server.health_port) == (port, port)
@@ -184,30 +196,14 @@ async def test_equal_ports_share_one_server(liveness: Liveness) -> None:
 
 
 async def test_a_port_that_is_taken_is_an_error_at_start(server: HttpServer, liveness: Liveness) -> None:
-    second = HttpServer(
-        metrics=Metrics(version="1"),
-        liveness=liveness,
-        metrics_port=0,
-        health_port=server.health_port,
-        answers_port=0,
-        desk=Desk(),
-        host="127.0.0.1",
-    )
+    second = a_server(liveness, health_port=server.health_port)
     with pytest.raises(OSError, match="address already in use"):
         await second.start()
     await second.stop()
 
 
 async def test_stop_frees_the_ports_and_may_be_called_twice(liveness: Liveness) -> None:
-    server = HttpServer(
-        metrics=Metrics(version="1"),
-        liveness=liveness,
-        metrics_port=0,
-        health_port=0,
-        answers_port=0,
-        desk=Desk(),
-        host="127.0.0.1",
-    )
+    server = a_server(liveness)
     await server.start()
     port = server.health_port
     await server.stop()
@@ -218,15 +214,7 @@ async def test_stop_frees_the_ports_and_may_be_called_twice(liveness: Liveness) 
 
 
 async def test_a_snapshot_is_on_loopback_on_a_port_of_its_own(liveness: Liveness) -> None:
-    everywhere = HttpServer(
-        metrics=Metrics(version="1"),
-        liveness=liveness,
-        metrics_port=0,
-        health_port=0,
-        answers_port=0,
-        desk=Desk(),
-        host="0.0.0.0",
-    )
+    everywhere = a_server(liveness, host="0.0.0.0")
     await everywhere.start()
     try:
         with socket.socket() as probe, pytest.raises(OSError, match="refused"):
@@ -239,9 +227,7 @@ async def test_a_snapshot_is_on_loopback_on_a_port_of_its_own(liveness: Liveness
 
 async def test_who_does_not_lead_says_who_does(liveness: Liveness) -> None:
     desk = Desk(leader=lambda: "stowplan-x_1_ab")
-    server = HttpServer(
-        metrics=Metrics(version="1"), liveness=liveness, metrics_port=0, health_port=0, answers_port=0, desk=desk
-    )
+    server = a_server(liveness, desk=desk)
     await server.start()
     try:
         status, _, text = await get(server.answers_port, "/snapshot")
