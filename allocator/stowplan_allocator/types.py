@@ -36,6 +36,7 @@ __all__ = [
     "Quota",
     "Reason",
     "Reservation",
+    "Resize",
     "Resources",
     "Settings",
     "Snapshot",
@@ -164,6 +165,13 @@ class Job:
     the last checkpoint and the restart); None means that it must not be disturbed. A running
     job that is ``leaving`` has been told to give its place up, and holds it until it is gone.
     A waiting job without ``preempts`` takes nobody's place, whatever the settings allow.
+
+    ``goodput_milli`` says how much an elastic job gets done at a size, in thousandths of what it does at ``num_pods``;
+    sizes that it does not name count in proportion. A running elastic job has the size of its placement; a planned
+    restart at another size loses ``resize_cost`` accelerator-seconds (the restart, and work since the last checkpoint
+    that would be lost), and None means that it must not be resized. A waiting job that is ``returning`` was stopped
+    only to start again at another size or place: it is admitted before all others, so that nobody takes its place.
+
     ``queue`` is empty for the default queue; ``other_queues`` are further ones that its owner could choose.
     """
 
@@ -190,6 +198,9 @@ class Job:
     preempts: bool = True
     queue: str = ""
     other_queues: tuple[str, ...] = ()
+    goodput_milli: tuple[tuple[int, int], ...] = ()
+    resize_cost: int | None = None
+    returning: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,12 +309,28 @@ class Eviction:
 
 
 @dataclass(frozen=True, slots=True)
+class Resize:
+    """A running elastic job that is to stop and to start again with ``num_pods`` pods.
+
+    ``for_job`` is the waiting job that gets the surplus, "" where the job grows. In accelerator-seconds, ``cost`` is
+    what is lost (``resize_cost``, and of a shrink its goodput over the horizon), ``gain`` what a growth gains over it.
+    """
+
+    job_id: str
+    num_pods: int
+    for_job: str
+    cost: int
+    gain: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """The decision for every job that had no placement, keyed by job id, and its certificate.
 
     ``placements`` and ``waiting`` are disjoint and together cover all such jobs. A job
     that evictions make room for is in ``waiting`` until its victims are gone, and its
-    room is kept for it meanwhile: ``held`` says where it will stand, by job id.
+    room is kept for it meanwhile: ``held`` says where it will stand, by job id. So it is with
+    ``resizes``: ``held`` says where the running job has room at its new size.
     """
 
     placements: Mapping[str, Placement]
@@ -311,6 +338,7 @@ class Plan:
     certificate: Certificate
     evictions: tuple[Eviction, ...] = ()
     held: Mapping[str, Placement] = field(default_factory=dict)
+    resizes: tuple[Resize, ...] = ()
 
 
 class Strategy(enum.StrEnum):
@@ -355,6 +383,8 @@ class Settings:
     and topology, whole slots and price together. These are worth a little waiting, not the
     whole limit in every cycle. ``seed`` chooses among equal nodes (0: the first by name).
     Without ``explain`` every waiting job gets the same short answer, which costs nothing.
+    ``resize``: running elastic jobs give up surplus for waiting ones, and grow where nobody waits; what they lose or
+    gain is counted over ``resize_horizon_seconds``.
     """
 
     strategy: Strategy = Strategy.EXACT
@@ -366,3 +396,5 @@ class Settings:
     order: QueueOrder = QueueOrder.AGE
     preemption: Preemption = Preemption.NEVER
     explain: bool = True
+    resize: bool = False
+    resize_horizon_seconds: int = 3600
