@@ -10,19 +10,19 @@ from collections.abc import Iterator
 
 import pytest
 
-from faults import world as worlds
 from faults.operators import Operator
 from faults.runner import Runner
+from world import cluster
 
 
 @pytest.fixture(scope="session")
-def world() -> Iterator[worlds.World]:
-    with worlds.run() as started:
+def world() -> Iterator[cluster.World]:
+    with cluster.run() as started:
         yield started
 
 
 @pytest.fixture(scope="session")
-def runner(world: worlds.World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runner]:
+def runner(world: cluster.World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runner]:
     folder: pathlib.Path = tmp_path_factory.mktemp("operator")
     operator = Operator(world.server, folder)
     yield Runner(world, operator)

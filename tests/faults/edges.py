@@ -9,9 +9,9 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 
-from faults.client import pods_path
 from faults.flows import LOST_NODE
 from faults.steps import Steps
+from world.client import pods_path
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ import collections
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from faults.history import Event
+from world.history import Event
 
 Json = dict[str, Any]
 Gang = tuple[str, int]

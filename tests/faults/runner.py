@@ -8,12 +8,12 @@ import time
 from collections.abc import Sequence
 
 from faults import injected, oracle, records
-from faults.client import MERGE
 from faults.flows import Flow
 from faults.operators import NAMESPACE, SETTINGS, Operator
 from faults.proxy import Fault
 from faults.steps import Steps
-from faults.world import CONVERGE_SECONDS, GPUS_PER_NODE, World
+from world.client import MERGE
+from world.cluster import CONVERGE_SECONDS, GPUS_PER_NODE, World
 
 LEASE = f"/apis/coordination.k8s.io/v1/namespaces/{NAMESPACE}/leases/{SETTINGS['lease']['name']}"
 _REST_SECONDS = 0.3

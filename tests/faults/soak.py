@@ -14,13 +14,13 @@ import time
 from collections.abc import Callable
 
 from faults import injected
-from faults.client import RefusedError
-from faults.history import Json
 from faults.injected import REASONS
 from faults.oracle import OVER
 from faults.proxy import Answer, Call, CutConnection, Forward
 from faults.runner import Runner
-from faults.world import NUM_NODES, training_job
+from world.client import RefusedError
+from world.cluster import NUM_NODES, training_job
+from world.history import Json
 
 NUM_SOAK_NODES = 2 * NUM_NODES
 _AT_ONCE = 40

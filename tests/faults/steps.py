@@ -10,8 +10,8 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from faults.client import MERGE, RefusedError, pods_path
-from faults.world import HELD, World, training_job
+from world.client import MERGE, RefusedError, pods_path
+from world.cluster import HELD, World, training_job
 
 _SECONDS = 60.0
 

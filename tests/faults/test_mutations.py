@@ -14,11 +14,11 @@ import yaml
 
 import apiserver
 from faults import records
-from faults.client import jobs_path
 from faults.mutations import Mutation, mutations
 from faults.runner import Runner
 from faults.sampling import some
-from faults.world import World
+from world.client import jobs_path
+from world.cluster import World
 
 pytestmark = pytest.mark.faults
 BATCH = 100

@@ -11,7 +11,7 @@ from faults import oracle, records
 from faults.runner import Runner
 from faults.sampling import RUNS_ALL
 from faults.soak import NUM_SOAK_NODES, Soak
-from faults.world import GPUS_PER_NODE, NUM_NODES
+from world.cluster import GPUS_PER_NODE, NUM_NODES
 
 pytestmark = pytest.mark.faults
 NUM_JOBS = 1000 if RUNS_ALL else 20

@@ -14,7 +14,7 @@ from faults.flows import FLOWS, Flow
 from faults.operators import Operator
 from faults.runner import Runner
 from faults.sampling import some
-from faults.world import World
+from world.cluster import World
 
 pytestmark = pytest.mark.faults
 

@@ -9,7 +9,7 @@ from typing import Any, Self
 import pytest
 
 from faults import oracle, records
-from faults.history import Event
+from world.history import Event
 
 Json = dict[str, Any]
 

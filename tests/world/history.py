@@ -17,7 +17,7 @@ from collections.abc import Callable
 from typing import Any
 
 from apiserver import ADMIN, ApiServer
-from faults.client import JOBS, trust
+from world.client import JOBS, trust
 
 Json = dict[str, Any]
 PATHS = {"pods": "/api/v1/pods", "trainingjobs": f"{JOBS}/trainingjobs", "nodes": "/api/v1/nodes"}

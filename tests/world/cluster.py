@@ -1,4 +1,4 @@
-"""A real API server with its controllers, kube-scheduler, and kwok nodes with GPUs, for the fault tests."""
+"""A real API server with its controllers, kube-scheduler, and kwok nodes with GPUs, for faults and policies."""
 
 from __future__ import annotations
 
@@ -6,21 +6,22 @@ import contextlib
 import itertools
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import apiserver
-from faults.client import MERGE, STRATEGIC, Client, jobs_path, pods_path
-from faults.history import History
+from world.client import MERGE, STRATEGIC, Client, jobs_path, pods_path
+from world.history import History
 
 Json = dict[str, Any]
-STAGES = apiserver.ROOT / "tests" / "faults" / "stages.yaml"
+STAGES = apiserver.ROOT / "tests" / "world" / "stages.yaml"
 NUM_NODES = 4
 GPUS_PER_NODE = 4
-RUN_SECONDS = "faults.example/run-seconds"
-HELD = "faults.example/held"
-LINGERS = "faults.example/lingers"
-NOT_READY = "faults.example/not-ready"
+PRODUCT = "NVIDIA-H100-80GB-HBM3"
+RUN_SECONDS = "world.example/run-seconds"
+HELD = "world.example/held"
+LINGERS = "world.example/lingers"
+NOT_READY = "world.example/not-ready"
 CONVERGE_SECONDS = 30.0
 
 
@@ -60,26 +61,11 @@ class World:
 
     def add_node(self, index: int, *, wait: bool = True) -> None:
         """A kwok node with four GPUs; two nodes share a rack."""
-        size = {"cpu": "64", "memory": "512Gi", "pods": "110", "nvidia.com/gpu": str(GPUS_PER_NODE)}
-        node = {
-            "metadata": {
-                "name": f"node-{index}",
-                "annotations": {"kwok.x-k8s.io/node": "fake"},
-                "labels": {
-                    "kubernetes.io/hostname": f"node-{index}",
-                    "topology.kubernetes.io/zone": "z1",
-                    "topology.stowplan.dev/rack": f"r{index // 2}",
-                    "nvidia.com/gpu.present": "true",
-                    "nvidia.com/gpu.product": "NVIDIA-H100-80GB-HBM3",
-                    "nvidia.com/gpu.count": str(GPUS_PER_NODE),
-                },
-            },
-            "status": {"capacity": size, "allocatable": size},
-        }
-        status, answer = self.client.ask("POST", "/api/v1/nodes", node)
+        name = f"node-{index}"
+        status, answer = self.client.ask("POST", "/api/v1/nodes", gpu_node(name, rack=f"r{index // 2}"))
         assert status in (201, 409), answer  # the history may not show yet that it is there
         if wait:
-            self.wait(f"node-{index} is ready", lambda: self._is_ready(f"node-{index}"), seconds=60)
+            self.wait(f"{name} is ready", lambda: self.is_ready(name), seconds=60)
 
     def ensure_nodes(self, number: int = NUM_NODES, *, wait: bool = True) -> None:
         """Every node is there, ready and without taints, whatever became of the run before."""
@@ -95,7 +81,15 @@ class World:
         if not wait:
             return
         names = [f"node-{index}" for index in range(number)]
-        self.wait("all nodes are ready", lambda: all(self._is_ready(name) for name in names), seconds=60)
+        self.wait("all nodes are ready", lambda: all(self.is_ready(name) for name in names), seconds=60)
+
+    def is_ready(self, name: str) -> bool:
+        """Whether pods can be bound to the node, as far as its status and taints say."""
+        node = self.history.now("nodes").get(name, {"spec": {}, "status": {}})
+        conditions = node["status"].get("conditions", ())
+        is_ready = any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
+        is_kept = any(taint["key"].startswith("node.kubernetes.io/") for taint in node["spec"].get("taints", ()))
+        return is_ready and not is_kept and "pods" in node["status"]["allocatable"]
 
     def remove_node(self, name: str) -> None:
         """The machine is gone, and its Node with it."""
@@ -111,7 +105,7 @@ class World:
         self.client.must("PATCH", f"/api/v1/nodes/{name}", mark, kind=MERGE)
         if wanted:
             if wait:
-                self.wait(f"{name} is ready", lambda: self._is_ready(name))
+                self.wait(f"{name} is ready", lambda: self.is_ready(name))
             return
         now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         condition = {"type": "Ready", "status": "False", "reason": "KubeletNotReady", "message": "injected"}
@@ -173,11 +167,42 @@ class World:
         """Until it holds; a TimeoutError says what was awaited."""
         self.history.wait_for(condition, seconds=seconds, what=what)
 
-    def _is_ready(self, name: str) -> bool:
-        node = self.history.now("nodes").get(name, {"spec": {}, "status": {}})
-        conditions = node["status"].get("conditions", ())
-        is_ready = any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
-        return is_ready and not node["spec"].get("taints") and "nvidia.com/gpu" in node["status"]["allocatable"]
+
+def gpu_node(
+    name: str,
+    *,
+    gpus: int = GPUS_PER_NODE,
+    product: str = PRODUCT,
+    rack: str = "",
+    zone: str = "z1",
+    cpu: int = 64,
+    memory_gib: int = 512,
+    labels: Mapping[str, str] | None = None,
+    taints: Sequence[Json] = (),
+) -> Json:
+    """A kwok node as its device plugin and GPU feature discovery would describe it."""
+    size = {"cpu": str(cpu), "memory": f"{memory_gib}Gi", "pods": "110"}
+    told = {
+        "kubernetes.io/hostname": name,
+        "topology.kubernetes.io/zone": zone,
+        **({"topology.stowplan.dev/rack": rack} if rack else {}),
+    }
+    if gpus:
+        size["nvidia.com/gpu"] = str(gpus)
+        told |= {
+            "nvidia.com/gpu.present": "true",
+            "nvidia.com/gpu.product": product,
+            "nvidia.com/gpu.count": str(gpus),
+        }
+    return {
+        "metadata": {
+            "name": name,
+            "annotations": {"kwok.x-k8s.io/node": "fake"},
+            "labels": {**told, **(labels or {})},
+        },
+        "spec": {"taints": list(taints)} if taints else {},
+        "status": {"capacity": size, "allocatable": size},
+    }
 
 
 def training_job(
