@@ -24,6 +24,7 @@ __all__ = [
     "Job",
     "LabelExpression",
     "LabelOperator",
+    "Move",
     "Node",
     "NodeShare",
     "Placement",
@@ -171,6 +172,8 @@ class Job:
     restart at another size loses ``resize_cost`` accelerator-seconds (the restart, and work since the last checkpoint
     that would be lost), and None means that it must not be resized. A waiting job that is ``returning`` was stopped
     only to start again at another size or place: it is admitted before all others, so that nobody takes its place.
+    While its old pods are there it is ``leaving``, too: its room is kept, and it starts in a later plan.
+    Moving running jobs elsewhere may lose ``make_room`` accelerator-seconds so that a waiting job fits.
 
     ``queue`` is empty for the default queue; ``other_queues`` are further ones that its owner could choose.
     """
@@ -201,6 +204,7 @@ class Job:
     goodput_milli: tuple[tuple[int, int], ...] = ()
     resize_cost: int | None = None
     returning: bool = False
+    make_room: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,7 +224,8 @@ class Reservation:
 class Snapshot:
     """All that a plan may depend on. ``levels`` names the topology levels, widest first, without ``node``.
 
-    Without ``queues`` all jobs stand in one default queue without quotas.
+    Without ``queues`` all jobs stand in one default queue without quotas. All moves of a plan together lose at
+    most ``move_budget`` accelerator-seconds.
     """
 
     nodes: tuple[Node, ...]
@@ -229,6 +234,7 @@ class Snapshot:
     now_seconds: int = 0
     reservations: tuple[Reservation, ...] = ()
     queues: tuple[Queue, ...] = ()
+    move_budget: int = 0
 
 
 class Reason(enum.StrEnum):
@@ -324,13 +330,27 @@ class Resize:
 
 
 @dataclass(frozen=True, slots=True)
+class Move:
+    """A running job that is to stop and to start again at ``placement``, at the size that it has.
+
+    ``for_job`` is the waiting job that fits then; ``cost`` is what that loses, in accelerator-seconds.
+    """
+
+    job_id: str
+    for_job: str
+    cost: int
+    placement: Placement
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """The decision for every job that had no placement, keyed by job id, and its certificate.
 
     ``placements`` and ``waiting`` are disjoint and together cover all such jobs. A job
     that evictions make room for is in ``waiting`` until its victims are gone, and its
     room is kept for it meanwhile: ``held`` says where it will stand, by job id. So it is with
-    ``resizes``: ``held`` says where the running job has room at its new size.
+    ``resizes``: ``held`` says where the running job has room at its new size; and with ``moves``, each of
+    which says where it goes.
     """
 
     placements: Mapping[str, Placement]
@@ -339,6 +359,7 @@ class Plan:
     evictions: tuple[Eviction, ...] = ()
     held: Mapping[str, Placement] = field(default_factory=dict)
     resizes: tuple[Resize, ...] = ()
+    moves: tuple[Move, ...] = ()
 
 
 class Strategy(enum.StrEnum):
