@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 import click
 
-from stowplan_allocator import alternatives, forecast, planner, preempting, types
+from stowplan_allocator import alternatives, decisions, forecast, planner, types
 from stowplan_allocator.bench import options, report, workloads
 
 LONGEST_SECONDS = 36_000
@@ -109,7 +109,7 @@ def measure(
     rows.append({"question": "plan", "answers": len(made.placements), "plans": 1, **cost, "left": ""})
     evicting = dataclasses.replace(settings, preemption=types.Preemption.LOWER_PRIORITY)
     preempted, cost = timed(lambda: planner.plan(snapshot, evicting))
-    gaps = [f"gap {tier.gap:.2%}" for tier in preempted.certificate.tiers if tier.name == preempting.TIER]
+    gaps = [f"gap {tier.gap:.2%}" for tier in preempted.certificate.tiers if tier.name == decisions.TIER]
     rows.append(
         {
             "question": f"plan that evicts {len(preempted.evictions)} for {len(preempted.held)}",

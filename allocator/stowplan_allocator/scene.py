@@ -1,0 +1,287 @@
+"""The running jobs on the problem's nodes, and what is free between them: one waiting job after the other.
+
+What must stay true: a job is held room only beside all ahead of it and all room held before; whoever is planned anew
+beside held room loses nothing to a job behind him.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+
+from stowplan_allocator import choosing, compiling, gangs, greedy, rights, strategies, types
+from stowplan_allocator import problem as problems
+from stowplan_allocator.choosing import Solution, Victim
+from stowplan_allocator.decisions import Decision, Hold
+from stowplan_allocator.problem import Problem, Vector
+from stowplan_allocator.quotas import Allowance
+from stowplan_allocator.reclaiming import Claim
+from stowplan_allocator.stock import Take
+from stowplan_allocator.stopwatch import Stopwatch
+
+
+class Scene:
+    """The running jobs on the problem's nodes, and what is free between them."""
+
+    def __init__(
+        self,
+        snapshot: types.Snapshot,
+        *,
+        problem: Problem,
+        settings: types.Settings,
+        deadline: float,
+        watch: Stopwatch,
+    ) -> None:
+        self._snapshot = snapshot
+        self._problem = problem
+        self._settings = settings
+        self._deadline = deadline
+        self._watch = watch
+        self._jobs = {job.id: job for job in problem.queue}
+        self._index = {node.name: i for i, node in enumerate(problem.nodes)}
+        # Below zero where a device was lost under a running pod; less where room is reserved.
+        self._rooms = [
+            tuple(min(a, b) for a, b in zip(problem.balance[node.name], problem.free[i], strict=True))
+            for i, node in enumerate(problem.nodes)
+        ]
+        running = sorted((job for job in snapshot.jobs if job.placement is not None), key=problems.queue_key)
+        everyone = [choosing.victim_of(job, problem=problem, index=self._index) for job in running]
+        self._leaving = [victim for victim in everyone if victim.job.leaving]
+        self._victims = [v for v in everyone if v.job.disruption_cost is not None and not v.job.leaving]
+
+    def promised(self, outcome: strategies.Outcome) -> dict[str, greedy.Spot]:
+        """Who stands where once all that leave already are gone: planned for all who wait together.
+
+        One after the other they could take the room from each other, and need more victims than were told to leave.
+        """
+        if not self._leaving:
+            return {}
+        waiting = [job for job in self._problem.queue if job.id not in outcome.spots]
+        first = self._problem.queue.index(waiting[0])
+        fixed = {job.id: job for job in self._problem.queue[:first]}
+        gone = {victim.job.id for victim in self._leaving}
+        jobs = [
+            replace(job, placement=self._placement(outcome.spots[job.id])) if job.id in fixed else job
+            for job in self._snapshot.jobs
+            if job.id not in gone
+        ]
+        spots = {job_id: outcome.spots[job_id] for job_id in fixed}
+        allowance = self._allowance(gone=self._leaving, spots=spots)
+        return self._solve(replace(self._snapshot, jobs=tuple(jobs)), allowance=allowance).spots
+
+    def _placement(self, spot: greedy.Spot) -> types.Placement:
+        shares = tuple(types.NodeShare(self._problem.nodes[node].name, pods) for node, pods in spot.takes)
+        return types.Placement(spot.product, shares)
+
+    def _solve(self, snapshot: types.Snapshot, *, allowance: Allowance | None) -> strategies.Outcome:
+        problem = compiling.compile_problem(snapshot, seed=self._settings.seed, order=self._settings.order)
+        # Reservations keep their numbers, whoever is left out of the snapshot.
+        problem = replace(problem, allowance=allowance)
+        return strategies.solve(problem, settings=self._settings, deadline=self._deadline, watch=self._watch)
+
+    def hold(self, job: types.Job, *, position: int, decision: Decision, promised: greedy.Spot | None) -> Hold | None:
+        """Room for the job beside all ahead of it, with the cheapest victims; None where it gets none by preempting.
+
+        A ``promised`` spot, which costs nobody his place, is taken if it is still there.
+        """
+        gone = [*self._leaving, *(v for hold in decision.holds.values() for v in hold.solution.leaving)]
+        now = self._beside(position=position, decision=decision)
+        rooms = _with_room(now, victims=gone)
+        pod = self._problem.vector(job.pod)
+        claim = self._claim(job, position=position, decision=decision, gone=gone)
+        if promised is not None and _fits(promised.takes, pod=pod, rooms=rooms) and _pays(claim, spot=promised):
+            solution: Solution | None = Solution((), {job.id: (promised.product, promised.takes)}, bound=0)
+        else:
+            solution = self._cheapest(job, rooms=rooms, gone=gone, claim=claim)
+        if solution is None:
+            return None
+        product, takes = solution.stands[job.id]
+        spot = greedy.Spot(product, takes)
+        before = self._claim(job, position=position, decision=decision, gone=[])
+        paid = _pays(before, spot=spot)
+        if not solution.leaving and _fits(takes, pod=pod, rooms=now) and paid:
+            return None  # It needs nobody to leave: whether it starts is for the plan to decide, and was not in time.
+        nodes = {node for node, _ in takes}
+        waits_for = [
+            v.job.name
+            for v in (*gone, *solution.leaving)
+            if not nodes.isdisjoint(v.held) or (not paid and claim is not None and claim.frees(product, v.job))
+        ]
+        return Hold(spot, solution, tuple(waits_for))
+
+    def _claim(self, job: types.Job, *, position: int, decision: Decision, gone: Iterable[Victim]) -> Claim | None:
+        """What the job may take of quotas and of whom, once these have left; None without queues."""
+        spots = decision.outcome.spots
+        ahead = {
+            one.id: self._without_surplus(one, spot=spots[one.id])
+            for one in self._problem.queue[:position]
+            if one.id in spots
+        }
+        held = {job_id: hold.spot for job_id, hold in decision.holds.items()}
+        allowance = self._allowance(gone=gone, spots=ahead | held)
+        if allowance is None:
+            return None
+        bound = self._problem.shape_of[job.id].request.bound
+        return Claim(allowance, job, smallest_size(job) * job.pod.accelerators, bound)
+
+    def _allowance(self, *, gone: Iterable[Victim], spots: Mapping[str, greedy.Spot]) -> Allowance | None:
+        """What quotas allow once these have left and those have come; None without queues."""
+        shared = self._problem.quotas
+        if shared is None:
+            return None
+        left = {victim.job.id for victim in gone}
+        allowance = compiling.allowance_of(self._snapshot, shared=shared, gone=left)
+        for job_id, spot in spots.items():
+            self._count(job_id, spot=spot, allowance=allowance)
+        return allowance
+
+    def _count(self, job_id: str, *, spot: greedy.Spot, allowance: Allowance) -> None:
+        request = self._problem.shape_of[job_id].request
+        amount = spot.num_pods * request.vector[0]
+        allowance.add(request.leaf, spot.product, amount, jobs=1, bound=request.bound)
+
+    def _cheapest(
+        self, job: types.Job, *, rooms: list[Vector], gone: list[Victim], claim: Claim | None
+    ) -> Solution | None:
+        gang = gangs.gang_of(job, problem=self._problem, num_pods=smallest_size(job))
+        taken = {victim.job.id for victim in gone}
+        victims = [
+            v
+            for v in self._victims
+            if v.job.id not in taken and rights.may_evict(v.job, job=job, settings=self._settings, claim=claim)
+        ]
+        return choosing.cheapest(
+            gang,
+            problem=self._problem,
+            rooms=rooms,
+            victims=victims,
+            settings=self._settings,
+            deadline=self._deadline,
+            claim=claim,
+        )
+
+    def _beside(self, *, position: int, decision: Decision) -> list[Vector]:
+        """What is left for the job at this place in the queue, all running jobs staying."""
+        rooms = list(self._rooms)
+        for job in self._problem.queue[:position]:
+            spot = decision.outcome.spots.get(job.id)
+            if spot is not None:
+                self._take(rooms, job=job, spot=self._without_surplus(job, spot=spot))
+        for job_id, hold in decision.holds.items():
+            self._take(rooms, job=self._jobs[job_id], spot=hold.spot)
+        return rooms
+
+    def _without_surplus(self, job: types.Job, *, spot: greedy.Spot) -> greedy.Spot:
+        """The pods with which an elastic job must start: what it has grown by is given up before anybody leaves."""
+        request = self._problem.shape_of[job.id].request
+        left = request.num_pods
+        if request.patterned or spot.num_pods <= left:
+            return spot
+        takes = []
+        for node, pods in spot.takes:
+            takes.append((node, min(pods, left)))
+            left -= takes[-1][1]
+        return greedy.Spot(spot.product, takes)
+
+    def _take(self, rooms: list[Vector], *, job: types.Job, spot: greedy.Spot) -> None:
+        pod = self._problem.vector(job.pod)
+        for node, pods in spot.takes:
+            rooms[node] = tuple(have - need * pods for have, need in zip(rooms[node], pod, strict=True))
+
+    def plan_beside(self, job: types.Job, *, hold: Hold, decision: Decision) -> strategies.Outcome | None:
+        """The outcome beside all holds: the one that stands, or a new one; None where a job ahead would lose by it."""
+        holds = {**decision.holds, job.id: hold}
+        kept = self._kept(holds)
+        later = self._later(holds)
+        spots = decision.outcome.spots
+        if not self._clashes(kept, spots=spots) and (later is None or self._are_within(later, spots=spots)):
+            return decision.outcome
+        rest = replace(
+            self._snapshot,
+            nodes=tuple(self._without(node, kept=kept) for node in self._snapshot.nodes),
+            jobs=tuple(other for other in self._snapshot.jobs if other.id not in holds),
+        )
+        # What starts must be within the quotas now and once all victims have left; shares are those of then.
+        now = self._problem.allowance
+        planned = self._solve(rest, allowance=None if later is None or now is None else later.beside(now))
+        for other in self._problem.queue:
+            if other.id == job.id:
+                return planned
+            if other.id in decision.outcome.spots and other.id not in planned.spots:
+                return None
+        raise AssertionError("the job is not in the queue")
+
+    def _later(self, holds: Mapping[str, Hold]) -> Allowance | None:
+        """What quotas allow once all victims have left and all who are held room for have come."""
+        gone = [*self._leaving, *(v for hold in holds.values() for v in hold.solution.leaving)]
+        return self._allowance(gone=gone, spots={job_id: hold.spot for job_id, hold in holds.items()})
+
+    def _are_within(self, later: Allowance, *, spots: Mapping[str, greedy.Spot]) -> bool:
+        """Whether quotas allow these jobs beside all that."""
+        allowance = later.copy()
+        for job_id, spot in spots.items():
+            request = self._problem.shape_of[job_id].request
+            amount = spot.num_pods * request.vector[0]
+            if allowance.is_full(request.leaf):
+                return False
+            if not allowance.fits(request.leaf, spot.product, amount, bound=request.bound):
+                return False
+            self._count(job_id, spot=spot, allowance=allowance)
+        return True
+
+    def _kept(self, holds: Mapping[str, Hold]) -> dict[int, Vector]:
+        """What of the room that is free now must stay free: what the holds need beyond what their victims leave."""
+        need: dict[int, list[int]] = {}
+        for job_id, hold in holds.items():
+            pod = self._problem.vector(self._jobs[job_id].pod)
+            for node, pods in hold.spot.takes:
+                here = need.setdefault(node, [0] * len(pod))
+                need[node] = [have + amount * pods for have, amount in zip(here, pod, strict=True)]
+        for victim in (*self._leaving, *(v for hold in holds.values() for v in hold.solution.leaving)):
+            for node in victim.held.keys() & need.keys():
+                need[node] = [have - less for have, less in zip(need[node], victim.held[node], strict=True)]
+        return {node: tuple(max(amount, 0) for amount in amounts) for node, amounts in need.items()}
+
+    def _clashes(self, kept: Mapping[int, Vector], *, spots: Mapping[str, greedy.Spot]) -> bool:
+        rooms = list(self._rooms)
+        for job_id, spot in spots.items():
+            self._take(rooms, job=self._jobs[job_id], spot=spot)
+        return any(
+            amount > have
+            for node, amounts in kept.items()
+            for amount, have in zip(amounts, rooms[node], strict=True)
+            if amount
+        )
+
+    def _without(self, node: types.Node, *, kept: Mapping[int, Vector]) -> types.Node:
+        amounts = kept.get(self._index.get(node.name, -1))
+        if amounts is None:
+            return node
+        other = tuple(zip(self._problem.dims[3:], amounts[3:], strict=True))
+        return replace(node, available=node.available - types.Resources(amounts[0], amounts[1], amounts[2], other))
+
+
+def smallest_size(job: types.Job) -> int:
+    """The size that takes the fewest places from others."""
+    return min(job.allowed_num_pods, default=job.num_pods)
+
+
+def _with_room(rooms: Iterable[Vector], *, victims: Iterable[Victim]) -> list[Vector]:
+    """The rooms once these have left."""
+    found = list(rooms)
+    for victim in victims:
+        for node, held in victim.held.items():
+            found[node] = tuple(have + more for have, more in zip(found[node], held, strict=True))
+    return found
+
+
+def _pays(claim: Claim | None, *, spot: greedy.Spot) -> bool:
+    """Whether the quotas let the job stand there without any victim of its own."""
+    return claim is None or claim.enough(spot.product, ())
+
+
+def _fits(takes: Iterable[Take], *, pod: Vector, rooms: list[Vector]) -> bool:
+    pods: dict[int, int] = {}
+    for node, count in takes:
+        pods[node] = pods.get(node, 0) + count
+    return all(problems.slots(rooms[node], pod) >= count for node, count in pods.items())
