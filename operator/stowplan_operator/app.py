@@ -27,7 +27,8 @@ from stowplan_operator.handlers import Watcher, connection_info
 from stowplan_operator.http_server import HttpServer, Liveness, planner_max_age_seconds
 from stowplan_operator.leader import Leader, NotLeaderError
 from stowplan_operator.metrics import Metrics
-from stowplan_operator.planner import Planner, Readings
+from stowplan_operator.moments import Readings
+from stowplan_operator.planner import Planner
 from stowplan_operator.progress_poller import ProgressPoller
 from stowplan_operator.progress_reader import read_progress
 from stowplan_operator.prometheus import PrometheusClient

@@ -15,7 +15,6 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Protocol
 
 from stowplan_allocator import types
-from stowplan_allocator.advising import Advice
 from stowplan_operator import (
     answers,
     api,
@@ -23,14 +22,14 @@ from stowplan_operator import (
     gathering,
     kube,
     lifecycle,
+    moments,
     node_watch,
-    progress,
+    placing,
     snapshot,
     states,
     status,
     steps,
     telemetry,
-    views,
     writer,
 )
 from stowplan_operator.metrics import Metrics
@@ -49,29 +48,6 @@ class Solver(Protocol):
         """See ``stowplan_allocator.plan``."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Readings:
-    """What the pollers last read, by job UID where it is about jobs."""
-
-    telemetry: views.Telemetry
-    progress: Mapping[str, progress.Progress]
-    eta: Mapping[str, str]
-    progress_errors: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    seconds_left: Mapping[str, float] = dataclasses.field(default_factory=dict)
-    advice: Mapping[str, Advice] = dataclasses.field(default_factory=dict)
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Moment:
-    """What holds for every job of one cycle. ``stale`` is said of telemetry."""
-
-    now: float
-    settings: Settings
-    readings: Readings
-    nodes: node_watch.Nodes
-    stale: str | None
-
-
 class Planner:
     """Runs cycles. All I/O, the clock and the guard against acting without the Lease are injected."""
 
@@ -83,7 +59,7 @@ class Planner:
         solver: Solver,
         metrics: Metrics,
         get_settings: Callable[[], Settings],
-        get_readings: Callable[[], Readings],
+        get_readings: Callable[[], moments.Readings],
         namespace: str,
         guard: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.time,
@@ -144,9 +120,9 @@ class Planner:
             self._desk.put(self._seen(jobs, plan, moment))
         return self._seconds_to_next(jobs, moment)
 
-    async def _observe(self, jobs: Sequence[states.JobState], settings: Settings, now: float) -> _Moment:
+    async def _observe(self, jobs: Sequence[states.JobState], settings: Settings, now: float) -> moments.Moment:
         readings = self._get_readings()
-        return _Moment(
+        return moments.Moment(
             now=now,
             settings=settings,
             readings=readings,
@@ -169,7 +145,7 @@ class Planner:
                 self._faults[state.job.uid] = repr(outcome)
                 logger.error("%s: left as it is, other jobs go on", state.job.key, exc_info=outcome)
 
-    async def _advance(self, state: states.JobState, moment: _Moment) -> None:
+    async def _advance(self, state: states.JobState, moment: moments.Moment) -> None:
         if state.spec is None or state.job.deleting:
             return
         transition = lifecycle.advance(
@@ -188,7 +164,7 @@ class Planner:
         )
         if transition is None:
             return
-        facts = self._facts(state, moment)
+        facts = moments.facts(state, moment)
         new = status.derive(state.job, transition.status, state.pods, facts)
         if not await self._writer.write_status(state, new):
             return
@@ -202,7 +178,7 @@ class Planner:
             self._metrics.count_gang_restart(transition.failure.cause.value)
         await self._writer.tell(state.job, *transition.event, warning=transition.is_warning)
 
-    async def _plan(self, jobs: Sequence[states.JobState], moment: _Moment) -> types.Plan:
+    async def _plan(self, jobs: Sequence[states.JobState], moment: moments.Moment) -> types.Plan:
         settings = moment.settings
         versions = {state.job.uid: state.job.resource_version for state in jobs}
         self._in_doubt = {uid: doubt for uid, doubt in self._in_doubt.items() if versions.get(uid) == doubt[0]}
@@ -221,7 +197,7 @@ class Planner:
         self._metrics.record_plan(plan.certificate)
         return dataclasses.replace(plan, placements={**plan.placements, **again})
 
-    def _scene(self, moment: _Moment) -> gathering.Scene:
+    def _scene(self, moment: moments.Moment) -> gathering.Scene:
         return gathering.Scene(
             nodes=moment.nodes.by_name,
             assessments=moment.nodes.assessments,
@@ -231,7 +207,7 @@ class Planner:
             avoid=lambda state: moment.nodes.avoided(state),
         )
 
-    def _seen(self, jobs: Sequence[states.JobState], plan: types.Plan, moment: _Moment) -> answers.Seen:
+    def _seen(self, jobs: Sequence[states.JobState], plan: types.Plan, moment: moments.Moment) -> answers.Seen:
         """The cycle at its end, for whoever asks: references, and a list of pods that stays as it is."""
         return answers.Seen(
             jobs=tuple(jobs),
@@ -246,7 +222,7 @@ class Planner:
         )
 
     async def _evict(
-        self, state: states.JobState, eviction: types.Eviction, names: Mapping[str, str], moment: _Moment
+        self, state: states.JobState, eviction: types.Eviction, names: Mapping[str, str], moment: moments.Moment
     ) -> None:
         if state.spec is None or state.job.deleting or state.job.status.get("placement") is None:
             return
@@ -258,46 +234,36 @@ class Planner:
             grace_seconds=state.spec.grace_period_seconds,
             now_seconds=moment.now,
         )
-        new = status.derive(state.job, transition.status, state.pods, self._facts(state, moment))
+        new = status.derive(state.job, transition.status, state.pods, moments.facts(state, moment))
         if await self._writer.write_status(state, new):
             self._metrics.count_preemption()
             await self._writer.tell(state.job, *transition.event, warning=transition.is_warning)
 
-    async def _place(self, state: states.JobState, plan: types.Plan, moment: _Moment) -> None:
-        now = moment.now
+    async def _place(self, state: states.JobState, plan: types.Plan, moment: moments.Moment) -> None:
         placement = plan.placements[state.job.uid]
-        attempt = int(state.job.status.get("attempt", 0)) + 1
-        core = dict(state.job.status, attempt=attempt, phase=api.Phase.STARTING.value)
-        domains = snapshot.domains_of(placement, moment.nodes.by_name, settings=moment.settings)
-        core["placement"] = snapshot.write_placement(
-            placement, attempt=attempt, planned_at=views.format_time(now), domains=domains
+        core = placing.core(
+            state.job.status,
+            placement,
+            domains=snapshot.domains_of(placement, moment.nodes.by_name, settings=moment.settings),
+            certificate=plan.certificate,
+            now_seconds=moment.now,
         )
-        core["decision"] = {
-            "reason": "Placed",
-            "message": _placed_text(placement, domains),
-            "certificate": status.certificate_json(plan.certificate),
-            "since": views.format_time(now),
-            "lastUpdated": views.format_time(now),
-        }
-        core.pop("retryAfter", None)
-        facts = self._facts(state, moment)
+        facts = moments.facts(state, moment)
         before = state.job.resource_version
         if await self._writer.write_status(state, status.derive(state.job, core, state.pods, facts)):
-            nodes = ", ".join(share.node for share in placement.shares[:8])
-            more = f" and {len(placement.shares) - 8} more" if len(placement.shares) > 8 else ""
-            text = f"Attempt {attempt}: {placement.num_pods} pod(s) on {nodes}{more}."
+            text = placing.event_text(placement, attempt=core["attempt"])
             await self._writer.tell(state.job, "Placed", text)
         elif state.in_doubt:
             self._in_doubt[state.job.uid] = (before, placement)
 
-    async def _report(self, state: states.JobState, plan: types.Plan, moment: _Moment) -> None:
+    async def _report(self, state: states.JobState, plan: types.Plan, moment: moments.Moment) -> None:
         job = state.job
         if state.skip or job.deleting:
             return
         waiting = plan.waiting.get(job.uid)
         unplaced = job.status.get("placement") is None
         facts = dataclasses.replace(
-            self._facts(state, moment),
+            moments.facts(state, moment),
             waiting=waiting if unplaced else None,
             certificate=plan.certificate if waiting else None,
             misconfigured=state.misconfigured if unplaced else "",
@@ -312,7 +278,7 @@ class Planner:
         ):
             await self._writer.tell(job, decision["reason"], decision["message"], warning=bool(state.misconfigured))
 
-    async def _warn(self, state: states.JobState, moment: _Moment) -> None:
+    async def _warn(self, state: states.JobState, moment: moments.Moment) -> None:
         """Tell a job, once, that it stands on nodes that are not excluded because too many look sick."""
         shares = (state.job.status.get("placement") or {}).get("nodes", ())
         sick = sorted({share["name"] for share in shares} & moment.nodes.spared)
@@ -326,33 +292,13 @@ class Planner:
             )
             await self._writer.tell(state.job, "NodesNotExcluded", text, warning=True)
 
-    def _facts(self, state: states.JobState, moment: _Moment) -> status.Facts:
-        """What every status of a cycle says alike, whichever of its steps writes it."""
-        uid, readings = state.job.uid, moment.readings
-        return status.Facts(
-            now_seconds=moment.now,
-            accelerators=state.accelerators,
-            cleaning_up=state.has_predecessors
-            or any(
-                not pod.is_terminal and pod.owner_uid == uid and pod.node not in moment.nodes.lost for pod in state.pods
-            ),
-            progress=readings.progress.get(uid),
-            progress_seconds=moment.settings.progress.interval_seconds,
-            progress_error=readings.progress_errors.get(uid, ""),
-            grace_seconds=state.spec.grace_period_seconds if state.spec else None,
-            eta=readings.eta.get(uid, ""),
-            advice=readings.advice.get(uid),
-            telemetry_stale=moment.stale,
-            problem=state.problem,
-        )
-
     async def _expire(self, state: states.JobState, now: float) -> None:
         """Delete a finished job whose time to live is over."""
         expiry = lifecycle.expires_at(state.job, state.spec)
         if expiry and expiry <= now and not state.skip and not state.job.deleting:
             await self._writer.delete_job(state.job)
 
-    def _record(self, jobs: Sequence[states.JobState], moment: _Moment) -> None:
+    def _record(self, jobs: Sequence[states.JobState], moment: moments.Moment) -> None:
         phases: dict[str, int] = {}
         waiting: dict[str, int] = {}
         for state in jobs:
@@ -368,7 +314,7 @@ class Planner:
             )
         )
 
-    def _seconds_to_next(self, jobs: Sequence[states.JobState], moment: _Moment) -> float:
+    def _seconds_to_next(self, jobs: Sequence[states.JobState], moment: moments.Moment) -> float:
         """Until the next deadline that no watch event announces, at most the resync interval."""
         settings, now = moment.settings, moment.now
         times = [now + settings.planner.resync_seconds]
@@ -383,11 +329,3 @@ class Planner:
         limit = settings.health.node_lost_after_seconds
         times.extend(node.ready_since + limit for node in moment.nodes.by_name.values() if not node.ready)
         return max(0.0, min(at for at in times if at > now) - now)
-
-
-def _placed_text(placement: types.Placement, domains: Sequence[str]) -> str:
-    nodes = f"{len(placement.shares)} node{'s' if len(placement.shares) > 1 else ''}"
-    product = f" with {placement.product}" if placement.product else ""
-    where = f" in {', '.join(domains[:4])}" if domains else ""
-    more = f" and {len(domains) - 4} more domains" if len(domains) > 4 else ""
-    return f"{placement.num_pods} pod{'s' if placement.num_pods > 1 else ''} on {nodes}{product}{where}{more}"

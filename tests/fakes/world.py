@@ -14,7 +14,8 @@ from stowplan_allocator import types
 from stowplan_operator import api, views
 from stowplan_operator.answers import Desk
 from stowplan_operator.metrics import Metrics
-from stowplan_operator.planner import Planner, Readings
+from stowplan_operator.moments import Readings
+from stowplan_operator.planner import Planner
 from stowplan_operator.settings import Settings
 
 

@@ -6,7 +6,7 @@ from fakes.builders import a_job, a_node
 from fakes.world import World
 from stowplan_allocator import advising
 from stowplan_operator import advisor
-from stowplan_operator.planner import Readings
+from stowplan_operator.moments import Readings
 from stowplan_operator.views import Telemetry
 
 

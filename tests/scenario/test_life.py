@@ -13,7 +13,7 @@ from fakes.world import World
 from stowplan_operator import api, kube, podspec, settings
 from stowplan_operator.failures import BIND_TIMEOUT_SECONDS
 from stowplan_operator.lifecycle import AVOID_SECONDS
-from stowplan_operator.planner import Readings
+from stowplan_operator.moments import Readings
 from stowplan_operator.views import GpuReading, Telemetry, parse_time
 
 

@@ -7,8 +7,8 @@ from typing import Any
 from fakes.builders import NAMESPACE, a_job, a_node
 from fakes.world import World
 from stowplan_operator import kube
+from stowplan_operator.moments import Readings
 from stowplan_operator.node_faults import DEVICE_SETTLE_SECONDS
-from stowplan_operator.planner import Readings
 from stowplan_operator.settings import Settings
 from stowplan_operator.views import GpuReading, Telemetry
 

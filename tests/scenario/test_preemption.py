@@ -6,7 +6,7 @@ import pytest
 
 from fakes.builders import NAMESPACE, JobBuilder, a_job, a_node
 from fakes.world import World
-from stowplan_operator.planner import Readings
+from stowplan_operator.moments import Readings
 from stowplan_operator.progress import Progress
 from stowplan_operator.settings import PreemptionSettings, Settings
 from stowplan_operator.views import Telemetry

@@ -10,7 +10,7 @@ from fakes.builders import NAMESPACE, a_job, a_node
 from fakes.world import World
 from stowplan_operator import api
 from stowplan_operator.failures import VICTIM_WAIT_SECONDS
-from stowplan_operator.planner import Readings
+from stowplan_operator.moments import Readings
 from stowplan_operator.progress import Progress
 from stowplan_operator.startup import PATIENCE_SECONDS
 from stowplan_operator.views import Telemetry, format_time, parse_time

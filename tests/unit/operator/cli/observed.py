@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from fakes.builders import GPU, a_job, a_node
 from fakes.world import World
 from stowplan_operator import observation
-from stowplan_operator.planner import Readings
+from stowplan_operator.moments import Readings
 from stowplan_operator.views import GpuReading, Telemetry
 
 Story = Callable[[World], Awaitable[None]]

@@ -1,0 +1,57 @@
+"""What one cycle is about: the clock's reading, the settings, what the pollers last read, and the nodes.
+
+What must stay true: it is read once, when the cycle begins, and every step and every status of the cycle goes by it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+
+from stowplan_allocator.advising import Advice
+from stowplan_operator import node_watch, progress, states, status, views
+from stowplan_operator.settings import Settings
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Readings:
+    """What the pollers last read, by job UID where it is about jobs."""
+
+    telemetry: views.Telemetry
+    progress: Mapping[str, progress.Progress]
+    eta: Mapping[str, str]
+    progress_errors: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    seconds_left: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    advice: Mapping[str, Advice] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Moment:
+    """What holds for every job of one cycle. ``stale`` is said of telemetry."""
+
+    now: float
+    settings: Settings
+    readings: Readings
+    nodes: node_watch.Nodes
+    stale: str | None
+
+
+def facts(state: states.JobState, moment: Moment) -> status.Facts:
+    """What every status of a cycle says alike, whichever of its steps writes it."""
+    uid, readings = state.job.uid, moment.readings
+    return status.Facts(
+        now_seconds=moment.now,
+        accelerators=state.accelerators,
+        cleaning_up=state.has_predecessors
+        or any(
+            not pod.is_terminal and pod.owner_uid == uid and pod.node not in moment.nodes.lost for pod in state.pods
+        ),
+        progress=readings.progress.get(uid),
+        progress_seconds=moment.settings.progress.interval_seconds,
+        progress_error=readings.progress_errors.get(uid, ""),
+        grace_seconds=state.spec.grace_period_seconds if state.spec else None,
+        eta=readings.eta.get(uid, ""),
+        advice=readings.advice.get(uid),
+        telemetry_stale=moment.stale,
+        problem=state.problem,
+    )

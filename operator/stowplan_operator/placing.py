@@ -1,0 +1,54 @@
+"""What a job's status, and its Event, say of a place that it was just given. Pure.
+
+The placement is written before any pod exists; whoever reads it afterwards, this process or the next, creates the pods.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from stowplan_allocator import types
+from stowplan_operator import api, snapshot, status, views
+
+_NAMED_NODES = 8
+_NAMED_DOMAINS = 4
+
+
+def core(
+    old: Mapping[str, Any],
+    placement: types.Placement,
+    *,
+    domains: Sequence[str],
+    certificate: types.Certificate,
+    now_seconds: float,
+) -> dict[str, Any]:
+    """The core of the status (see ``status.derive``) with the placement, as the next attempt."""
+    now = views.format_time(now_seconds)
+    attempt = int(old.get("attempt", 0)) + 1
+    new = dict(old, attempt=attempt, phase=api.Phase.STARTING.value)
+    new["placement"] = snapshot.write_placement(placement, attempt=attempt, planned_at=now, domains=domains)
+    new["decision"] = {
+        "reason": "Placed",
+        "message": _sentence(placement, domains),
+        "certificate": status.certificate_json(certificate),
+        "since": now,
+        "lastUpdated": now,
+    }
+    new.pop("retryAfter", None)
+    return new
+
+
+def event_text(placement: types.Placement, *, attempt: int) -> str:
+    """Which nodes the attempt was given."""
+    nodes = ", ".join(share.node for share in placement.shares[:_NAMED_NODES])
+    more = f" and {len(placement.shares) - _NAMED_NODES} more" if len(placement.shares) > _NAMED_NODES else ""
+    return f"Attempt {attempt}: {placement.num_pods} pod(s) on {nodes}{more}."
+
+
+def _sentence(placement: types.Placement, domains: Sequence[str]) -> str:
+    nodes = f"{len(placement.shares)} node{'s' if len(placement.shares) > 1 else ''}"
+    product = f" with {placement.product}" if placement.product else ""
+    where = f" in {', '.join(domains[:_NAMED_DOMAINS])}" if domains else ""
+    more = f" and {len(domains) - _NAMED_DOMAINS} more domains" if len(domains) > _NAMED_DOMAINS else ""
+    return f"{placement.num_pods} pod{'s' if placement.num_pods > 1 else ''} on {nodes}{product}{where}{more}"
