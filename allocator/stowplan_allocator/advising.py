@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import os
 import pathlib
 import pickle
@@ -19,7 +20,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from stowplan_allocator import alternatives, forecast, problem, types
+from stowplan_allocator import alternatives, forecast, lines, types
 from stowplan_allocator.relaxing import ChangeKind
 
 _PACKAGE_ROOT = str(pathlib.Path(__file__).resolve().parent.parent)
@@ -41,12 +42,16 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Advice:
-    """What is known of one waiting job. ``changes`` is None where it was not asked for, or there was no time."""
+    """What is known of one waiting job: its place in the line of its queue, and the names of those before it.
+
+    ``changes`` is None where it was not asked for, or there was no time.
+    """
 
     position: int
     forecast: forecast.Forecast | None = None
     changes: tuple[Change, ...] | None = None
     not_tried: tuple[ChangeKind, ...] = ()
+    ahead: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,22 +72,20 @@ def answer(question: Question) -> dict[str, Advice]:
     """Advice for every waiting job, by id, within about the budget."""
     began = time.monotonic()
     snapshot, settings = question.snapshot, question.settings
-    waiting = [job for job in snapshot.jobs if job.placement is None]
-    waiting.sort(key=lambda job: problem.queue_key(job, order=settings.order))
     starts = forecast.predict_starts(
         snapshot, settings=settings, budget_seconds=_FORECAST_SHARE * question.budget_seconds
     )
     found = {
-        job.id: Advice(position=number, forecast=starts.get(job.id)) for number, job in enumerate(waiting, start=1)
+        job_id: Advice(position=standing.position, ahead=standing.ahead, forecast=starts.get(job_id))
+        for job_id, standing in lines.standings(snapshot, order=settings.order).items()
     }
     for job_id in question.asked:
         left = question.budget_seconds - (time.monotonic() - began)
         if left <= 0 or job_id not in found:
             continue
         explored = alternatives.explore(snapshot, job_id, settings=settings, budget_seconds=left)
-        found[job_id] = Advice(
-            position=found[job_id].position,
-            forecast=found[job_id].forecast,
+        found[job_id] = dataclasses.replace(
+            found[job_id],
             changes=tuple(
                 Change(one.kind, one.sentence) for one in explored.alternatives if one.kind is not ChangeKind.LATER
             ),

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import heapq
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from stowplan_allocator import compiling, planner, types, words
@@ -24,6 +24,8 @@ MAX_STEPS = 300
 # A job whose victims have left is placed by the next plan; more rounds than this at one moment mean that nobody gains.
 MAX_ROUNDS = 20
 MAX_NAMES = 10
+# The least that a job of unknown end is assumed to run still; the most is a day.
+ASSUMED_AT_LEAST_SECONDS = 3600
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,23 +67,104 @@ def predict_starts(
 
 
 def reserve(
-    snapshot: types.Snapshot, job_id: str, *, settings: types.Settings | None = None
+    snapshot: types.Snapshot,
+    job_id: str,
+    *,
+    settings: types.Settings | None = None,
+    assume: bool = False,
+    nodes: Collection[str] | None = None,
 ) -> types.Reservation | None:
-    """The earliest room that the expected ends give to a job if nobody behind it in the queue takes any before it.
+    """The earliest room that the expected ends give to a job if nobody who waits takes any before it.
 
-    Put into ``Snapshot.reservations`` it ends the starving of a large job: others may stand
-    there only as long as they do not delay it. None where no known ends make room.
+    For a job that is first of its line: put into ``Snapshot.reservations`` it ends its starving, since others
+    may stand there only as long as they do not delay it. Other reservations of the snapshot are
+    kept as if their jobs stood there from now on, an elastic job is given its smallest size, and room is found
+    by halves, since it only grows as jobs end. With ``assume`` jobs of unknown end are taken to run as long
+    again as they have (``assumed_seconds``), and a start that rests on it says so. ``nodes`` are all that may be
+    used. None where no ends make room.
     """
     settings = settings or types.Settings()
-    ahead = until(snapshot, job_id, settings=settings)
-    queue = next(job.queue for job in snapshot.jobs if job.id == job_id)
-    # Nobody of another queue takes any of it, or a job that waits for much would wait for all that come.
-    kept = tuple(job for job in ahead.jobs if job.placement is not None or job.queue == queue)
-    replay = Replay(replace(ahead, jobs=kept), settings=settings)
-    moment = next((moment for moment in replay.moments() if job_id in moment.started), None)
-    if moment is None:
+    job = _waiting(snapshot, job_id)
+    if nodes is not None:
+        snapshot = replace(snapshot, nodes=tuple(_only(node, nodes=nodes) for node in snapshot.nodes))
+    room = _Room(snapshot, job, settings=settings)
+    ends = room.ends(assume=assume)
+    moments = sorted({snapshot.now_seconds, *ends.values()})
+    if (found := room.at(moments[-1], ends=ends)) is None:
         return None
-    return types.Reservation(job_id, moment.started[job_id], moment.snapshot.now_seconds)
+    low, high = 0, len(moments) - 1
+    while low < high:
+        middle = (low + high) // 2
+        placement = room.at(moments[middle], ends=ends)
+        if placement is None:
+            low = middle + 1
+        else:
+            high, found = middle, placement
+    start = moments[low]
+    unknown = assume and room.at(start, ends=room.ends(assume=False)) is None
+    return types.Reservation(job_id, found, start, assumed=unknown)
+
+
+def assumed_seconds(job: types.Job) -> int:
+    """How long a running job is taken to run still where nobody knows: as long again as it has, an hour to a day."""
+    had = job.attained_accelerator_seconds // max(1, job.num_pods * job.pod.accelerators)
+    return min(max(had, ASSUMED_AT_LEAST_SECONDS), problems.UNKNOWN_SECONDS)
+
+
+class _Room:
+    """What a job finds at later moments if of all that wait only those with reservations come before it."""
+
+    def __init__(self, snapshot: types.Snapshot, job: types.Job, *, settings: types.Settings) -> None:
+        self._job = replace(job, num_pods=job.allowed_num_pods[0], allowed_num_pods=()) if job.allowed_num_pods else job
+        self._settings = replace(settings, explain=False, preemption=types.Preemption.NEVER)
+        self._snapshot = replace(snapshot, reservations=())
+        waiting = {one.id: one for one in snapshot.jobs if one.placement is None}
+        self._kept = {
+            one.job_id: (_started(waiting[one.job_id], placement=one.placement), one.starts_at_seconds)
+            for one in snapshot.reservations
+            if one.job_id in waiting and one.job_id != job.id
+        }
+
+    def ends(self, *, assume: bool) -> dict[str, int]:
+        """When jobs leave their room, by id; those that never do, as far as is known, are left out."""
+        now = self._snapshot.now_seconds
+        found = {}
+        for job in self._snapshot.jobs:
+            if job.placement is None:
+                continue
+            left = 0 if job.leaving else job.expected_seconds
+            if left is None and assume:
+                left = assumed_seconds(job)
+            if left is not None:
+                found[job.id] = now + max(left, 0)
+        for job, start in self._kept.values():
+            if job.expected_seconds is not None:
+                found[job.id] = max(start, now) + job.expected_seconds
+        return found
+
+    def at(self, moment: int, *, ends: Mapping[str, int]) -> types.Placement | None:
+        """Where the job stands then."""
+        there = [
+            job
+            for job in (
+                *(one for one in self._snapshot.jobs if one.placement is not None),
+                *(job for job, _ in self._kept.values()),
+            )
+            if ends.get(job.id, moment + 1) > moment
+        ]
+        then = replace(self._snapshot, jobs=(*there, self._job), now_seconds=moment)
+        return planner.plan(then, self._settings).placements.get(self._job.id)
+
+
+def _only(node: types.Node, *, nodes: Collection[str]) -> types.Node:
+    return node if node.name in nodes or node.blocked else replace(node, blocked="it is not one of these nodes")
+
+
+def _waiting(snapshot: types.Snapshot, job_id: str) -> types.Job:
+    job = next((job for job in snapshot.jobs if job.id == job_id and job.placement is None), None)
+    if job is None:
+        raise ValueError(f'job "{job_id}" does not wait in the snapshot')
+    return job
 
 
 def until(snapshot: types.Snapshot, job_id: str, *, settings: types.Settings) -> types.Snapshot:
@@ -89,9 +172,7 @@ def until(snapshot: types.Snapshot, job_id: str, *, settings: types.Settings) ->
 
     With queues the line of each ends with itself: only who stands behind in the job's own queue is left out.
     """
-    job = next((job for job in snapshot.jobs if job.id == job_id and job.placement is None), None)
-    if job is None:
-        raise ValueError(f'job "{job_id}" does not wait in the snapshot')
+    job = _waiting(snapshot, job_id)
     last = problems.queue_key(job, order=settings.order)
     kept = [
         one

@@ -212,12 +212,14 @@ class Reservation:
     """Room kept for a waiting job from ``starts_at_seconds`` (Unix time) on.
 
     Until then a job that is expected to end by then may stand there (backfilling); any
-    other waiting job may not. The job itself may start there as soon as it is free.
+    other waiting job may not. The job itself may start there as soon as it is free. With ``assumed`` the
+    moment is no promise: nobody knows when some of those who stand there now will end.
     """
 
     job_id: str
     placement: Placement
     starts_at_seconds: int
+    assumed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 import pytest
 
 import stowplan_allocator as sa
-from stowplan_allocator import forecast
+from stowplan_allocator import starvation
 from unit.allocator import worlds
 from unit.allocator.test_queues import queue
 
@@ -88,13 +88,9 @@ class Loop:
                 self.jobs[name] = dataclasses.replace(job, expected_seconds=left)
 
     def _reserve(self) -> None:
-        self.kept = tuple(one for one in self.kept if self.jobs[one.job_id].placement is None)
-        late = [name for name, since in self.since.items() if self.now - since >= PATIENCE_HOURS * HOUR]
-        owners = [name for name in late if self.jobs[name].queue in OWNERS]
-        if not self.kept and (owners or late):
-            first = min(owners or late, key=lambda name: (self.since[name], name))
-            found = forecast.reserve(self.snapshot(), first, settings=self.settings)
-            self.kept = () if found is None else (found,)
+        self.kept = starvation.reservations(
+            self.snapshot(), settings=self.settings, after_seconds=PATIENCE_HOURS * HOUR
+        )
 
 
 def _run(hours: int, *, seed: int, preemption: sa.Preemption) -> Iterator[Loop]:
