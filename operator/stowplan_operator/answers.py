@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable, Mapping
 
 from stowplan_allocator import types
-from stowplan_operator import gathering, health, observation, snapshot, states, views
+from stowplan_operator import gathering, health, observation, states, views
 from stowplan_operator.settings import Settings
 
 
@@ -125,30 +125,9 @@ def _as_left(state: states.JobState, seen: Seen) -> states.JobState:
 
 
 def _told(job: types.Job, state: states.JobState, seen: Seen) -> types.Job:
-    """The job with all its wishes, and with the seconds that it is expected to run."""
+    """The job with the seconds that it is expected to run."""
     expected = job.expected_seconds if job.expected_seconds is not None else _expected(state, seen)
-    if job.placement is None:
-        return dataclasses.replace(job, expected_seconds=expected)
-    status = {key: value for key, value in state.job.status.items() if key != "placement"}
-    wishes = job
-    if state.spec is not None:
-        try:
-            wishes = snapshot.build_job(
-                dataclasses.replace(state.job, status=status),
-                state.spec,
-                priorities=seen.priorities,
-                default_priority=seen.default_priority,
-                settings=seen.settings,
-            )
-        except ValueError:  # what it wished for is gone since; it keeps its place all the same
-            wishes = job
-    return dataclasses.replace(
-        wishes,
-        num_pods=job.num_pods,
-        placement=job.placement,
-        disruption_cost=job.disruption_cost,
-        expected_seconds=expected,
-    )
+    return dataclasses.replace(job, expected_seconds=expected)
 
 
 def _expected(state: states.JobState, seen: Seen) -> int | None:

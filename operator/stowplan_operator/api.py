@@ -97,6 +97,14 @@ class Topology(_Model):
     slice_size: int | None = None
 
 
+class Elastic(_Model):
+    """At which sizes the job may run, in pods; see ``elastic.sizes``."""
+
+    min_nodes: int | None = None
+    max_nodes: int | None = None
+    allowed_nodes: list[int] = []
+
+
 class Checkpoint(_Model):
     """Where checkpoints go, and how long a planned stop may take to write one (seconds)."""
 
@@ -169,6 +177,7 @@ class TrainingJobSpec(_Model):
     shared_memory: str | int | None = None
     accelerators: list[Accelerator] = []
     topology: Topology | None = None
+    elastic: Elastic | None = None
     priority_class_name: str | None = None
     preemption: Preemption = Preemption()
     checkpoint: Checkpoint | None = None

@@ -12,6 +12,7 @@ from typing import Any
 
 from stowplan_operator import (
     breaker,
+    elastic,
     failures,
     health,
     historian,
@@ -63,7 +64,7 @@ class Nodes:
         rest = sum(
             node.allocatable.accelerators // per_pod for name, node in self.by_name.items() if name not in avoided
         )
-        return avoided if rest >= state.spec.num_nodes else frozenset()
+        return avoided if rest >= min(elastic.sizes(state.spec), default=state.spec.num_nodes) else frozenset()
 
     def explain(self, state: states.JobState, settings: Settings) -> Mapping[str, Any]:
         """The job's status, with the XID that its last attempt died of where one is known by now."""

@@ -8,12 +8,13 @@ A placed job takes its room through its placement, whether its pods exist yet or
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from decimal import Decimal, InvalidOperation
 
 from stowplan_allocator import types
-from stowplan_operator import api, health, lifecycle, podspec, views
+from stowplan_operator import api, elastic, health, lifecycle, podspec, views
 from stowplan_operator.settings import Settings
 
 # Times numNodes it fits the status' 32 bits; shares of devices count, so a node may have many.
@@ -95,22 +96,7 @@ def build_job(
     """
     standing = priorities.get(spec.priority_class_name or "", default_priority)
     placement = read_placement(job.status, finished_ranks=_finished_ranks(job, pods))
-    if placement is not None:
-        return types.Job(
-            id=job.uid,
-            name=job.key,
-            num_pods=placement.num_pods,
-            pod=_with_pods(pod_resources(spec, settings=settings), number=1),
-            priority=standing.value,
-            created_at_seconds=int(job.created_at),
-            placement=placement,
-        )
-    if spec.priority_class_name and spec.priority_class_name not in priorities:
-        known = ", ".join(sorted(priorities)[:8]) or "none"
-        raise ValueError(
-            f"spec.priorityClassName: there is no PriorityClass {spec.priority_class_name!r}; existing: {known}"
-        )
-    return types.Job(
+    request = types.Job(
         id=job.uid,
         name=job.key,
         num_pods=spec.num_nodes,
@@ -118,11 +104,41 @@ def build_job(
         priority=standing.value,
         preempts=standing.preempts,
         created_at_seconds=int(job.created_at),
+    )
+    if placement is not None:
+        return _standing(request, placement, spec, size=elastic.placed_pods(job.status), settings=settings)
+    if spec.priority_class_name and spec.priority_class_name not in priorities:
+        known = ", ".join(sorted(priorities)[:8]) or "none"
+        raise ValueError(
+            f"spec.priorityClassName: there is no PriorityClass {spec.priority_class_name!r}; existing: {known}"
+        )
+    return dataclasses.replace(_with_wishes(request, spec, settings), allowed_num_pods=elastic.sizes(spec))
+
+
+def _with_wishes(request: types.Job, spec: api.TrainingJobSpec, settings: Settings) -> types.Job:
+    """Where the job may stand; ValueError where it asks for what there is not."""
+    return dataclasses.replace(
+        request,
         products=_products(spec),
         topology=_topology(spec, settings),
         node_selector=tuple(sorted(spec.node_selector.items())),
         tolerations=_tolerations(spec, settings),
     )
+
+
+def _standing(
+    request: types.Job, placement: types.Placement, spec: api.TrainingJobSpec, *, size: int, settings: Settings
+) -> types.Job:
+    """The job at its place of ``size`` pods. Where it may stand besides is said as far as that still exists.
+
+    One of whose pods some have ended has no size but the one that is left.
+    """
+    with contextlib.suppress(ValueError):
+        request = _with_wishes(request, spec, settings)
+    sizes = elastic.sizes(spec)
+    if not sizes or placement.num_pods != size:
+        return dataclasses.replace(request, num_pods=placement.num_pods, placement=placement)
+    return dataclasses.replace(request, placement=placement, allowed_num_pods=tuple(sorted({*sizes, size})))
 
 
 def pod_resources(spec: api.TrainingJobSpec, *, settings: Settings) -> types.Resources:

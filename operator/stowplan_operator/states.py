@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 
 from stowplan_allocator import types
-from stowplan_operator import api, health, lifecycle, podspec, snapshot, views
+from stowplan_operator import api, elastic, health, lifecycle, podspec, snapshot, views
 from stowplan_operator.metrics import GpuCounts
 from stowplan_operator.settings import Settings
 from stowplan_operator.store import Store
@@ -40,8 +40,8 @@ class JobState:
 
     @property
     def accelerators(self) -> int:
-        """Accelerators of the whole gang."""
-        return self.accelerators_per_pod * (self.spec.num_nodes if self.spec else 0)
+        """Accelerators of the whole gang, at the size that it has."""
+        return self.accelerators_per_pod * (elastic.num_pods(self.spec, self.job.status) if self.spec else 0)
 
 
 def observe(store: Store, settings: Settings) -> list[JobState]:

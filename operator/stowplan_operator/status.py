@@ -14,7 +14,7 @@ from typing import Any
 
 from stowplan_allocator.advising import Advice
 from stowplan_allocator.types import Certificate, Waiting
-from stowplan_operator import api, lifecycle, podspec, progress, steps, views
+from stowplan_operator import api, elastic, lifecycle, podspec, progress, steps, views
 
 Json = dict[str, Any]
 
@@ -50,7 +50,7 @@ def derive(job: views.JobView, core: Mapping[str, Any], pods: Sequence[views.Pod
     """The full status of the job. ``core`` is its status after ``lifecycle.advance``."""
     status = dict(core)
     status["observedGeneration"] = job.generation
-    num_pods = _number_of_pods(job, status)
+    num_pods = elastic.placed_pods(status) or int(job.spec.get("numNodes", 1))
     placed = replace(job, status=status)
     current = lifecycle.current_pods(placed, pods)
     succeeded: frozenset[int] = frozenset()
@@ -71,12 +71,6 @@ def derive(job: views.JobView, core: Mapping[str, Any], pods: Sequence[views.Pod
     _add_progress(status, phase, _last_rank_zero(placed, pods), facts)
     status["conditions"] = _conditions(job, status, phase, running == num_pods, facts)
     return {key: value for key, value in status.items() if value is not None}
-
-
-def _number_of_pods(job: views.JobView, status: Mapping[str, Any]) -> int:
-    if placement := status.get("placement"):
-        return sum(1 for _ in podspec.ranks_by_node(placement))
-    return int(job.spec.get("numNodes", 1))
 
 
 def _phase(status: Mapping[str, Any]) -> api.Phase:

@@ -12,7 +12,7 @@ from fakes import builders
 from fakes.machinery import pinned_node, used_on
 from fakes.server import Json, Server, owner_uid
 from stowplan_allocator import types
-from stowplan_operator import api, podspec, views
+from stowplan_operator import api, elastic, podspec, views
 
 TERMINAL_PHASES = ("Succeeded", "Failed")
 MAX_STATUS_BYTES = 64 * 1024
@@ -127,8 +127,10 @@ def _broken_gangs(server: Server) -> Iterator[str]:
         if placement is None:
             continue
         where = dict(podspec.ranks_by_node(placement))
-        if sorted(where) != list(range(job["spec"]["numNodes"])):
-            yield f"job {name} is placed with ranks {sorted(where)} of {job['spec']['numNodes']}"
+        sizes = elastic.sizes(api.parse_spec(job["spec"])) or (job["spec"]["numNodes"],)
+        is_whole = sorted(where) == list(range(len(where)))
+        if not is_whole or (len(where) not in sizes and not job["spec"].get("elastic")):
+            yield f"job {name} is placed with ranks {sorted(where)}; its sizes are {sizes}"
         if placement["attempt"] != newest:
             yield f"job {name} has attempt {newest} but is placed for {placement['attempt']}"
         for rank, pod in current_pods(server, job).items():
@@ -163,7 +165,7 @@ def _said_too_much(server: Server) -> Iterator[str]:
         if status.get("ready", "0/").split("/")[0] != str(status.get("readyNodes", 0)):
             yield f"job {name} says {status['ready']} and {status.get('readyNodes')}"
         conditions = {one["type"]: one["status"] for one in status.get("conditions", ())}
-        if conditions.get("PodsReady") == "True" and num_up < job["spec"]["numNodes"]:
+        if conditions.get("PodsReady") == "True" and num_up < elastic.placed_pods(status):
             yield f"job {name} says PodsReady while {num_up} pods are up"
         if conditions.get("Admitted") == "True" and placement_of(job) is None:
             yield f"job {name} says Admitted and has no placement"

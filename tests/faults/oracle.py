@@ -117,7 +117,7 @@ class _Oracle:
         if job is not None:
             yield from self._too_long_partly_bound(event.at, gang, job)
             shown = {_rank(one) for one in self._of(gang) if one["status"].get("phase") == "Running"}
-            if len(shown | self._succeeded[gang]) >= job["spec"]["numNodes"]:
+            if len(shown | self._succeeded[gang]) >= _size(job, gang[1]):
                 self._have_run.add(gang)
 
     def _see_job(self, event: Event) -> Iterator[str]:
@@ -196,7 +196,7 @@ class _Oracle:
             if pod["spec"].get("nodeName") and _is_live(pod) and pod["metadata"]["uid"] not in self._lost
         ]
         ended = [pod for pod in self._of(gang) if not _is_live(pod)]
-        if bound and len(bound) + len(ended) < job["spec"]["numNodes"]:
+        if bound and len(bound) + len(ended) < _size(job, gang[1]):
             since = self._partly_since.setdefault(gang, at)
             if at - since > START_LIMIT_SECONDS:
                 yield f"I1: attempt {gang[1]} of {job['metadata']['name']} was partly bound for {at - since:.0f} s"
@@ -209,11 +209,9 @@ class _Oracle:
         phase = status.get("phase")
         if phase in ("Running", "Succeeded") and gang not in self._have_run:
             yield f"I7: {name} says {phase}, but attempt {gang[1]} never ran with all its pods"
-        if phase == "Succeeded" and _placement(job):
-            wanted = sum(len(_ranks(share["ranks"])) for share in _placement(job)["nodes"])
-            if len(self._succeeded[gang]) < wanted:
-                ended = len(self._succeeded[gang])
-                yield f"I7: {name} says Succeeded, but only {ended} pods of attempt {gang[1]} have succeeded"
+        if phase == "Succeeded" and _placement(job) and len(self._succeeded[gang]) < _size(job, gang[1]):
+            ended = len(self._succeeded[gang])
+            yield f"I7: {name} says Succeeded, but only {ended} pods of attempt {gang[1]} have succeeded"
 
     def _went_back(self, job: Json) -> Iterator[str]:
         uid, name = job["metadata"]["uid"], job["metadata"]["name"]
@@ -255,6 +253,14 @@ def _gpus(pod: Json) -> int:
 
 def _placement(job: Json) -> Json:
     return (job.get("status") or {}).get("placement") or {}
+
+
+def _size(job: Json, attempt: int) -> int:
+    """Pods of an attempt, which of an elastic job need not be numNodes."""
+    if _placement(job).get("attempt") == attempt:
+        return sum(len(_ranks(share["ranks"])) for share in _placement(job)["nodes"])
+    ended = [one["nodes"] for one in (job.get("status") or {}).get("history", ()) if one["attempt"] == attempt]
+    return int(ended[0] if ended else job["spec"]["numNodes"])
 
 
 def _ranks(text: str) -> list[int]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from stowplan_allocator import inputs, types
+from stowplan_allocator import allowed, inputs, types
 from stowplan_allocator.simulate import values, workload
 from stowplan_allocator.simulate.fields import Fields
 
@@ -108,7 +108,8 @@ def read_job(
         duration = notes.need(DURATION, values.seconds, 0, fix=fix)
     estimate = notes.take(ESTIMATE, values.seconds, -1) if notes.has(ESTIMATE) else None
     pods = spec.take("numNodes", _PODS, 1)
-    sizes = _sizes(spec, pods)
+    topology = _topology(spec)
+    sizes = _sizes(spec, pods, multiple=(topology and topology.slice_size) or 1)
     pod = _resources(spec.inner("resourcesPerNode"), accelerator=reading.accelerator, up=True)
     tolerations = spec.take("tolerations", _tolerations, ())
     if pod.has_devices:
@@ -121,7 +122,7 @@ def read_job(
         priority=_priority(spec, priorities),
         created_at_seconds=submitted,
         products=spec.take("accelerators", _products, ()),
-        topology=_topology(spec),
+        topology=topology,
         node_selector=_selector(spec),
         tolerations=tolerations,
         allowed_num_pods=sizes,
@@ -155,14 +156,15 @@ def _priority(spec: Fields, priorities: Mapping[str, int]) -> int:
     return priorities.get(name, 0)
 
 
-def _sizes(spec: Fields, pods: int) -> tuple[int, ...]:
+def _sizes(spec: Fields, pods: int, *, multiple: int) -> tuple[int, ...]:
     given = spec.has("elastic")
     elastic = spec.inner("elastic")
     if not given:
         return ()
     least = elastic.take("minNodes", _PODS, 1)
-    most = elastic.take("maxNodes", _PODS, pods)
-    sizes = elastic.take("allowedNodes", values.many(_PODS), tuple(range(least, most + 1)))
+    most = elastic.take("maxNodes", _PODS, values.MOST_PODS if elastic.has("allowedNodes") else pods)
+    between = allowed.between(least, most, preferred=pods, multiple=multiple) if least <= pods <= most else ()
+    sizes = elastic.take("allowedNodes", values.many(_PODS), between)
     elastic.close()
     sizes = tuple(sorted({size for size in sizes if least <= size <= most}))
     if pods not in sizes:

@@ -252,6 +252,7 @@ def _facts(job: Job, said: Explanation, speaker: Speaker) -> Iterator[tuple[str,
         yield "Checkpoint", parts.checkpoint(job, speaker)
     else:
         yield "Asks for", parts.asks_for(job)
+    yield "Sizes", parts.sizes(job)
     if said.answer is Answer.SUCCEEDED:
         yield "Result", parts.progress(job, speaker) or ""
     if _is_decided(job, said.answer) and not job.is_finished:

@@ -41,8 +41,8 @@ async def print_logs(cluster: Cluster, name: str, request: Request, printer: Pri
     """Print the log; with ``follow`` also those of later attempts, until the job ends."""
     job = await cluster.get_job(name)
     rank = request.rank or 0
-    if rank >= job.num_nodes:
-        ranks = "only rank 0" if job.num_nodes == 1 else f"ranks 0 to {job.num_nodes - 1}"
+    if rank >= job.most_nodes:
+        ranks = "only rank 0" if job.most_nodes == 1 else f"ranks 0 to {job.most_nodes - 1}"
         raise CliError(f"--rank {rank}: {name} has {ranks}", code=Exit.USAGE)
     printed = 0
     while True:

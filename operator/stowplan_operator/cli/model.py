@@ -46,6 +46,12 @@ def objects(source: Mapping[str, Any], key: str) -> tuple[dict[str, Any], ...]:
     return tuple(dict(one) for one in value if isinstance(one, Mapping)) if isinstance(value, list) else ()
 
 
+def numbers(source: Mapping[str, Any], key: str) -> tuple[int, ...]:
+    """The whole numbers in the list at ``key``; empty where it is missing."""
+    value = source.get(key)
+    return tuple(one for one in value if isinstance(one, int)) if isinstance(value, list) else ()
+
+
 def seconds_of(time: str) -> float | None:
     """An RFC 3339 time as Unix seconds; None where it cannot be read."""
     try:
@@ -135,8 +141,14 @@ class Job:
 
     @property
     def num_nodes(self) -> int:
-        """Pods of one attempt."""
+        """Pods of one attempt; of an elastic job the preferred number."""
         return number(self.spec, "numNodes") or 1
+
+    @property
+    def most_nodes(self) -> int:
+        """Pods that an attempt can have at most."""
+        elastic = mapping(self.spec, "elastic")
+        return max(self.num_nodes, number(elastic, "maxNodes") or 0, *numbers(elastic, "allowedNodes"))
 
     @property
     def grace_period_seconds(self) -> int:

@@ -9,7 +9,7 @@ from rich.text import Text
 
 from stowplan_operator.api import Phase
 from stowplan_operator.cli import output, words
-from stowplan_operator.cli.model import Job, mapping, number, objects, text
+from stowplan_operator.cli.model import Job, mapping, number, numbers, objects, text
 from stowplan_operator.cli.words import Speaker
 
 _NODES_SHOWN = 12
@@ -34,7 +34,7 @@ def asks_for(job: Job) -> str:
     each = ", ".join(f"{name} {text(amounts, name)}" for name in sorted(amounts, key=lambda one: ("/" not in one, one)))
     gpus = number(job.status, "gpus")
     line = words.count(job.num_nodes, "pod") + (f" × ({each})" if each else "")
-    if gpus:
+    if gpus and not mapping(job.spec, "elastic"):
         line += f" = {words.count(gpus, 'GPU')}"
     if products := [text(one, "product") for one in objects(job.spec, "accelerators")]:
         line += f"; {' or '.join(products)}"
@@ -44,6 +44,21 @@ def asks_for(job: Job) -> str:
         together = f"each {words.count(size, 'pod')}" if size else "all"
         line += f"; {together} in one {level} ({(text(topology, 'mode') or 'Preferred').lower()})"
     return line
+
+
+def sizes(job: Job) -> str:
+    """Which sizes an elastic job may have, and which it has; empty for any other."""
+    elastic = mapping(job.spec, "elastic")
+    if not elastic:
+        return ""
+    allowed = ", ".join(map(str, numbers(elastic, "allowedNodes")))
+    line = allowed or f"{number(elastic, 'minNodes') or 1} to {job.most_nodes}"
+    line += f" pods, {job.num_nodes} preferred"
+    now = text(job.status, "ready").partition("/")[2]
+    if not mapping(job.status, "placement") or job.is_finished:
+        return line
+    gpus = number(job.status, "gpus")
+    return f"{line}; now {now}" + (f", {words.count(gpus, 'GPU')}" if gpus else "")
 
 
 def place(job: Job) -> str:

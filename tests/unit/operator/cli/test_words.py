@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 
 from stowplan_allocator import types
@@ -116,3 +118,18 @@ def test_slices_are_part_of_what_a_job_asks_for() -> None:
     sliced = parts.asks_for(model.Job(samples.job(topology={**level, "sliceSize": 2})))
     assert whole.endswith("; all in one rack (required)")
     assert sliced.endswith("; each 2 pods in one rack (required)")
+
+
+SIZES: dict[str, tuple[dict[str, Any], str]] = {
+    "none of a job of one size": ({}, ""),
+    "the bounds": ({"elastic": {"maxNodes": 8}}, "1 to 8 pods, 2 preferred; now 2, 8 GPUs"),
+    "the list": ({"elastic": {"allowedNodes": [1, 2, 4]}}, "1, 2, 4 pods, 2 preferred; now 2, 8 GPUs"),
+    "what cannot be read is left out": ({"elastic": {"allowedNodes": "x"}}, "1 to 2 pods, 2 preferred; now 2, 8 GPUs"),
+}
+
+
+@pytest.mark.parametrize(("spec", "want"), SIZES.values(), ids=SIZES)
+def test_sizes_of_an_elastic_job(spec: dict[str, Any], want: str) -> None:
+    body = samples.job(**spec)
+    body["status"] = {"ready": "1/2", "gpus": 8, "phase": "Running", "placement": samples.PLACEMENT}
+    assert parts.sizes(model.Job(body)) == want
