@@ -39,16 +39,21 @@ lint: venv ## ruff, mypy --strict, import layers
 
 check: lint helm ## the inner loop: lint, types, import layers, unit and scenario tests
 	@mkdir -p $(RESULTS)
-	PATH="$(abspath $(VENV))/bin:$$PATH" $(PY) -m pytest -q -n 2 -m "not slow and not apiserver and not faults and not kind" --junitxml=$(RESULTS)/check.xml tests/unit tests/scenario
+	PATH="$(abspath $(VENV))/bin:$$PATH" $(PY) -m pytest -q -n 2 -m "not slow and not apiserver and not policies and not faults and not kind" --junitxml=$(RESULTS)/check.xml tests/unit tests/scenario
 
 demo: venv cluster images ## a kind cluster, the chart, and examples/digits.yaml to its end
 	hack/demo.sh
 
-test: check lint-trainer test-trainer test-apiserver test-faults-sample test-kind ## everything: make check, then a real API server, real pods and real torchrun
+test: check lint-trainer test-trainer test-apiserver test-policies test-faults-sample test-kind ## everything: make check, then a real API server, real pods and real torchrun
 
 test-apiserver: venv cluster-tools ## CRD, admission and chart against kube-apiserver and etcd as processes
 	@mkdir -p $(RESULTS)
 	$(PY) -m pytest -q --junitxml=$(RESULTS)/apiserver.xml tests/apiserver
+
+test-policies: venv cluster-tools ## the cases that the field publishes, as stories, against a real API server with kwok nodes
+	@mkdir -p $(RESULTS)
+	@cluster/tools.sh kwok
+	$(PY) -m pytest -q --junitxml=$(RESULTS)/policies.xml tests/policies
 
 FAULTS := STOWPLAN_RESULTS=$(abspath $(RESULTS)) $(PY) -m pytest -q -s --timeout 7200 --junitxml=$(RESULTS)/faults.xml tests/faults
 test-faults: venv cluster-tools ## the operator killed, cut off, frozen and lied to at every write, against a real API server (about two hours)
@@ -79,4 +84,4 @@ bench: venv ## the figures of docs/benchmarks.md on planning speed, as JSON file
 clean: ## remove what the repository's commands made inside it
 	rm -rf $(VENV) .venv-trainer $(RESULTS) .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-.PHONY: help helm venv lock lint check bench demo test test-apiserver test-faults test-kind clean
+.PHONY: help helm venv lock lint check bench demo test test-apiserver test-policies test-faults test-kind clean

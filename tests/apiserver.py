@@ -164,11 +164,13 @@ def run(
     users: Mapping[str, Sequence[str]] | None = None,
     controller_manager: bool = False,
     scheduler: bool = False,
+    with_crd: bool = False,
     flags: Sequence[str] = (),
 ) -> Iterator[ApiServer]:
     """Start the servers, yield when /readyz answers, and end them.
 
-    `users` maps further user names to their groups; ADMIN is always there. `flags` go to kube-apiserver.
+    `users` maps further user names to their groups; ADMIN is always there. `flags` go to kube-apiserver. With
+    `with_crd` the CRD is there before the controllers: the garbage collector looks for new kinds every 30 s only.
     """
     programs = {name: find_program(name) for name in ("etcd", "kube-apiserver", "kubectl")}
     with tempfile.TemporaryDirectory(prefix="stowplan-apiserver-") as name, contextlib.ExitStack() as stack:
@@ -227,6 +229,8 @@ def run(
         )
         for user in all_users:
             server.kubeconfig(user).write_text(_kubeconfig(server, user))
+        if with_crd:
+            server.install_crd()
         extra = [("kube-controller-manager", controller_manager), ("kube-scheduler", scheduler)]
         for program in [program for program, wanted in extra if wanted]:
             _start_controller(stack, server, program)

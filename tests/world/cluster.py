@@ -34,9 +34,9 @@ class World:
         self.history = History(server)
         self._numbers = itertools.count(1)
 
-    def new_namespace(self) -> str:
+    def new_namespace(self, name: str = "") -> str:
         """A namespace in which pods can be created."""
-        name = f"run-{next(self._numbers)}"
+        name = name or f"run-{next(self._numbers)}"
         self.client.must("POST", "/api/v1/namespaces", {"metadata": {"name": name}})
         account = f"/api/v1/namespaces/{name}/serviceaccounts/default"
         apiserver.wait_until(
@@ -246,8 +246,10 @@ def training_job(
 def run(*, num_nodes: int = NUM_NODES) -> Iterator[World]:
     """Start everything and end it again."""
     kwok = apiserver.find_program("kwok")
-    with apiserver.run(controller_manager=True, scheduler=True) as server, contextlib.ExitStack() as stack:
-        server.install_crd()
+    with (
+        apiserver.run(controller_manager=True, scheduler=True, with_crd=True) as server,
+        contextlib.ExitStack() as stack,
+    ):
         apiserver.wait_until(lambda: server.kubectl("get", "serviceaccount", "default").code == 0, what="accounts")
         log = stack.enter_context((server.directory / "kwok.log").open("wb"))
         process = subprocess.Popen(

@@ -1,0 +1,270 @@
+"""What stories are written in. A story is a list of lines: what happens, and what everybody can see then.
+
+    "a gang starts when the last node that it needs is free": [
+        nodes("a", "b", gpus=8),
+        submit(job("short", gpus=8)),
+        runs("short", on="a"),
+        submit(job("gang", pods=2, gpus=8)),
+        waits("gang", "WaitingForCapacity", blockers="short", pods_fitting=1),
+        ends("short"),
+        runs("gang", on="a b"),
+    ]
+
+Expectations that follow each other must hold together, and still hold after the operator has planned once more. Names
+are words of the story; lists of them are one text, with spaces between.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Concatenate
+
+from policies.stage import PATIENCE_SECONDS, TEAM, Json, Stage
+from world.cluster import gpu_node, training_job
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Line:
+    """One line: it does something (``act``), or says what is not as it should be, empty where all is (``look``)."""
+
+    text: str
+    act: Callable[[Stage], None] | None = None
+    look: Callable[[Stage], str] | None = None
+    nodes: Mapping[str, Json] = dataclasses.field(default_factory=dict)
+    jobs: Sequence[tuple[str, Json]] = ()
+    settings: Mapping[str, Json] = dataclasses.field(default_factory=dict)
+
+
+Story = Sequence[Line]
+
+
+def play(stage: Stage, sentence: str, story: Story) -> None:
+    """The whole story; an AssertionError shows it, the line that does not hold, and how all jobs stand."""
+    nodes = {name: body for line in story for name, body in line.nodes.items()}
+    settings = {name: one for line in story for name, one in line.settings.items()}
+    stage.begin(nodes=nodes, num_jobs=sum(len(line.jobs) for line in story), settings=settings)
+    at = 0
+    while at < len(story):
+        act = story[at].act
+        if act is not None:
+            _on_failure(lambda act=act: act(stage), stage, sentence, story, at)
+            at += 1
+            continue
+        together = at
+        while together < len(story) and story[together].act is None:
+            together += 1
+        _expect(stage, sentence, story, range(at, together))
+        at = together
+
+
+def _expect(stage: Stage, sentence: str, story: Story, which: Iterable[int]) -> None:
+    wanted = [(number, look) for number in which if (look := story[number].look) is not None]
+
+    def wrong() -> tuple[int, str] | None:
+        return next(((number, found) for number, look in wanted if (found := look(stage))), None)
+
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while wanted:
+        try:
+            stage.world.wait(sentence, lambda: wrong() is None, seconds=deadline - time.monotonic())
+            stage.wait_for_another_plan()
+        except TimeoutError as error:
+            number, found = wrong() or (wanted[0][0], str(error))
+            raise AssertionError(_shown(stage, sentence, story, number, found)) from None
+        if wrong() is None:
+            return
+
+
+def _on_failure(act: Callable[[], None], stage: Stage, sentence: str, story: Story, number: int) -> None:
+    try:
+        act()
+    except (TimeoutError, AssertionError, KeyError) as error:
+        raise AssertionError(_shown(stage, sentence, story, number, repr(error))) from error
+
+
+def _shown(stage: Stage, sentence: str, story: Story, number: int, found: str) -> str:
+    lines = [f"{'-->' if at == number else '   '} {line.text}" for at, line in enumerate(story)]
+    lines.insert(number + 1, f"    found: {found}")
+    return "\n".join([sentence, *lines, "now:", stage.picture()])
+
+
+def _act[**P](do: Callable[Concatenate[Stage, P], None]) -> Callable[P, Line]:
+    def line(*args: P.args, **kwargs: P.kwargs) -> Line:
+        return Line(_text(do, args, kwargs), act=lambda stage: do(stage, *args, **kwargs))
+
+    return line
+
+
+def _look[**P](found: Callable[Concatenate[Stage, P], str]) -> Callable[P, Line]:
+    def line(*args: P.args, **kwargs: P.kwargs) -> Line:
+        return Line(_text(found, args, kwargs), look=lambda stage: found(stage, *args, **kwargs))
+
+    return line
+
+
+def _text(function: Callable[..., object], args: Sequence[object], kwargs: Mapping[str, object]) -> str:
+    told = [repr(arg) for arg in args] + [f"{name}={value!r}" for name, value in kwargs.items()]
+    return f"{function.__name__}({', '.join(told)})"
+
+
+# What there is.
+
+
+def nodes(*names: str, **node: Any) -> Line:
+    """Nodes that are there from the start of the story (see ``gpu_node``)."""
+    return Line(
+        _text(nodes, names, node), act=lambda stage: None, nodes={name: gpu_node(name, **node) for name in names}
+    )
+
+
+def settings(**groups: Json) -> Line:
+    """Settings of the operator for this story: ``settings(preemption={"policy": "Never"})``."""
+    return Line(_text(settings, (), groups), act=lambda stage: None, settings=groups)
+
+
+def job(
+    name: str, *, team: str = TEAM, pods: int = 1, gpus: int = 4, priority: str = "", **spec: object
+) -> tuple[str, Json]:
+    """A TrainingJob, with the fields of its spec by name; it belongs to ``submit``."""
+    cpu_and_memory = {key: str(spec.pop(key)) for key in ("cpu", "memory") if key in spec}
+    body = training_job(name, pods=pods, gpus=gpus, priority_class=priority, spec=spec)
+    if not gpus:
+        del body["spec"]["resourcesPerNode"]["nvidia.com/gpu"]
+    body["spec"]["resourcesPerNode"] |= cpu_and_memory
+    return team, body
+
+
+# What happens.
+
+
+def submit(*jobs: tuple[str, Json]) -> Line:
+    """Jobs are created, in this order and before the operator plans again."""
+    names = " ".join(body["metadata"]["name"] for _, body in jobs)
+    return Line(f"submit({names})", act=lambda stage: stage.submit(*jobs), jobs=jobs)
+
+
+@_act
+def ends(stage: Stage, names: str) -> None:
+    """Jobs exit 0."""
+    stage.end(*names.split())
+
+
+@_act
+def edits(stage: Stage, name: str, **spec: object) -> None:
+    """Its owner changes a job."""
+    stage.edit(name, **spec)
+
+
+@_act
+def deletes(stage: Stage, names: str) -> None:
+    """Their owner deletes jobs."""
+    for name in names.split():
+        stage.delete(name)
+
+
+@_act
+def adds(stage: Stage, name: str, **node: Any) -> None:
+    """A node joins."""
+    stage.add_node(gpu_node(name, **node))
+
+
+@_act
+def cordons(stage: Stage, name: str, *, wanted: bool = True) -> None:
+    """A node takes no more pods, or does again."""
+    stage.world.cordon(name, wanted=wanted)
+
+
+@_act
+def has_run(stage: Stage, name: str, *, seconds: int) -> None:
+    """A running job has run for so long, by what stands in its status."""
+    started = _utc(time.time() - seconds)
+    stage.rewrite_status(name, lambda status: {"startTime": started, "placement": {"startedAt": started}})
+
+
+@_act
+def has_saved(stage: Stage, name: str, *, seconds_ago: int) -> None:
+    """A running job has committed a checkpoint, by what stands in its status."""
+    stage.rewrite_status(
+        name,
+        lambda status: {
+            "progress": {
+                "attempt": status["attempt"],
+                "step": 9,
+                "checkpointStep": 9,
+                "checkpointTime": _utc(time.time() - seconds_ago),
+            }
+        },
+    )
+
+
+# What can be seen.
+
+
+@_look
+def runs(stage: Stage, name: str, *, on: str | None = None, pods: int | None = None, attempt: int | None = None) -> str:
+    """A job runs: all its pods do. ``on`` are its nodes, in any order."""
+    status = stage.status(name)
+    if status.get("phase") != "Running":
+        return f"phase {status.get('phase')}"
+    shares = [share["name"] for share in status["placement"]["nodes"]]
+    if on is not None and sorted(shares) != sorted(on.split()):
+        return f"it runs on {' '.join(shares)}"
+    if pods is not None and len(stage.pods_of(name)) != pods:
+        return f"it has {len(stage.pods_of(name))} pods"
+    if attempt is not None and status["attempt"] != attempt:
+        return f"it runs for the {status['attempt']}. time"
+    return ""
+
+
+def run(names: str) -> Line:
+    """Several jobs run."""
+    each = [runs(name) for name in names.split()]
+    return Line(f"run({names!r})", look=lambda stage: "; ".join(_told(names.split(), each, stage)))
+
+
+def undisturbed(names: str) -> Line:
+    """Jobs run, and never lost a place."""
+    each = [runs(name, attempt=1) for name in names.split()]
+    return Line(f"undisturbed({names!r})", look=lambda stage: "; ".join(_told(names.split(), each, stage)))
+
+
+@_look
+def waits(
+    stage: Stage, name: str, reason: str, *, blockers: str | None = None, says: str = "", **numbers: object
+) -> str:
+    """A job waits, for this reason, with these blockers, these numbers, and this in its message."""
+    status = stage.status(name)
+    decision = status.get("decision") or {}
+    if status.get("phase") != "Pending" or status.get("placement"):
+        return f"phase {status.get('phase')}"
+    if decision.get("reason") != reason:
+        return f"reason {decision.get('reason')}: {decision.get('message')}"
+    named = [stage.short(key) for key in decision.get("blockers", ())]
+    if blockers is not None and sorted(named) != sorted(blockers.split()):
+        return f"blockers {' '.join(named)}"
+    if says not in decision["message"]:
+        return f"it says: {decision['message']}"
+    found = decision.get("numbers", {})
+    wrong = {key: found.get(key) for key, value in numbers.items() if found.get(key) != str(value)}
+    return f"numbers {wrong}" if wrong else ""
+
+
+@_look
+def lost_its_place(stage: Stage, name: str, *, to: str, times: int = 1) -> str:
+    """A job was evicted so often, the last time for this one."""
+    ended = [one for one in stage.status(name).get("history", ()) if one["outcome"] == "Preempted"]
+    if len(ended) != times:
+        return f"evicted {len(ended)} times"
+    said = ended[-1]["reason"]
+    return "" if f"/{to} " in said else f"evicted: {said}"
+
+
+def _told(names: Sequence[str], each: Sequence[Line], stage: Stage) -> list[str]:
+    looks = [(name, line.look(stage)) for name, line in zip(names, each, strict=True) if line.look]
+    return [f"{name}: {found}" for name, found in looks if found]
+
+
+def _utc(seconds: float) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
