@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Collection
 from dataclasses import replace
 
-from stowplan_allocator import eligibility, limits, patterns, quotas, reserving, types
+from stowplan_allocator import eligibility, goodput, limits, patterns, quotas, reserving, types
 from stowplan_allocator.cells import build_cells, cells_of
 from stowplan_allocator.memory import Memory
 from stowplan_allocator.problem import NO_LEAF, Problem, Request, Shape, Vector, path_of, queue_key, to_vector
@@ -33,7 +33,8 @@ def compile_problem(
     memory = Memory() if memory is None else memory
     _refuse_duplicates(snapshot)
     waiting = sorted(
-        (job for job in snapshot.jobs if job.placement is None), key=lambda job: queue_key(job, order=order)
+        (job for job in snapshot.jobs if job.placement is None),
+        key=lambda job: (not job.returning, queue_key(job, order=order)),
     )
     shared = quotas.compile_quotas(snapshot)
     misconfigured = {}
@@ -46,6 +47,8 @@ def compile_problem(
         if message:
             misconfigured[job.id] = message
             continue
+        if job.most_num_pods is not None:
+            job = goodput.cut(job, most=job.most_num_pods)
         allowed = job if shared is None else limits.within(job, shared=shared)
         if isinstance(allowed, types.Waiting):
             barred[job.id] = allowed
@@ -151,13 +154,15 @@ def _group_jobs(
         spread = patterns.spread_of(job, levels=levels)
         asked = (num_pods, vector, job.products, level, required, profile, job.avoided_nodes)
         leaf = NO_LEAF if shared is None else shared.leaf(job)
-        key = (*asked, sizes, preferred, slice_size, spread, leaf)
+        worths = goodput.worths(job, sizes=sizes)
+        key = (*asked, sizes, preferred, slice_size, spread, worths, leaf)
         request = requests.get(key)
         if request is None:
             devices = job.pod.has_devices
             first = firsts.setdefault(key[:-1], len(requests))
             bound = reserving.binding(name for name, _ in job.pod.other)
-            request = Request(len(requests), *asked, sizes, preferred, slice_size, spread, devices, leaf, first, bound)
+            patterned = (sizes, preferred, slice_size, spread, devices)
+            request = Request(len(requests), *asked, *patterned, leaf, first, bound, worths)
             requests[key] = request
         members[request.index, job.priority, job.id if request.patterned else ""].append(job)
     ordered = tuple(requests.values())
@@ -169,10 +174,13 @@ def _group_jobs(
 
 
 def _sizes_of(job: types.Job) -> tuple[int, tuple[int, ...], int]:
-    """The size at which the job is admitted, all sizes and the preferred one; a job of one size is not elastic."""
+    """The size of admission, all useful sizes and the preferred one of them; a job of one size is not elastic."""
     if not job.allowed_num_pods or job.allowed_num_pods == (job.num_pods,):
         return job.num_pods, (), 0
-    return job.allowed_num_pods[0], job.allowed_num_pods, job.num_pods
+    sizes = goodput.useful(job)
+    if len(sizes) == 1:
+        return sizes[0], (), 0
+    return sizes[0], sizes, max(size for size in sizes if size <= job.num_pods)
 
 
 def _level_of(job: types.Job, *, levels: tuple[str, ...]) -> tuple[int | None, bool]:

@@ -2,7 +2,8 @@
 
 Without queues the jobs stand in one line. With queues each queue has its line (priority, then the
 turn of the chosen order, then age and id), and whenever a job is to be chosen the tree is walked
-down from the top. At each level the queue is next
+down from the top. Jobs that return at another size or place come before all others. Else at each
+level the queue is next
 
 1. whose next job stays within what the queue's subtree owns, before one that would have to borrow
    there, or that owns nothing at all (a guest);
@@ -25,8 +26,8 @@ from stowplan_allocator import greedy, types
 from stowplan_allocator.problem import Problem, Request
 from stowplan_allocator.quotas import Allowance, Quotas
 
-# Which class, share and rank the next job of a branch has, and what it would add there, by kind.
-Key = tuple[bool, float, int]
+# Whether the next job of a branch comes for the first time, its class, share and rank.
+Key = tuple[bool, bool, float, int]
 
 
 class Turns:
@@ -180,7 +181,9 @@ class FairTurns(Turns):
     def _first(self, job: types.Job) -> _Offer:
         request = self._request[job.id]
         amount = request.num_pods * request.vector[0]
-        return _Offer(job, (False, 0.0, 0), tuple((kind, amount) for kind in self._kinds[request.index]))
+        return _Offer(
+            job, (not job.returning, False, 0.0, 0), tuple((kind, amount) for kind in self._kinds[request.index])
+        )
 
     def _best(self, branches: Sequence[int]) -> _Offer | None:
         offers = [offer for branch in branches if (offer := self._offers.get(branch)) is not None]
@@ -197,7 +200,8 @@ class FairTurns(Turns):
                 borrows = False
             kept = here.kept.get(kind, 0)
             adds.append((kind, max(used + amount - kept, 0) - max(used - kept, 0)))
-        return _Offer(offer.job, (borrows, self._shares[branch], self._rank[offer.job.id]), tuple(adds))
+        key = (not offer.job.returning, borrows, self._shares[branch], self._rank[offer.job.id])
+        return _Offer(offer.job, key, tuple(adds))
 
 
 def kinds_of(request: Request, *, problem: Problem) -> tuple[str, ...]:
@@ -218,14 +222,17 @@ class Band:
 
 
 def bands(problem: Problem) -> list[Band]:
-    """Without queues each priority by itself, the highest first; with queues everybody."""
-    found: dict[int, list[types.Job]] = {}
-    for job in problem.queue:
-        found.setdefault(job.priority, []).append(job)
-    priorities = sorted(found, reverse=True)
+    """Without queues who returns, then each priority by itself, the highest first; with queues everybody."""
+    priorities = sorted({job.priority for job in problem.queue}, reverse=True)
     if problem.quotas is not None:
         return [Band("admit in fair order", problem.queue, tuple(priorities))]
-    return [Band(f"admit at priority {one}", tuple(found[one]), (one,)) for one in priorities]
+    found: dict[int, list[types.Job]] = {one: [] for one in priorities}
+    for job in problem.queue:
+        if not job.returning:
+            found[job.priority].append(job)
+    returning = tuple(job for job in problem.queue if job.returning)
+    first = [Band("admit who returns", returning, ())] if returning else []
+    return [*first, *(Band(f"admit at priority {one}", tuple(found[one]), (one,)) for one in priorities)]
 
 
 def turns(problem: Problem, jobs: Sequence[types.Job]) -> Turns:

@@ -16,7 +16,7 @@ import time
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from stowplan_allocator import compiling, planner, types, words
+from stowplan_allocator import compiling, goodput, planner, types, words
 from stowplan_allocator import problem as problems
 
 # Where more ends than this are known, so many are taken together that about this number of plans will do.
@@ -265,7 +265,8 @@ def _started(job: types.Job, *, placement: types.Placement) -> types.Job:
     if job.expected_seconds is None:
         return replace(job, placement=placement)
     throughput = {choice.product: choice.relative_throughput_milli for choice in job.products}
-    speed = max(throughput.get(placement.product, 1000) * placement.num_pods // job.num_pods, 1)
+    worth = goodput.worth(job, num_pods=placement.num_pods)
+    speed = max(throughput.get(placement.product, 1000) * worth // (job.num_pods * goodput.UNIT), 1)
     needed = -(-max(job.expected_seconds, 0) * 1000 // speed)
     return replace(job, placement=placement, expected_seconds=needed)
 

@@ -6,9 +6,7 @@ sizes that it could never have.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
-from stowplan_allocator import types
+from stowplan_allocator import goodput, types
 from stowplan_allocator.quotas import Quotas
 
 
@@ -38,5 +36,4 @@ def within(job: types.Job, *, shared: Quotas) -> types.Job | types.Waiting:
             "(limits.acceleratorsPerJob)"
         )
         return types.Waiting(types.Reason.EXCEEDS_QUOTA, message, numbers)
-    sizes = tuple(size for size in job.allowed_num_pods if size * each <= most)
-    return replace(job, num_pods=min(job.num_pods, sizes[-1]), allowed_num_pods=sizes)
+    return goodput.cut(job, most=most // each)

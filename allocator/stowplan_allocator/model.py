@@ -40,7 +40,7 @@ Constraints
     (9) quotas       (1) and (2) of ``quotas`` with a_p·m·x_{p,c,m} as what the jobs of a queue use of the product of c
 Objectives, one tier at a time
     admit            max Σ_j y_j; or Σ_j (n − j)·y_j for the first that fits
-    goodput          max Σ k·a_p·throughput_{p,g}·z_{p,g,k}
+    goodput          max Σ a_p·goodput_{p,g,k}·z_{p,g,k}; by pods and relative throughput: k·throughput_{p,g}
     domains          min Σ w + h (and pods on nodes without the label, each a domain of its own)
     whole slots      max Σ (s − 1)·e_{c,s}: what is free, in few pieces; less pods without accelerators on
                      nodes that have some

@@ -48,37 +48,38 @@ def num_placed(shape: Shape, *, spots: Spots) -> int:
 def goodput(
     problem: Problem, *, priority: int, spots: Spots, sizes: Mapping[int, tuple[int, ...]] | None = None
 ) -> Tier | None:
-    """Pods times accelerators times relative throughput of one priority's jobs; None where no job has a choice.
+    """Goodput times accelerators of a pod of one priority's jobs; None where no job has a choice.
 
     ``sizes`` are the numbers of pods that the jobs of elastic shapes may choose from; all others keep theirs.
     """
     sizes = sizes or {}
     shapes = []
     best = 0
-    of_pod: dict[int, dict[str, int]] = {}
+    weights: dict[int, int] = {}
     for shape in placed_shapes(problem, spots=spots):
         request = shape.request
         products = [product for product, _ in greedy.cells_by_option(request, problem=problem)]
         if shape.priority != priority or (shape.index not in sizes and (not request.products or len(products) < 2)):
             continue
-        weight = max(request.vector[0], 1)
-        throughput = {choice.product: choice.relative_throughput_milli for choice in request.products}
-        of_pod[shape.index] = {product: weight * throughput.get(product, 1000) for product in products}
+        weight = weights[shape.index] = max(request.vector[0], 1)
         largest = max(sizes.get(shape.index, ()), default=request.num_pods)
-        best += num_placed(shape, spots=spots) * largest * max(of_pod[shape.index].values())
+        most = max(request.goodput(product, num_pods=largest) for product in products)
+        best += num_placed(shape, spots=spots) * weight * most
         shapes.append(shape)
     if not shapes:
         return None
 
     def measure(spots: Spots) -> int:
         placed = ((shape, spots[job.id]) for shape in shapes for job in shape.jobs if job.id in spots)
-        return sum(of_pod[shape.index][spot.product] * spot.num_pods for shape, spot in placed)
+        return sum(
+            weights[shape.index] * shape.request.goodput(spot.product, num_pods=spot.num_pods) for shape, spot in placed
+        )
 
     def terms(model: Model) -> list[Term]:
         return [
-            (z, float(k * by_product[group.product]))
-            for shape, by_product in of_pod.items()
-            for group in model.groups[shape]
+            (z, float(weights[shape.index] * shape.request.goodput(group.product, num_pods=k)))
+            for shape in shapes
+            for group in model.groups[shape.index]
             for k, z in group.z.items()
         ]
 

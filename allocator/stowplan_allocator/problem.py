@@ -23,6 +23,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from stowplan_allocator import eligibility, types
+from stowplan_allocator.goodput import UNIT
 from stowplan_allocator.quotas import Allowance, Quotas, Usage
 
 Vector = tuple[int, ...]
@@ -53,6 +54,7 @@ class Request:
     of the job may stand in one of its domains. ``has_devices``: the pods take accelerators, or parts of them.
     ``leaf`` is where a job counts in the tree of queues; without queues there is none. ``first`` is the index of the
     first request that asks for the same in any queue. ``bound`` are the reservations that its jobs may outlast.
+    ``worths`` are what ``sizes`` get done where that is not as many pods (``goodput``).
     """
 
     index: int
@@ -71,6 +73,15 @@ class Request:
     leaf: int = NO_LEAF
     first: int = 0
     bound: frozenset[int] = frozenset()
+    worths: tuple[tuple[int, int], ...] = ()
+
+    def goodput(self, product: str, *, num_pods: int) -> int:
+        """What a job gets done there: its worth in milli-pods, by the product's relative throughput."""
+        throughput = next((one.relative_throughput_milli for one in self.products if one.product == product), UNIT)
+        for size, worth in self.worths:
+            if size == num_pods:
+                return worth * throughput // UNIT
+        return num_pods * throughput
 
     @property
     def gang_level(self) -> int | None:

@@ -83,7 +83,7 @@ def grow(
         cell_of = cell_of or {node: cell.index for cell in problem.cells for node in cell.nodes}
         _give_back(request, spot=spot, stock=stock, cell_of=cell_of)
         found = _largest(request, sizes=larger, problem=problem, stock=stock, cell_of=cell_of)
-        if found is not None and _worth(request, spot=found) > _worth(request, spot=spot):
+        if found is not None and _goodput(request, spot=found) > _goodput(request, spot=spot):
             spots[job.id] = found
         else:
             if found is not None:
@@ -115,6 +115,5 @@ def _give_back(request: Request, *, spot: greedy.Spot, stock: Stock, cell_of: Ma
     greedy.count(request, spot=spot, stock=stock, sign=-1)
 
 
-def _worth(request: Request, *, spot: greedy.Spot) -> int:
-    throughput = {choice.product: choice.relative_throughput_milli for choice in request.products}
-    return spot.num_pods * throughput.get(spot.product, 1000)
+def _goodput(request: Request, *, spot: greedy.Spot) -> int:
+    return request.goodput(spot.product, num_pods=spot.num_pods)

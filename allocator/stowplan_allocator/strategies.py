@@ -139,7 +139,7 @@ def by_greed(problem: Problem, *, note: str = "") -> Outcome:
     for band in fairness.bands(problem):
         left_out += fill(problem, jobs=band.jobs, spots=spots, place=place)
         for priority in band.priorities:
-            jobs = [job for job in band.jobs if job.priority == priority]
+            jobs = [job for job in problem.queue if job.priority == priority]
             sizes.grow(problem, stock=stock, spots=spots, jobs=jobs, beyond_preferred=False)
     sizes.grow(problem, stock=stock, spots=spots, jobs=problem.queue, beyond_preferred=True)
     return Outcome(

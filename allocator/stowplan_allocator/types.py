@@ -13,6 +13,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from stowplan_allocator.labels import AffinityTerm, LabelExpression, LabelOperator, Taint, TaintEffect, Toleration
+from stowplan_allocator.places import (
+    CapacityType,
+    NodeShare,
+    Placement,
+    ProductChoice,
+    Spread,
+    TopologyMode,
+    TopologyRequest,
+)
 from stowplan_allocator.queues import Queue, QueuePreemption, Quota
 from stowplan_allocator.resources import Resources
 
@@ -80,75 +89,6 @@ class Node:
     spot: bool = False
 
 
-class TopologyMode(enum.Enum):
-    """Whether a job's topology level must hold or is only wished for."""
-
-    REQUIRED = "Required"
-    PREFERRED = "Preferred"
-
-
-@dataclass(frozen=True, slots=True)
-class TopologyRequest:
-    """Keep all pods of the job in one domain of ``level`` (``node`` is the last, implicit level).
-
-    With a ``slice_size`` the level holds for each slice of so many consecutive ranks and not
-    for the whole job (pipeline stages); it must divide every size that the job may have.
-    """
-
-    level: str
-    mode: TopologyMode = TopologyMode.PREFERRED
-    slice_size: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Spread:
-    """At most ``max_pods`` pods of the job in one domain of ``level`` (``node`` is the last, implicit level)."""
-
-    level: str
-    max_pods: int
-
-
-class CapacityType(enum.StrEnum):
-    """Which nodes a job may use, by how safely they stay."""
-
-    ON_DEMAND = "OnDemand"
-    SPOT = "Spot"
-    ANY = "Any"
-
-
-@dataclass(frozen=True, slots=True)
-class ProductChoice:
-    """An acceptable accelerator product; throughput is relative to the job's best product, in thousandths."""
-
-    product: str
-    relative_throughput_milli: int = 1000
-
-
-@dataclass(frozen=True, slots=True)
-class NodeShare:
-    """So many of a job's pods on one node."""
-
-    node: str
-    num_pods: int
-
-
-@dataclass(frozen=True, slots=True)
-class Placement:
-    """Where every pod of one job goes.
-
-    ``shares`` lists nodes in rank order: the first share holds ranks 0 to
-    ``num_pods - 1``, and so on; neighbours share topology domains.
-    """
-
-    product: str
-    shares: tuple[NodeShare, ...]
-
-    @property
-    def num_pods(self) -> int:
-        """Pods in all."""
-        return sum(share.num_pods for share in self.shares)
-
-
 @dataclass(frozen=True, slots=True)
 class Job:
     """One gang: ``num_pods`` equal pods that start together or not at all.
@@ -172,7 +112,8 @@ class Job:
     restart at another size loses ``resize_cost`` accelerator-seconds (the restart, and work since the last checkpoint
     that would be lost), and None means that it must not be resized. A waiting job that is ``returning`` was stopped
     only to start again at another size or place: it is admitted before all others, so that nobody takes its place.
-    While its old pods are there it is ``leaving``, too: its room is kept, and it starts in a later plan.
+    While its old pods are there it is ``leaving``, too: its room is kept, and it starts in a later plan; with at most
+    ``most_num_pods`` pods, so that it takes no room that was decided for others.
     Moving running jobs elsewhere may lose ``make_room`` accelerator-seconds so that a waiting job fits.
 
     ``queue`` is empty for the default queue; ``other_queues`` are further ones that its owner could choose.
@@ -204,6 +145,7 @@ class Job:
     goodput_milli: tuple[tuple[int, int], ...] = ()
     resize_cost: int | None = None
     returning: bool = False
+    most_num_pods: int | None = None
     make_room: int = 0
 
 
@@ -320,7 +262,8 @@ class Eviction:
 class Resize:
     """A running elastic job that is to stop and to start again with ``num_pods`` pods.
 
-    ``for_job`` is the waiting job that gets the surplus, "" where the job grows. In accelerator-seconds, ``cost`` is
+    ``placement`` is the room that it has for that beside all others. ``for_job`` is the waiting job that gets the
+    surplus, "" where the job grows. In accelerator-seconds, ``cost`` is
     what is lost (``resize_cost``, and of a shrink its goodput over the horizon), ``gain`` what a growth gains over it.
     """
 
@@ -329,6 +272,7 @@ class Resize:
     for_job: str
     cost: int
     gain: int = 0
+    placement: Placement | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -351,8 +295,7 @@ class Plan:
     ``placements`` and ``waiting`` are disjoint and together cover all such jobs. A job
     that evictions make room for is in ``waiting`` until its victims are gone, and its
     room is kept for it meanwhile: ``held`` says where it will stand, by job id. So it is with
-    ``resizes``: ``held`` says where the running job has room at its new size; and with ``moves``, each of
-    which says where it goes.
+    ``resizes`` and ``moves``, each of which says where the running job has room when it comes back.
     """
 
     placements: Mapping[str, Placement]

@@ -16,7 +16,7 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from stowplan_allocator import greedy, sizes, strategies, types
+from stowplan_allocator import fairness, greedy, sizes, strategies, types
 from stowplan_allocator.heuristics import ruler
 from stowplan_allocator.problem import Problem, Request
 
@@ -80,8 +80,8 @@ class Decoder:
         spots: dict[str, greedy.Spot] = {}
         refused: set[int] = set()
         left: Sequence[Gene] = genome
-        for quota in self._quotas:
-            served = []
+        admitted: list[types.Job] = []
+        for quota, priorities in self._quotas:
             missing = dict(quota)
             for gene in left:
                 if not missing.get(gene.request):
@@ -96,10 +96,11 @@ class Decoder:
                     refused.add(gene.request)
                 else:
                     spots[job.id] = spot
-                    served.append(job)
+                    admitted.append(job)
             if len(self._quotas) > 1:
                 left = _without(left, quota=quota)
-            sizes.grow(self.problem, stock=stock, spots=spots, jobs=served, beyond_preferred=False)
+            grown = [job for job in admitted if job.priority in priorities]
+            sizes.grow(self.problem, stock=stock, spots=spots, jobs=grown, beyond_preferred=False)
         sizes.grow(self.problem, stock=stock, spots=spots, jobs=self.problem.queue, beyond_preferred=True)
         return spots
 
@@ -148,16 +149,19 @@ class Decoder:
         return None
 
 
-def _quotas(problem: Problem) -> list[dict[int, int]]:
-    """How many genes of each request are served before anybody grows: all, or those of one priority after the other."""
-    by_priority: dict[int, dict[int, int]] = {}
-    # With queues everybody is admitted before anybody grows.
-    is_ranked = problem.quotas is None and any(request.sizes for request in problem.requests)
-    for job in problem.queue:
-        quota = by_priority.setdefault(job.priority if is_ranked else 0, {})
-        request = problem.shape_of[job.id].request.index
-        quota[request] = quota.get(request, 0) + 1
-    return list(by_priority.values())
+def _quotas(problem: Problem) -> list[tuple[dict[int, int], tuple[int, ...]]]:
+    """How many genes of each request are served before these priorities grow: all, or one band after the other."""
+    bands = fairness.bands(problem)
+    if not any(request.sizes for request in problem.requests):
+        bands = [fairness.Band("", problem.queue, ())]
+    found = []
+    for band in bands:
+        quota: dict[int, int] = {}
+        for job in band.jobs:
+            request = problem.shape_of[job.id].request.index
+            quota[request] = quota.get(request, 0) + 1
+        found.append((quota, band.priorities))
+    return found
 
 
 def _without(genes: Sequence[Gene], *, quota: Mapping[int, int]) -> list[Gene]:

@@ -40,7 +40,7 @@ def solve(problem: Problem, *, settings: types.Settings, deadline: float) -> str
     for band in fairness.bands(problem):
         strategies.fill(problem, jobs=band.jobs, spots=spots, place=place)
         for priority in band.priorities:
-            jobs = [job for job in band.jobs if job.priority == priority]
+            jobs = [job for job in problem.queue if job.priority == priority]
             sizes.grow(problem, stock=stock, spots=spots, jobs=jobs, beyond_preferred=False)
     sizes.grow(problem, stock=stock, spots=spots, jobs=problem.queue, beyond_preferred=True)
     late = "the time limit ended the measuring of fragmentation, so another run may find another plan"

@@ -5,7 +5,7 @@ makes, without integrality:
 
     admit       the largest n for which the first n waiting jobs fit beside those admitted; by bisection
                 over linear programmes, because fitting is monotone in n
-    goodput     max Σ k·a_p·throughput_{p,g}·z_{p,g,k}
+    goodput     max Σ a_p·goodput_{p,g,k}·z_{p,g,k}
     rounding    z_{p,g,k} down, then jobs of the smallest size by the largest remainders until Σ z = N_p
     repair      all jobs packed anew, hard ones first, each trying its rounded product and domain first; elastic
                 jobs then grow into what is left
@@ -102,8 +102,7 @@ def _worth(built: model.Model) -> list[model.Term]:
     for index, groups in built.groups.items():
         request = built.problem.shapes[index].request
         weight = max(request.vector[0], 1)
-        speed = {choice.product: choice.relative_throughput_milli for choice in request.products}
-        found += [(z, float(k * weight * speed.get(g.product, 1000))) for g in groups for k, z in g.z.items()]
+        found += [(z, float(weight * request.goodput(g.product, num_pods=k))) for g in groups for k, z in g.z.items()]
     return found
 
 

@@ -35,12 +35,12 @@ class Ruler:
             for job in problem.queue
             if problem.cells_of[problem.shape_of[job.id].request.index]
         }
-        self._priorities = [
+        self._bands = [
             (
-                [job.id for job in problem.queue if job.priority == priority],
-                self._goodput(everyone, priority=priority, beyond_preferred=False),
+                [job.id for job in band.jobs],
+                [self._goodput(everyone, priority=one, beyond_preferred=False) for one in band.priorities],
             )
-            for priority in priorities(problem)
+            for band in fairness.bands(problem)
         ]
         self._growths = self._growth(everyone)
         self._shared = later_tiers(problem, rooms=self.rooms, spots=everyone)
@@ -52,11 +52,10 @@ class Ruler:
         if self.problem.quotas is not None:
             # Of two placements the first turn at which they differ decides, and until then it is the same job's.
             found += [int(job.id in spots) for job in fairness.in_turn(self.problem, spots=spots).queue]
-        for names, goodput in self._priorities:
+        for names, goodputs in self._bands:
             if self.problem.quotas is None:
                 found += [int(name in spots) for name in names]
-            if goodput is not None:
-                found.append(goodput.measure(capped))
+            found += [goodput.measure(capped) for goodput in goodputs if goodput is not None]
         found += [tier.measure(spots) * (1 if tier.maximise else -1) for tier in [*self._growths, *self._shared]]
         return tuple(found)
 
@@ -134,6 +133,7 @@ class Ruler:
         undecided: list[str] = []
         results = []
         served: list[types.Job] = []
+        done: set[int] = set()
         for band in fairness.bands(self.problem):
             placed = open_here = 0
             admitted = _by_request(problem, jobs=served, spots=spots)
@@ -155,10 +155,11 @@ class Ruler:
                     undecided.append(job.id)
                     open_here += 1
             results.append(strategies.admission(band.name, placed=placed, undecided=open_here))
+            done.update(band.priorities)
             grown = {
                 job.id: min(spots[job.id].num_pods, self._elastic[job.id])
                 for job in served
-                if job.id in spots and job.id in self._elastic
+                if job.id in spots and job.id in self._elastic and job.priority in done
             }
             if grown:
                 # Lower priorities find these jobs at the sizes that they have, up to those they prefer.

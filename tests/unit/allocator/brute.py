@@ -167,7 +167,9 @@ def _pods_on(placement: sa.Placement, node: sa.Node) -> int:
 
 def _goodput(job: sa.Job, placement: sa.Placement) -> int:
     [throughput] = [c.relative_throughput_milli for c in job.products if c.product == placement.product] or [1000]
-    return placement.num_pods * max(job.pod.accelerators, 1) * throughput
+    pods = dict(job.goodput_milli).get(placement.num_pods)
+    worth = placement.num_pods * 1000 if pods is None else pods * job.num_pods
+    return max(job.pod.accelerators, 1) * (worth * throughput // 1000)
 
 
 def rank(snapshot: sa.Snapshot, placed: Assignment) -> tuple[float, ...]:

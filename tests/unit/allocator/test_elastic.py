@@ -70,6 +70,40 @@ CASES = {
         [job("x", 8, 1, allowed_num_pods=(2, 4, 5, 6, 8), level="node")],
         {"x": 6},
     ),
+    "a job that gains nothing from more pods does not get them": Case(
+        nodes(8),
+        [job("x", 8, allowed_num_pods=(2, 4, 8), goodput_milli=((2, 600), (4, 1000), (8, 1000)))],
+        {"x": 4},
+    ),
+    "the room goes to the job that gets more done with it": Case(
+        nodes(4),
+        [
+            job("flat", 3, allowed_num_pods=(1, 3), goodput_milli=((1, 800), (3, 1000))),
+            job("steep", 3, allowed_num_pods=(1, 3), created_at_seconds=1),
+        ],
+        {"flat": 1, "steep": 3},
+        (sa.Strategy.EXACT,),
+    ),
+    "a size at which a job does less than at a smaller one is no size": Case(
+        nodes(4), [job("x", 4, allowed_num_pods=(1, 2, 4), goodput_milli=((1, 100), (2, 1100), (4, 1000)))], {"x": 2}
+    ),
+    "more done by fewer pods of a fast product": Case(
+        [node("h"), *(node(f"a{i}", product=A100) for i in range(3))],
+        [job("x", 3, allowed_num_pods=(1, 3), products=FAST_OR_SLOW, goodput_milli=((1, 500), (3, 1000)))],
+        {"x": 1},
+    ),
+    "who returns at another size comes before higher priorities, at its smallest size": Case(
+        nodes(4),
+        [
+            job("returns", 4, allowed_num_pods=(1, 2, 4), returning=True),
+            job("high", 3, priority=5),
+            job("next", 1, priority=5),
+        ],
+        {"returns": 1, "high": 3},
+    ),
+    "who returns takes no more than was decided": Case(
+        nodes(4), [job("returns", 4, allowed_num_pods=(1, 2, 4), returning=True, most_num_pods=2)], {"returns": 2}
+    ),
     "a gang in one rack grows within its rack": Case(
         [node("a"), node("b"), node("c", rack="r2")],
         [job("x", 3, allowed_num_pods=(1, 2, 3), level="rack")],
@@ -98,7 +132,8 @@ def elastic(draw: st.DrawFn, most: int = 4) -> sa.Snapshot:
         if one.placement is None:
             allowed = draw(st.sampled_from([(), (1, 2), (1, 3), (2, 3), (1, 2, 3), (2, 4)]))
             last = max(allowed, default=draw(st.integers(1, 2)))
-            one = dataclasses.replace(one, num_pods=last, allowed_num_pods=allowed, priority=0)
+            goodput = tuple((size, draw(st.integers(1, 12)) * 100) for size in allowed[: draw(st.integers(0, 3))])
+            one = dataclasses.replace(one, num_pods=last, allowed_num_pods=allowed, priority=0, goodput_milli=goodput)
             if one.topology and any(k % (one.topology.slice_size or 1) for k in allowed or (last,)):
                 one = dataclasses.replace(one, topology=None)
         changed.append(one)
