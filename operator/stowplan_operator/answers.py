@@ -14,13 +14,13 @@ import threading
 from collections.abc import Callable, Mapping
 
 from stowplan_allocator import types
-from stowplan_operator import gathering, health, observation, states, views
+from stowplan_operator import estimates, expectations, gathering, health, observation, states, views
 from stowplan_operator.settings import Settings
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
-    """A cycle at its end. ``seconds_left`` are estimates by job UID, ``stale`` is said of telemetry."""
+    """A cycle at its end. ``expected`` are estimates by job UID, ``stale`` is said of telemetry."""
 
     jobs: tuple[states.JobState, ...]
     scene: gathering.Scene
@@ -30,7 +30,8 @@ class Seen:
     default_priority: views.PriorityClass
     telemetry: views.Telemetry
     stale: str | None
-    seconds_left: Mapping[str, float]
+    expected: Mapping[str, estimates.Estimate]
+    reservations: tuple[types.Reservation, ...] = ()
 
 
 class NothingToTellError(Exception):
@@ -86,10 +87,15 @@ def observe(seen: Seen) -> observation.Observation:
     jobs = [_as_left(state, seen) for state in seen.jobs]
     current = gathering.gather(jobs, seen.scene, in_doubt={}, settings=seen.settings, threatening=sys.maxsize)
     assert current is not None, "with a threat given, there is always a snapshot"
-    by_uid = {state.job.uid: state for state in jobs}
-    told = tuple(job if job.leaving else _told(job, by_uid[job.id], seen) for job in current.jobs)
+    current = expectations.complete(
+        current,
+        (state.job for state in jobs),
+        expected=seen.expected,
+        reservations=seen.reservations,
+        with_ends=True,
+    )
     return observation.Observation(
-        snapshot=dataclasses.replace(current, jobs=told),
+        snapshot=current,
         settings=seen.settings.for_allocator(),
         plan=seen.plan,
         devices={
@@ -99,6 +105,7 @@ def observe(seen: Seen) -> observation.Observation:
         },
         utilisation=dict(_utilisation(seen)),
         telemetry=seen.stale,
+        bases={job.id: seen.expected[job.id].basis for job in current.jobs if job.id in seen.expected},
         notes={name: one.notes for name, one in seen.scene.assessments.items() if one.notes},
         reading=observation.Reading(
             accelerator_resource=seen.settings.accelerator_resource,
@@ -122,24 +129,6 @@ def _as_left(state: states.JobState, seen: Seen) -> states.JobState:
             anew, priorities=seen.priorities, default_priority=seen.default_priority, settings=seen.settings
         )
     return anew
-
-
-def _told(job: types.Job, state: states.JobState, seen: Seen) -> types.Job:
-    """The job with the seconds that it is expected to run."""
-    expected = job.expected_seconds if job.expected_seconds is not None else _expected(state, seen)
-    return dataclasses.replace(job, expected_seconds=expected)
-
-
-def _expected(state: states.JobState, seen: Seen) -> int | None:
-    """Seconds still to run: by its progress, else at most what activeDeadlineSeconds leaves; None where unknown."""
-    left = seen.seconds_left.get(state.job.uid)
-    if left is not None:
-        return int(left)
-    if state.spec is None or not state.spec.active_deadline_seconds:
-        return None
-    started = views.parse_time(state.job.status.get("startTime"))
-    run = max(0.0, seen.scene.now_seconds - started) if started else 0.0
-    return max(0, int(state.spec.active_deadline_seconds - run))
 
 
 def _utilisation(seen: Seen) -> Mapping[str, float]:

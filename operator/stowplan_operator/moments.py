@@ -9,7 +9,7 @@ import dataclasses
 from collections.abc import Mapping
 
 from stowplan_allocator.advising import Advice
-from stowplan_operator import node_watch, progress, states, status, views
+from stowplan_operator import estimates, node_watch, progress, states, status, views
 from stowplan_operator.settings import Settings
 
 
@@ -27,13 +27,14 @@ class Readings:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Moment:
-    """What holds for every job of one cycle. ``stale`` is said of telemetry."""
+    """What holds for every job of one cycle. ``stale`` is said of telemetry, ``expected`` of run times by UID."""
 
     now: float
     settings: Settings
     readings: Readings
     nodes: node_watch.Nodes
     stale: str | None
+    expected: Mapping[str, estimates.Estimate]
 
 
 def facts(state: states.JobState, moment: Moment) -> status.Facts:
@@ -51,6 +52,7 @@ def facts(state: states.JobState, moment: Moment) -> status.Facts:
         progress_error=readings.progress_errors.get(uid, ""),
         grace_seconds=state.spec.grace_period_seconds if state.spec else None,
         eta=readings.eta.get(uid, ""),
+        estimate=moment.expected.get(uid),
         advice=readings.advice.get(uid),
         telemetry_stale=moment.stale,
         problem=state.problem,

@@ -42,8 +42,8 @@ class Observation:
 
     ``devices`` are the accelerators that a node was built with, broken ones included, where the kubelet offers fewer.
     ``utilisation`` is the mean of a node's GPUs in per cent, where Prometheus knows it; ``telemetry`` says why it is
-    stale, empty when fresh, None when telemetry is off. ``notes`` are remarks on the health of nodes. ``reading`` is
-    None in what was made of a bare snapshot.
+    stale, empty when fresh, None when telemetry is off. ``notes`` are remarks on the health of nodes. ``bases`` say, by
+    job id, what the expected seconds of a job rest on. ``reading`` is None in what was made of a bare snapshot.
     """
 
     snapshot: types.Snapshot
@@ -53,6 +53,7 @@ class Observation:
     utilisation: Mapping[str, float] = field(default_factory=dict)
     telemetry: str | None = None
     notes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    bases: Mapping[str, str] = field(default_factory=dict)
     reading: Reading | None = None
 
 

@@ -19,6 +19,8 @@ from stowplan_operator import (
     answers,
     api,
     children,
+    estimates,
+    expectations,
     gathering,
     kube,
     lifecycle,
@@ -84,6 +86,7 @@ class Planner:
         self._nodes = node_watch.NodeWatch(
             api_server=api_server, namespace=namespace, store=store, metrics=metrics, guard=guard
         )
+        self._history = estimates.History()
         # Jobs that have been told that they stand on a node that looks sick, by UID.
         self._warned: set[str] = set()
         # What went wrong last with a job, by UID, so that it is logged once.
@@ -122,12 +125,19 @@ class Planner:
 
     async def _observe(self, jobs: Sequence[states.JobState], settings: Settings, now: float) -> moments.Moment:
         readings = self._get_readings()
+        self._history.look(state.job for state in jobs)
         return moments.Moment(
             now=now,
             settings=settings,
             readings=readings,
             nodes=await self._nodes.look(jobs, readings.telemetry, settings, now_seconds=now),
             stale=telemetry.stale_message(readings.telemetry, now_seconds=now, settings=settings),
+            expected=estimates.of_all(
+                ((state.job, state.spec) for state in jobs),
+                history=self._history,
+                seconds_left=readings.seconds_left,
+                now_seconds=now,
+            ),
         )
 
     async def _each(self, jobs: Sequence[states.JobState], step: Callable[[states.JobState], Awaitable[None]]) -> None:
@@ -189,11 +199,18 @@ class Planner:
                 status=types.SolveStatus.NOTHING_TO_DO, strategy=settings.planner.strategy.value
             )
             return types.Plan(placements=again, waiting={}, certificate=nothing)
-        last = self._last_snapshot
-        if self._last_plan and last and dataclasses.replace(current, now_seconds=last.now_seconds) == last:
+        current = expectations.complete(
+            current,
+            (state.job for state in jobs),
+            expected=moment.expected,
+            reservations=(),
+            with_ends=settings.planner.order is types.QueueOrder.SHORTEST,
+        )
+        timeless = expectations.timeless(current)
+        if self._last_plan and self._last_snapshot == timeless:
             return dataclasses.replace(self._last_plan, placements={**self._last_plan.placements, **again})
         plan = await self._solver.plan(current, settings.for_allocator())
-        self._last_snapshot, self._last_plan = current, plan
+        self._last_snapshot, self._last_plan = timeless, plan
         self._metrics.record_plan(plan.certificate)
         return dataclasses.replace(plan, placements={**plan.placements, **again})
 
@@ -218,7 +235,7 @@ class Planner:
             default_priority=self._store.default_priority(),
             telemetry=moment.readings.telemetry,
             stale=moment.stale,
-            seconds_left=moment.readings.seconds_left,
+            expected=moment.expected,
         )
 
     async def _evict(

@@ -63,6 +63,7 @@ class PlannerSettings(_Model):
     solver: str = pydantic.Field(default="HiGHS", min_length=1)
     strategy: types.Strategy = types.Strategy.EXACT
     seed: int = pydantic.Field(default=0, ge=0)
+    order: types.QueueOrder = types.QueueOrder.AGE
 
 
 class ProgressSettings(_Model):
@@ -162,6 +163,7 @@ class Settings(_Model):
             late_tiers_seconds=self.planner.late_tiers_seconds,
             gap_tolerance=self.planner.gap_tolerance,
             seed=self.planner.seed,
+            order=self.planner.order,
             preemption=types.Preemption(self.preemption.policy),
         )
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from stowplan_allocator.advising import Advice
 from stowplan_allocator.types import Certificate, Waiting
-from stowplan_operator import api, elastic, lifecycle, podspec, progress, steps, views
+from stowplan_operator import api, elastic, estimates, lifecycle, podspec, progress, steps, views
 
 Json = dict[str, Any]
 
@@ -41,6 +41,7 @@ class Facts:
     progress_error: str = ""
     grace_seconds: int | None = None
     eta: str = ""
+    estimate: estimates.Estimate | None = None
     advice: Advice | None = None
     telemetry_stale: str | None = None
     problem: str = ""
@@ -69,6 +70,7 @@ def derive(job: views.JobView, core: Mapping[str, Any], pods: Sequence[views.Pod
         _decide(status, phase, facts, is_new_spec=job.status.get("observedGeneration") != job.generation)
     status["reason"], status["message"] = _reason(status, phase, current, facts)
     _add_progress(status, phase, _last_rank_zero(placed, pods), facts)
+    status["estimate"] = None if phase.is_terminal else _estimate(status, facts)
     status["conditions"] = _conditions(job, status, phase, running == num_pods, facts)
     return {key: value for key, value in status.items() if value is not None}
 
@@ -214,6 +216,18 @@ def _add_progress(status: Json, phase: api.Phase, rank_zero: views.PodView | Non
     if unchanged or (recent and not phase.is_terminal and rank_zero is not None and rank_zero.end is None):
         return
     status["progress"] = new
+
+
+def _estimate(status: Mapping[str, Any], facts: Facts) -> Json | None:
+    is_placed = status.get("placement") is not None
+    starts_at = views.parse_time((status.get("decision") or {}).get("predictedStart")) or None
+    return estimates.to_status(
+        facts.estimate,
+        status.get("estimate") or {},
+        starts_at=facts.now_seconds if is_placed else starts_at,
+        is_placed=is_placed,
+        now_seconds=facts.now_seconds,
+    )
 
 
 def _start_text(status: Mapping[str, Any], phase: api.Phase) -> str:

@@ -35,7 +35,7 @@ def seen(*waiting: str) -> Seen:
         default_priority=PriorityClass(),
         telemetry=Telemetry(),
         stale=None,
-        seconds_left={},
+        expected={},
     )
 
 

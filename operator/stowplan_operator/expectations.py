@@ -1,0 +1,83 @@
+"""What is expected of jobs, put into snapshots: how long they still run, what they have had, whose room is kept. Pure.
+
+The planner plans anew where a snapshot differs by more than the time of day. What must stay true: ends are coarse, and
+compared as moments, so that nothing but a new end makes a new plan; a plan is told of them only where it depends on
+them; the questions beside the plan are told the very same ends.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterable, Mapping
+
+from stowplan_allocator import problem, types
+from stowplan_operator import estimates, views
+from stowplan_operator.estimates import Estimate
+
+# What moves with the clock or the pace is rounded up, by a minute or at most so much of the time until then.
+_GRAIN_SECONDS = 60
+_COARSENESS = 1 / 16
+# An end that falls on a whole second is not rounded to the next by what floating point loses.
+_SLACK_SECONDS = 0.25
+
+
+def complete(
+    snapshot: types.Snapshot,
+    jobs: Iterable[views.JobView],
+    *,
+    expected: Mapping[str, Estimate],
+    reservations: tuple[types.Reservation, ...],
+    with_ends: bool,
+) -> types.Snapshot:
+    """The snapshot with reservations and with what its jobs have had, and, where asked for, their expected seconds."""
+    views_by_uid = {job.uid: job for job in jobs}
+
+    def told(job: types.Job) -> types.Job:
+        view = views_by_uid.get(job.id)
+        if view is None:  # a gang that leaves is gone long before anything else ends
+            return dataclasses.replace(job, expected_seconds=0) if with_ends and job.leaving else job
+        had = problem.attained_level(_attained(job, view, now_seconds=snapshot.now_seconds))
+        seconds = job.expected_seconds
+        if with_ends and job.id in expected:
+            seconds = _rounded(expected[job.id], view, placed=job.placement is not None, now=snapshot.now_seconds)
+        if (had, seconds) == (job.attained_accelerator_seconds, job.expected_seconds):
+            return job
+        return dataclasses.replace(job, attained_accelerator_seconds=had, expected_seconds=seconds)
+
+    return dataclasses.replace(snapshot, jobs=tuple(told(job) for job in snapshot.jobs), reservations=reservations)
+
+
+def timeless(snapshot: types.Snapshot) -> types.Snapshot:
+    """The snapshot without its time of day, and with expected ends as moments: equal ones have the same plan."""
+    now = snapshot.now_seconds
+    return dataclasses.replace(
+        snapshot,
+        now_seconds=0,
+        jobs=tuple(
+            dataclasses.replace(job, expected_seconds=now + job.expected_seconds)
+            if job.placement is not None and not job.leaving and job.expected_seconds is not None
+            else job
+            for job in snapshot.jobs
+        ),
+    )
+
+
+def _attained(job: types.Job, view: views.JobView, *, now_seconds: float) -> int:
+    """Accelerator-seconds of all attempts, the running one included."""
+    placement = view.status.get("placement") or {}
+    started = views.parse_time(placement.get("startedAt"))
+    running = max(0.0, now_seconds - started) if started and job.placement is not None else 0.0
+    return int(view.status.get("gpuSeconds", 0)) + int(running) * job.pod.accelerators * job.num_pods
+
+
+def _rounded(estimate: Estimate, view: views.JobView, *, placed: bool, now: int) -> int:
+    """Seconds until the end, rounded up: of a placed job the end is, of others the run time."""
+    started = bool((view.status.get("placement") or {}).get("startedAt"))
+    step = 1
+    if not placed or not started or estimate.basis == estimates.PROGRESS:
+        step = _GRAIN_SECONDS
+        while step * 2 <= estimate.seconds * _COARSENESS:
+            step *= 2
+    since = now if placed else 0
+    return max(0, math.ceil((since + estimate.seconds - _SLACK_SECONDS) / step) * step - since)
