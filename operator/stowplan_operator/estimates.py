@@ -7,7 +7,7 @@ but for numbers and random endings. Finished TrainingJobs are the history: what 
 stored. A job that has outlasted some of them is compared with the others only.
 
 What must stay true: where nobody knows, there is no estimate; every estimate names its basis; run times are of the
-job's best product (``relativeThroughput``), and so is what a waiting job still needs.
+job's best product (``relativeThroughput``) and of the size that it prefers, and so is what a waiting job still needs.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from stowplan_operator import api, views
+from stowplan_operator import api, elastic, views
 
 PROGRESS = "progress"
 DEADLINE = "activeDeadlineSeconds"
@@ -157,27 +157,30 @@ def _tolerance(seconds: float) -> float:
     return max(_LEAST_TOLERANCE_SECONDS, TOLERANCE * seconds)
 
 
-def run_seconds(status: Mapping[str, Any], *, now_seconds: float) -> float:
-    """Seconds that all attempts have run, the running one included."""
-    accelerators = int(status.get("gpus", 0))
+def run_seconds(job: views.JobView, *, now_seconds: float) -> float:
+    """Seconds that all attempts have run, the running one included; of an elastic job as if at its preferred size."""
+    status, size = job.status, _size(job)
+    accelerators = int(status.get("gpus", 0)) / size
     if accelerators:
         ran = int(status.get("gpuSeconds", 0)) / accelerators
     else:
-        ended = (entry for entry in status.get("history") or ())
+        ended = status.get("history") or ()
         ran = sum(views.parse_time(entry["endTime"]) - views.parse_time(entry["startTime"]) for entry in ended)
     if _phase(status).is_terminal:
         return ran
     started = views.parse_time((status.get("placement") or {}).get("startedAt"))
-    return ran + (max(0.0, now_seconds - started) if started else 0.0)
+    return ran + (max(0.0, now_seconds - started) * size if started else 0.0)
 
 
 def _from_history(job: views.JobView, runs: Sequence[float], *, now_seconds: float) -> Estimate | None:
     speed = _speed(job)
-    ran = run_seconds(job.status, now_seconds=now_seconds) * speed
+    ran = run_seconds(job, now_seconds=now_seconds) * speed
     longer = [run for run in runs if run > ran]
     if not longer:
         return None
-    needed = (statistics.median(longer) - ran) / (speed if job.status.get("placement") else 1)
+    needed = statistics.median(longer) - ran
+    if job.status.get("placement"):
+        needed /= speed * _size(job)
     return Estimate(needed, f"history of {len(longer)} run{'s' if len(longer) > 1 else ''}")
 
 
@@ -212,7 +215,13 @@ def _ended_at(job: views.JobView) -> float:
 
 
 def _ran(job: views.JobView) -> float:
-    return run_seconds(job.status, now_seconds=0.0) * _speed(job)
+    return run_seconds(job, now_seconds=0.0) * _speed(job)
+
+
+def _size(job: views.JobView) -> float:
+    """Pods of the placed attempt against those that the job would like to have."""
+    pods = elastic.placed_pods(job.status) if job.spec.get("elastic") else 0
+    return pods / int(job.spec.get("numNodes", 1)) if pods else 1.0
 
 
 def _speed(job: views.JobView) -> float:

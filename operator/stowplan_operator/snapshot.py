@@ -248,12 +248,3 @@ def write_placement(
     if domains:
         written["domains"] = list(domains)
     return written
-
-
-def placed_text(placement: types.Placement, domains: Sequence[str]) -> str:
-    """A placement in words."""
-    nodes = f"{len(placement.shares)} node{'s' if len(placement.shares) > 1 else ''}"
-    product = f" with {placement.product}" if placement.product else ""
-    where = f" in {', '.join(domains[:4])}" if domains else ""
-    more = f" and {len(domains) - 4} more domains" if len(domains) > 4 else ""
-    return f"{placement.num_pods} pod{'s' if placement.num_pods > 1 else ''} on {nodes}{product}{where}{more}"

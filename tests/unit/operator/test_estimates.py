@@ -143,6 +143,16 @@ def test_run_times_are_of_the_best_product() -> None:
     assert estimate(slowly, past) == Estimate(3000.0, "history of 1 run")
 
 
+def test_run_times_are_of_the_preferred_size() -> None:
+    """Half the pods, twice the time."""
+    elastic = a_job().spec(elastic={"minNodes": 1})
+    past = succeeded("run-1", 4000, like=elastic.placed_on("n1").nodes(2), gpus=4)
+    waiting = elastic.meta(name="run-9", uid="uid-run-9").status(gpus=8)
+    assert estimate(waiting, past) == Estimate(2000.0, "history of 1 run")
+    small = waiting.placed_on("n1").nodes(2).started(NOW).status(gpus=4)
+    assert estimate(small, past) == Estimate(3000.0, "history of 1 run")
+
+
 def test_jobs_that_have_ended_are_not_estimated() -> None:
     assert estimate(succeeded("run-9", 10).spec(activeDeadlineSeconds=7200), *PAST) is None
 
