@@ -272,6 +272,7 @@ class App:
                     eta=progress.etas(),
                     progress_errors=progress.errors(),
                     seconds_left=progress.seconds_left(),
+                    paces=progress.paces(),
                     advice=advisor.latest(),
                 ),
                 namespace=current.lease.namespace or kube.own_namespace(),

@@ -9,7 +9,8 @@ import dataclasses
 from collections.abc import Mapping
 
 from stowplan_allocator.advising import Advice
-from stowplan_operator import estimates, node_watch, progress, states, status, views
+from stowplan_operator import estimates, node_watch, states, status, views
+from stowplan_operator.progress import Pace, Progress
 from stowplan_operator.settings import Settings
 
 
@@ -18,8 +19,9 @@ class Readings:
     """What the pollers last read, by job UID where it is about jobs."""
 
     telemetry: views.Telemetry
-    progress: Mapping[str, progress.Progress]
+    progress: Mapping[str, Progress]
     eta: Mapping[str, str]
+    paces: Mapping[str, Pace] = dataclasses.field(default_factory=dict)
     progress_errors: Mapping[str, str] = dataclasses.field(default_factory=dict)
     seconds_left: Mapping[str, float] = dataclasses.field(default_factory=dict)
     advice: Mapping[str, Advice] = dataclasses.field(default_factory=dict)
@@ -53,6 +55,7 @@ def facts(state: states.JobState, moment: Moment) -> status.Facts:
         grace_seconds=state.spec.grace_period_seconds if state.spec else None,
         eta=readings.eta.get(uid, ""),
         estimate=moment.expected.get(uid),
+        pace=readings.paces.get(uid),
         advice=readings.advice.get(uid),
         telemetry_stale=moment.stale,
         problem=state.problem,

@@ -88,14 +88,28 @@ def from_values(values: Mapping[str, float], *, read_at_seconds: float) -> Progr
     return replace(found, read_at_seconds=read_at_seconds) if found != Progress() else None
 
 
-def estimate_seconds_left(first: Progress, last: Progress) -> float | None:
-    """Seconds until the last step at the mean pace between two reports of one attempt; None where unknown."""
-    if first.step is None or last.step is None or last.steps_total is None:
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """So many steps of one attempt in so many seconds."""
+
+    steps: int
+    seconds: float
+
+
+def pace_between(first: Progress, last: Progress) -> Pace | None:
+    """What was done between two reports of one attempt; None where that is not known."""
+    if first.step is None or last.step is None:
         return None
     steps, seconds = last.step - first.step, last.read_at_seconds - first.read_at_seconds
-    if steps <= 0 or seconds <= 0:
+    return Pace(steps, seconds) if steps > 0 and seconds > 0 else None
+
+
+def estimate_seconds_left(first: Progress, last: Progress) -> float | None:
+    """Seconds until the last step at the mean pace between two reports of one attempt; None where unknown."""
+    pace = pace_between(first, last)
+    if pace is None or last.step is None or last.steps_total is None:
         return None
-    return max(0, last.steps_total - last.step) * seconds / steps
+    return max(0, last.steps_total - last.step) * pace.seconds / pace.steps
 
 
 def eta_text(seconds_left: float | None) -> str:

@@ -14,7 +14,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 
-from stowplan_operator.progress import Progress, estimate_seconds_left, eta_text
+from stowplan_operator.progress import Pace, Progress, estimate_seconds_left, eta_text, pace_between
 from stowplan_operator.progress_reader import ProgressError
 from stowplan_operator.settings import Settings
 from stowplan_operator.views import PodView
@@ -81,6 +81,15 @@ class ProgressPoller:
             if gang.first is not None and gang.last is not None
         }
         return {uid: seconds for uid, seconds in estimates.items() if seconds is not None}
+
+    def paces(self) -> dict[str, Pace]:
+        """Steps and seconds between the first and the last report of each running gang, by job UID."""
+        known = {
+            uid: pace_between(gang.first, gang.last)
+            for uid, gang in self._gangs.items()
+            if gang.first is not None and gang.last is not None
+        }
+        return {uid: pace for uid, pace in known.items() if pace is not None}
 
     def errors(self) -> dict[str, str]:
         """Why the last read of a gang failed, by job UID."""

@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from decimal import Decimal, InvalidOperation
 
 from stowplan_allocator import types
-from stowplan_operator import api, elastic, health, lifecycle, podspec, views
+from stowplan_operator import api, elastic, health, lifecycle, podspec, throughput, views
 from stowplan_operator.settings import Settings
 
 # Times numNodes it fits the status' 32 bits; shares of devices count, so a node may have many.
@@ -106,17 +106,22 @@ def build_job(
         created_at_seconds=int(job.created_at),
     )
     if placement is not None:
-        return _standing(request, placement, spec, size=elastic.placed_pods(job.status), settings=settings)
+        with contextlib.suppress(ValueError):
+            request = _with_wishes(request, spec, settings)
+        return _standing(dataclasses.replace(request, placement=placement), job, spec)
     if spec.priority_class_name and spec.priority_class_name not in priorities:
         known = ", ".join(sorted(priorities)[:8]) or "none"
         raise ValueError(
             f"spec.priorityClassName: there is no PriorityClass {spec.priority_class_name!r}; existing: {known}"
         )
-    return dataclasses.replace(_with_wishes(request, spec, settings), allowed_num_pods=elastic.sizes(spec))
+    return _with_sizes(_with_wishes(request, spec, settings), job, elastic.usable(spec, job.status))
 
 
 def _with_wishes(request: types.Job, spec: api.TrainingJobSpec, settings: Settings) -> types.Job:
-    """Where the job may stand; ValueError where it asks for what there is not."""
+    """Where the job may stand; ValueError where it asks for what there is not.
+
+    For a placed job that only says where else it may go.
+    """
     return dataclasses.replace(
         request,
         products=_products(spec),
@@ -126,19 +131,20 @@ def _with_wishes(request: types.Job, spec: api.TrainingJobSpec, settings: Settin
     )
 
 
-def _standing(
-    request: types.Job, placement: types.Placement, spec: api.TrainingJobSpec, *, size: int, settings: Settings
-) -> types.Job:
-    """The job at its place of ``size`` pods. Where it may stand besides is said as far as that still exists.
+def _standing(request: types.Job, job: views.JobView, spec: api.TrainingJobSpec) -> types.Job:
+    """The job with the size of its placement; with its other sizes, unless some of its pods have ended."""
+    assert request.placement is not None
+    size, sizes = elastic.placed_pods(job.status), elastic.usable(spec, job.status)
+    if not sizes or request.placement.num_pods != size:
+        return dataclasses.replace(request, num_pods=request.placement.num_pods)
+    return _with_sizes(request, job, tuple(sorted({*sizes, size})))
 
-    One of whose pods some have ended has no size but the one that is left.
-    """
-    with contextlib.suppress(ValueError):
-        request = _with_wishes(request, spec, settings)
-    sizes = elastic.sizes(spec)
-    if not sizes or placement.num_pods != size:
-        return dataclasses.replace(request, num_pods=placement.num_pods, placement=placement)
-    return dataclasses.replace(request, placement=placement, allowed_num_pods=tuple(sorted({*sizes, size})))
+
+def _with_sizes(request: types.Job, job: views.JobView, sizes: tuple[int, ...]) -> types.Job:
+    if not sizes:
+        return request
+    goodput = throughput.goodput_milli(job, sizes, preferred=request.num_pods)
+    return dataclasses.replace(request, allowed_num_pods=sizes, goodput_milli=goodput)
 
 
 def pod_resources(spec: api.TrainingJobSpec, *, settings: Settings) -> types.Resources:

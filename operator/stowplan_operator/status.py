@@ -14,7 +14,7 @@ from typing import Any
 
 from stowplan_allocator.advising import Advice
 from stowplan_allocator.types import Certificate, Waiting
-from stowplan_operator import api, elastic, estimates, lifecycle, podspec, progress, steps, views
+from stowplan_operator import api, elastic, estimates, lifecycle, podspec, progress, steps, throughput, views
 
 Json = dict[str, Any]
 
@@ -36,6 +36,7 @@ class Facts:
     certificate: Certificate | None = None
     misconfigured: str = ""
     cleaning_up: bool = False
+    pace: progress.Pace | None = None
     progress: progress.Progress | None = None
     progress_seconds: float = 10.0
     progress_error: str = ""
@@ -71,6 +72,7 @@ def derive(job: views.JobView, core: Mapping[str, Any], pods: Sequence[views.Pod
     status["reason"], status["message"] = _reason(status, phase, current, facts)
     _add_progress(status, phase, _last_rank_zero(placed, pods), facts)
     status["estimate"] = None if phase.is_terminal else _estimate(status, facts)
+    status["elastic"] = throughput.noted(job, status, facts.pace)
     status["conditions"] = _conditions(job, status, phase, running == num_pods, facts)
     return {key: value for key, value in status.items() if value is not None}
 
