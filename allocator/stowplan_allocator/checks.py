@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Mapping
 
-from stowplan_allocator import problem, quota_checks, types
+from stowplan_allocator import move_checks, problem, quota_checks, types
 
 NOWHERE = -1
 ANY = types.CapacityType.ANY
@@ -115,13 +115,13 @@ def _known(placement: types.Placement, *, index: Mapping[str, int]) -> tuple[lis
 
 
 def find_eviction_breaches(plan: types.Plan, *, snapshot: types.Snapshot, settings: types.Settings) -> Iterator[str]:
-    """Every breach of the rules of eviction in words, and of the hard constraints once all victims are gone."""
-    if not plan.evictions and not plan.held:
+    """Every breach of the rules of eviction and moves in words, and of the hard constraints once all are gone."""
+    if not plan.evictions and not plan.held and not plan.moves:
         return
-    if settings.preemption is types.Preemption.NEVER:
-        yield "the plan evicts jobs or holds room, and the settings never allow that"
+    if plan.evictions and settings.preemption is types.Preemption.NEVER:
+        yield "the plan evicts jobs, and the settings never allow that"
     jobs = {job.id: job for job in snapshot.jobs}
-    gone = {job.id for job in snapshot.jobs if job.leaving}
+    gone = {job.id for job in snapshot.jobs if job.leaving and job.placement is not None}
     for eviction in plan.evictions:
         victim, job = jobs.get(eviction.job_id), jobs.get(eviction.for_job)
         what = f"eviction of {eviction.job_id} for {eviction.for_job}"
@@ -144,12 +144,17 @@ def find_eviction_breaches(plan: types.Plan, *, snapshot: types.Snapshot, settin
     for job_id in plan.held:
         if job_id not in plan.waiting or plan.waiting[job_id].reason is not types.Reason.WAITING_FOR_PREEMPTION:
             yield f"{job_id}: room is held for a job that does not wait for preemption"
+    yield from move_checks.find_breaches(plan, snapshot=snapshot)
+    moved = {move.job_id: move.placement for move in plan.moves}
     later = dataclasses.replace(
         plan,
-        placements={**plan.placements, **plan.held},
+        placements={**plan.placements, **plan.held, **moved},
         waiting={job_id: why for job_id, why in plan.waiting.items() if job_id not in plan.held},
     )
-    left = dataclasses.replace(snapshot, jobs=tuple(job for job in snapshot.jobs if job.id not in gone))
+    staying = (job for job in snapshot.jobs if job.id not in gone)
+    left = dataclasses.replace(
+        snapshot, jobs=tuple(move_checks.lifted(job) if job.id in moved and job.placement else job for job in staying)
+    )
     yield from (f"once victims are gone: {breach}" for breach in find_breaches(later, snapshot=left))
 
 

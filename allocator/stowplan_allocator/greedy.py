@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
-from stowplan_allocator import patterns, scarce, topology
+from stowplan_allocator import patterns, scarce, topology, types
 from stowplan_allocator.problem import Cell, Path, Problem, Request, Vector
 from stowplan_allocator.stock import Stock, Take
 
@@ -32,6 +32,20 @@ class Spot:
     def num_pods(self) -> int:
         """Pods in all."""
         return sum(pods for _, pods in self.takes)
+
+
+def to_placement(spot: Spot, *, problem: Problem, request: Request | None = None) -> types.Placement:
+    """A spot in the words of the outside, shares in rank order; the request tells which slices should stay whole."""
+    pods: dict[int, int] = {}
+    for node, count in spot.takes:
+        pods[node] = pods.get(node, 0) + count
+    return types.Placement(
+        product=spot.product,
+        shares=tuple(
+            types.NodeShare(problem.nodes[node].name, count)
+            for node, count in topology.rank_order(pods, problem=problem, request=request)
+        ),
+    )
 
 
 def whole_gang(request: Request) -> Vector:

@@ -5,20 +5,32 @@ else? What they lose is a bound: moving never costs less than evicting. Do these
 beside the waiting job? Then they are the answer, proven. Otherwise the programme of
 ``disruption`` chooses victims and all new places together. What must stay true: whatever is
 returned has been checked as a plan is, all moved gangs and the waiting one standing whole on
-the cluster at once; jobs that must not be disturbed stay; None does not mean that no moves
-exist unless ``settings`` gave time enough and the cluster is small.
+the cluster at once; jobs that must not be disturbed stay; nobody goes to a slower product; None does
+not mean that no moves exist unless ``settings`` gave time enough and the cluster is small.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from stowplan_allocator import checks, choosing, compiling, gangs, greedy, limits, planner, quotas, reserving, types
+from stowplan_allocator import (
+    checks,
+    choosing,
+    compiling,
+    gangs,
+    greedy,
+    limits,
+    quotas,
+    reserving,
+    strategies,
+    types,
+)
 from stowplan_allocator import problem as problems
 from stowplan_allocator.choosing import Victim
 from stowplan_allocator.problem import Vector
+from stowplan_allocator.stopwatch import Stopwatch
 
 # Gangs times nodes in one programme. Beyond that only the cheapest candidates are looked at.
 MAX_PLACES = 20_000
@@ -27,21 +39,12 @@ MIN_SECONDS = 0.1
 
 
 @dataclass(frozen=True, slots=True)
-class Move:
-    """A running job, where it goes, and what that loses in accelerator-seconds."""
-
-    job_id: str
-    placement: types.Placement
-    cost: int
-
-
-@dataclass(frozen=True, slots=True)
 class Moves:
     """Where the waiting job stands once all moves are done. ``bound``: no set of moves is cheaper than that."""
 
     job_id: str
     placement: types.Placement
-    moves: tuple[Move, ...]
+    moves: tuple[types.Move, ...]
     bound: int
 
     @property
@@ -56,8 +59,12 @@ def moves(
     *,
     settings: types.Settings | None = None,
     beside: Mapping[str, types.Placement] | None = None,
+    along: Collection[str] = (),
 ) -> Moves | None:
-    """Moves after which the waiting job fits, beside all that runs and the given placements of other waiting jobs."""
+    """Moves after which the waiting job fits, beside all that runs and the given placements of other waiting jobs.
+
+    Waiting jobs ``along`` must all get a place, too, wherever that is.
+    """
     settings = settings or types.Settings()
     deadline = time.monotonic() + settings.time_limit_seconds
     if not any(job.id == job_id and job.placement is None for job in snapshot.jobs):
@@ -67,8 +74,8 @@ def moves(
         return None
     kept = reserving.with_reservations(free)
     job = next(one for one in kept.jobs if one.id == job_id)
-    scene = _Scene(kept, job=job, beside=beside or {}, settings=settings)
-    if job_id not in scene.problem.shape_of:
+    scene = _Scene(kept, job=job, beside=beside or {}, along=along, settings=settings)
+    if not scene.problem.shape_of.keys() >= {job_id, *along}:
         return None
     gang = gangs.gang_of(job, problem=scene.problem)
     found = choosing.cheapest(
@@ -118,6 +125,7 @@ def _without_queues(
                     return None
                 one = replace(one, products=tuple(fits))
         elif one.placement is not None and one.placement.product:
+            # On another product it would count in another quota.
             one = replace(one, products=(types.ProductChoice(one.placement.product),))
         jobs.append(replace(one, queue=""))
     return replace(snapshot, jobs=tuple(jobs), queues=())
@@ -132,9 +140,11 @@ class _Scene:
         *,
         job: types.Job,
         beside: Mapping[str, types.Placement],
+        along: Collection[str],
         settings: types.Settings,
     ) -> None:
         self._job = job
+        self._along = sorted((one for one in snapshot.jobs if one.id in along), key=problems.queue_key)
         self._settings = settings
         standing = [replace(one, placement=beside.get(one.id, one.placement)) for one in snapshot.jobs]
         running = [one for one in standing if one.placement is not None]
@@ -145,7 +155,7 @@ class _Scene:
         self._running = {one.id: one for one in movable}
         self._base = replace(snapshot, reservations=())
         self.problem = compiling.compile_problem(
-            replace(self._base, jobs=(*self._fixed, *self._lifted.values(), job)), seed=settings.seed
+            replace(self._base, jobs=(*self._fixed, *self._lifted.values(), *self._along, job)), seed=settings.seed
         )
         amounts = problems.free_vectors(replace(snapshot, jobs=tuple(running)), dims=self.problem.dims)
         index = {node.name: i for i, node in enumerate(self.problem.nodes)}
@@ -159,19 +169,21 @@ class _Scene:
     def replace_all(self, leaving: Sequence[Victim], *, limit_seconds: float) -> dict[str, types.Placement] | None:
         """Places for the waiting job and all these together, found by planning; None where they do not all fit."""
         names = {victim.job.id for victim in leaving}
-        first = max((one.priority for one in self._lifted.values()), default=0) + 1
-        waiting = [replace(self._job, priority=first), *(self._lifted[name] for name in sorted(names))]
+        first = max((one.priority for one in (*self._lifted.values(), *self._along)), default=0) + 1
+        waiting = [replace(self._job, priority=first), *self._along, *(self._lifted[name] for name in sorted(names))]
         staying = [one for name, one in self._running.items() if name not in names]
-        made = planner.plan(
-            replace(self._base, jobs=(*self._fixed, *staying, *waiting)),
-            replace(
-                self._settings,
-                preemption=types.Preemption.NEVER,
-                explain=False,
-                time_limit_seconds=limit_seconds,
-            ),
+        problem = compiling.compile_problem(
+            replace(self._base, jobs=(*self._fixed, *staying, *waiting)), seed=self._settings.seed
         )
-        return None if made.waiting else dict(made.placements)
+        outcome = strategies.solve(
+            problem, settings=self._settings, deadline=time.monotonic() + limit_seconds, watch=Stopwatch()
+        )
+        if len(outcome.spots) < len(waiting):
+            return None
+        return {
+            job_id: greedy.to_placement(spot, problem=problem, request=problem.shape_of[job_id].request)
+            for job_id, spot in outcome.spots.items()
+        }
 
     def choose(
         self, gang: gangs.Gang, *, likely: Sequence[Victim], limit_seconds: float
@@ -187,6 +199,8 @@ class _Scene:
         everywhere = range(len(self.problem.nodes))
         programme = disruption.Programme(self.problem, rooms=self.rooms, victims=chosen, single=everywhere)
         programme.add_gang(gang)
+        if not all(programme.add_gang(gangs.gang_of(one, problem=self.problem)) for one in self._along):
+            return None
         for i, victim in enumerate(chosen):
             programme.add_gang(gangs.gang_of(self._lifted[victim.job.id], problem=self.problem), moves=i)
         programme.start_from(())
@@ -194,7 +208,7 @@ class _Scene:
         if solution is None:
             return None
         placed = {
-            job_id: planner.to_placement(
+            job_id: greedy.to_placement(
                 greedy.Spot(product, takes), problem=self.problem, request=self.problem.shape_of[job_id].request
             )
             for job_id, (product, takes) in solution.stands.items()
@@ -205,16 +219,26 @@ class _Scene:
         """The moves, checked as a plan is."""
         staying = [one for name, one in self._running.items() if name not in placed]
         moving = [self._lifted[name] for name in self._running if name in placed]
-        final = replace(self._base, jobs=(*self._fixed, *staying, *moving, self._job))
+        final = replace(self._base, jobs=(*self._fixed, *staying, *moving, *self._along, self._job))
         certificate = types.Certificate(types.SolveStatus.FEASIBLE, self._settings.strategy.value)
         checks.verify(types.Plan(placed, {}, certificate), snapshot=final)
         done = tuple(
-            Move(name, placed[name], one.disruption_cost or 0) for name, one in self._running.items() if name in placed
+            types.Move(name, self._job.id, one.disruption_cost or 0, placed[name])
+            for name, one in self._running.items()
+            if name in placed
         )
         return Moves(self._job.id, placed[self._job.id], done, min(bound, sum(move.cost for move in done)))
 
 
 def _lift(job: types.Job) -> types.Job:
-    """The running job as one that waits for a new place at its present size."""
+    """The running job as one that waits for a new place at its present size, on no slower product."""
     assert job.placement is not None, "only running jobs are lifted"
-    return replace(job, placement=None, num_pods=job.placement.num_pods, allowed_num_pods=())
+    speed = {choice.product: choice.relative_throughput_milli for choice in job.products}
+    least = speed.get(job.placement.product, 0)
+    return replace(
+        job,
+        placement=None,
+        num_pods=job.placement.num_pods,
+        allowed_num_pods=(),
+        products=tuple(choice for choice in job.products if choice.relative_throughput_milli >= least),
+    )

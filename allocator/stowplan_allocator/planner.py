@@ -15,14 +15,13 @@ from stowplan_allocator import (
     compiling,
     fairness,
     greedy,
+    making_room,
     preempting,
     reasons,
     reserving,
     strategies,
-    topology,
     types,
 )
-from stowplan_allocator import problem as problems
 from stowplan_allocator.memory import Memory
 from stowplan_allocator.stopwatch import Stopwatch
 
@@ -42,8 +41,10 @@ def plan(
     deadline = started + settings.time_limit_seconds * SOLVE_SHARE
     watch = Stopwatch()
     original = snapshot
+    with watch.phase("moves"):
+        room = making_room.decide(original, settings=settings, deadline=deadline, watch=watch)
     with watch.phase("compile"):
-        snapshot = reserving.with_reservations(original)
+        snapshot = reserving.with_reservations(room.snapshot)
         problem = compiling.compile_problem(snapshot, seed=settings.seed, order=settings.order, memory=memory)
     with watch.phase("strategy"):
         outcome = strategies.solve(problem, settings=settings, deadline=deadline, watch=watch)
@@ -52,16 +53,16 @@ def plan(
         decision = preempting.decide(
             snapshot, problem=problem, outcome=outcome, settings=settings, deadline=deadline, watch=watch
         )
-    outcome = decision.outcome
-    placements = {
-        job.id: to_placement(outcome.spots[job.id], problem=problem, request=problem.shape_of[job.id].request)
+    outcome = room.judge(decision.outcome)
+    placements = dict(room.placements) | {
+        job.id: greedy.to_placement(outcome.spots[job.id], problem=problem, request=problem.shape_of[job.id].request)
         for job in problem.queue
         if job.id in outcome.spots
     }
     with watch.phase("reasons"):
         counted = decision.with_holds()
         waiting = reasons.explain(snapshot, problem=problem, outcome=counted, settings=settings)
-        waiting |= preempting.explain(decision, problem=problem)
+        waiting |= preempting.explain(decision, problem=problem) | dict(room.waiting)
     certificate = types.Certificate(
         status=outcome.status,
         strategy=settings.strategy.value,
@@ -71,28 +72,12 @@ def plan(
         tiers=outcome.tiers,
         note=outcome.note,
     )
-    held = {
-        job_id: to_placement(hold.spot, problem=problem, request=problem.shape_of[job_id].request)
+    held = dict(room.held) | {
+        job_id: greedy.to_placement(hold.spot, problem=problem, request=problem.shape_of[job_id].request)
         for job_id, hold in decision.holds.items()
     }
-    finished = types.Plan(placements, waiting, certificate, evictions=decision.evictions(), held=held)
+    finished = types.Plan(placements, waiting, certificate, evictions=decision.evictions(), held=held, moves=room.moves)
     with watch.phase("checks"):
         checks.verify(finished, snapshot=original, settings=settings)
     timed = dataclasses.replace(certificate, seconds=time.monotonic() - started, phases=watch.phases())
     return dataclasses.replace(finished, certificate=timed)
-
-
-def to_placement(
-    spot: greedy.Spot, *, problem: problems.Problem, request: problems.Request | None = None
-) -> types.Placement:
-    """A spot in the words of the outside, shares in rank order; the request tells which slices should stay whole."""
-    pods: dict[int, int] = {}
-    for node, count in spot.takes:
-        pods[node] = pods.get(node, 0) + count
-    return types.Placement(
-        product=spot.product,
-        shares=tuple(
-            types.NodeShare(problem.nodes[node].name, count)
-            for node, count in topology.rank_order(pods, problem=problem, request=request)
-        ),
-    )

@@ -16,7 +16,7 @@ fit there, which is the preemptor or whoever has come before it; they are answer
 
 What must stay true: a victim may be disturbed at all (``disruption_cost``) and ranks below the
 job that takes its place, which may preempt; at most one eviction for each victim; no job ahead in the queue loses
-what this plan gave it; with ``Preemption.NEVER`` nothing here runs.
+what this plan gave it; with ``Preemption.NEVER`` nobody is told to leave; room is held where some already leave.
 """
 
 from __future__ import annotations
@@ -45,7 +45,8 @@ def decide(
 ) -> Decision:
     """Hold room, and name victims, for the jobs that the outcome leaves out."""
     decision = Decision(outcome)
-    if settings.preemption is types.Preemption.NEVER or len(outcome.spots) == len(problem.queue):
+    may_leave = settings.preemption is not types.Preemption.NEVER
+    if len(outcome.spots) == len(problem.queue) or not (may_leave or any(job.leaving for job in snapshot.jobs)):
         return decision
     scene = Scene(snapshot, problem=problem, settings=settings, deadline=deadline, watch=watch)
     promised = scene.promised(outcome)

@@ -19,7 +19,7 @@ import functools
 import heapq
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 
-from stowplan_allocator import compiling, eligibility, greedy, planner, types
+from stowplan_allocator import compiling, eligibility, greedy, types
 from stowplan_allocator import problem as problems
 from stowplan_allocator.simulate import deciding
 from stowplan_allocator.simulate.lives import Life
@@ -99,7 +99,7 @@ class Room:
     def place(self, kind: Hashable) -> types.Placement | None:
         """Take room for a job of this kind, or none."""
         spot = greedy.place(self.requests[kind], problem=self.problem, stock=self.stock)
-        return None if spot is None else planner.to_placement(spot, problem=self.problem, request=self.requests[kind])
+        return None if spot is None else greedy.to_placement(spot, problem=self.problem, request=self.requests[kind])
 
     def free(self) -> Iterator[tuple[str, int]]:
         """Free accelerators by node, in the order of nodes."""

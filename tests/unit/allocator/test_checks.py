@@ -183,15 +183,15 @@ def test_what_running_jobs_hold_is_counted_even_beside_a_lost_node(resource: str
 
 
 def test_a_plan_that_fails_its_check_never_leaves_plan(monkeypatch: pytest.MonkeyPatch) -> None:
-    from stowplan_allocator import planner
+    from stowplan_allocator import greedy
 
-    original: Callable[..., sa.Placement] = planner.to_placement
+    original: Callable[..., sa.Placement] = greedy.to_placement
 
     def broken(*args: object, **kwargs: object) -> sa.Placement:
         placement = original(*args, **kwargs)
         return dataclasses.replace(placement, shares=placement.shares[:-1])
 
-    monkeypatch.setattr(planner, "to_placement", broken)
+    monkeypatch.setattr(greedy, "to_placement", broken)
     with pytest.raises(sa.PlanViolationError):
         sa.plan(SNAPSHOT)
 

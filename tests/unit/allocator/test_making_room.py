@@ -1,0 +1,273 @@
+"""Moves in a plan: room for a waiting job that asks, held for everybody until all have come where they are to stand."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import stowplan_allocator as sa
+from unit.allocator import worlds
+from unit.allocator.worlds import job, node, running
+
+EXACT, GREEDY = sa.Settings(), sa.Settings(strategy=sa.Strategy.GREEDY)
+LOWER = sa.Settings(preemption=sa.Preemption.LOWER_PRIORITY)
+HALVES = [running("a", {"n1": 1}, 4, cost=900), running("b", {"n2": 1}, 4, cost=500)]
+TWO = [node("n1"), node("n2")]
+
+
+def asking(name: str, pods: int = 1, gpus: int = 8, *, make_room: int = 1000, **fields: object) -> sa.Job:
+    return job(name, pods, gpus, make_room=make_room, **fields)
+
+
+def world(nodes: list[sa.Node], jobs: list[sa.Job], budget: int = 10_000, **fields: object) -> sa.Snapshot:
+    return dataclasses.replace(worlds.snapshot(nodes, jobs), move_budget=budget, **fields)
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    nodes: list[sa.Node]
+    jobs: list[sa.Job]
+    want_moves: dict[str, tuple[str, str]]
+    want_placed: frozenset[str] = frozenset()
+    want_evicted: frozenset[str] = frozenset()
+    budget: int = 10_000
+    settings: sa.Settings = EXACT
+
+
+CASES: dict[str, Case] = {
+    "the cheaper half moves, and its room is held": Case(TWO, [*HALVES, asking("x")], {"b": ("x", "n1")}),
+    "nobody moves for a job that does not ask": Case(TWO, [*HALVES, job("x")], {}),
+    "nobody moves where moves may lose nothing": Case(TWO, [*HALVES, asking("x")], {}, budget=0),
+    "nobody moves for more than the job may cost": Case(TWO, [*HALVES, asking("x", make_room=499)], {}),
+    "nobody moves for more than all moves may cost": Case(TWO, [*HALVES, asking("x")], {}, budget=499),
+    "a job that must not be disturbed stays, and the dearer one moves": Case(
+        TWO, [running("a", {"n1": 1}, 4, cost=900), running("b", {"n2": 1}, 4, cost=None), asking("x")],
+        {"a": ("x", "n2")},
+    ),
+    "nobody moves for a job that starts without": Case([*TWO, node("n3")], [*HALVES, asking("x")], {}, frozenset("x")),
+    "a younger job does not take the room of who moves": Case(
+        TWO, [*HALVES, asking("x"), job("y", 1, 4, created_at_seconds=9)], {"b": ("x", "n1")}
+    ),
+    "an older job starts first, and nobody moves where that leaves too little": Case(
+        TWO, [*HALVES, job("y", 1, 4), asking("x", created_at_seconds=9)], {}, frozenset("y")
+    ),
+    "an older job that starts stays where it is": Case(
+        [*TWO, node("n3", free=4)], [*HALVES, job("y", 1, 4), asking("x", created_at_seconds=9)],
+        {"b": ("x", "n3")}, frozenset("y"),
+    ),
+    "a younger job starts where nothing is held": Case(
+        [*TWO, node("n3", free=4)], [*HALVES, asking("x"), job("y", 1, 4, created_at_seconds=9)],
+        {"b": ("x", "n1")}, frozenset("y"),
+    ),
+    "two jobs ask, and both are given room": Case(
+        [*TWO, node("n3"), node("n4")],
+        [*HALVES, running("c", {"n3": 1}, 4, cost=70), running("d", {"n4": 1}, 4, cost=80),
+         asking("x"), asking("y", created_at_seconds=9)],
+        {"c": ("x", "n1"), "d": ("y", "n2")},
+    ),
+    "the second finds nothing left in the budget": Case(
+        [*TWO, node("n3"), node("n4")],
+        [*HALVES, running("c", {"n3": 1}, 4, cost=70), running("d", {"n4": 1}, 4, cost=80),
+         asking("x"), asking("y", created_at_seconds=9)],
+        {"c": ("x", "n1")}, budget=149,
+    ),
+    "scattered over racks, the job gets one rack": Case(
+        [node("n1", rack="r1"), node("n2", rack="r1"), node("n3", rack="r2"), node("n4", rack="r2")],
+        [running("a", {"n1": 1}, 8, cost=30), running("b", {"n3": 1}, 8, cost=40), asking("x", 2, 8, level="rack")],
+        {"a": ("x", "n4")},
+    ),
+    "moving costs nobody his place, so it comes before evictions": Case(
+        TWO, [*HALVES, asking("x", priority=5)], {"b": ("x", "n1")}, settings=LOWER
+    ),
+    "who is ahead and gets a place by evictions goes first": Case(
+        TWO, [*HALVES, job("w", priority=5), asking("x")], {}, want_evicted=frozenset("b"), settings=LOWER
+    ),
+    "who is ahead and finds no victims does not keep others from asking": Case(
+        TWO, [*HALVES, job("w", 3, priority=5), asking("x")], {"b": ("x", "n1")}, settings=LOWER
+    ),
+    "nobody goes to a slower product": Case(
+        [node("n1", free=4), node("n2", product=worlds.A100), node("n3")],
+        [
+            running("a", {"n3": 1}, 4, cost=9, products=(
+                sa.ProductChoice(worlds.H100), sa.ProductChoice(worlds.A100, 450))),
+            running("b", {"n1": 1}, 2, cost=None),
+            asking("x", 1, 8, products=(worlds.H100,)),
+        ],
+        {},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("sentence", CASES)
+def test_moves(sentence: str) -> None:
+    case = CASES[sentence]
+    snapshot = world(case.nodes, case.jobs, case.budget)
+    plan = sa.plan(snapshot, case.settings)
+    got = {move.job_id: (move.for_job, ",".join(share.node for share in move.placement.shares)) for move in plan.moves}
+    assert got == case.want_moves
+    assert plan.placements.keys() == case.want_placed
+    assert {eviction.job_id for eviction in plan.evictions} == case.want_evicted
+    for name in {move.for_job for move in plan.moves}:
+        assert name in plan.held
+        assert plan.waiting[name].reason is sa.Reason.WAITING_FOR_PREEMPTION
+    if case.want_moves:
+        [tier] = [tier for tier in plan.certificate.tiers if tier.name == "moves"]
+        assert tier.value == sum(move.cost for move in plan.moves)
+        assert tier.status is sa.SolveStatus.OPTIMAL
+
+
+def test_the_answer_names_who_moves_and_what_that_loses() -> None:
+    plan = sa.plan(world(TWO, [*HALVES, asking("x")]))
+    assert plan.waiting["x"] == sa.Waiting(
+        sa.Reason.WAITING_FOR_PREEMPTION,
+        "needs 1 pod × 8 accelerators; b moves elsewhere for it and loses 500 accelerator-seconds of work; its room "
+        "is kept until then",
+        (
+            ("pods_needed", "1"),
+            ("accelerators_needed", "8"),
+            ("moves", "1"),
+            ("disruption_cost", "500"),
+            ("disruption_bound", "500"),
+        ),
+        ("b",),
+    )
+
+
+class Loop:
+    """What an operator does with plans, one step after the other; ``told`` has the moves in order."""
+
+    def __init__(self, snapshot: sa.Snapshot, settings: sa.Settings = EXACT) -> None:
+        self.snapshot, self.settings = snapshot, settings
+        self.told: list[sa.Move] = []
+
+    def _replace(self, job_id: str, *new: sa.Job) -> None:
+        jobs = [one for one in self.snapshot.jobs if one.id != job_id]
+        self.snapshot = dataclasses.replace(self.snapshot, jobs=(*jobs, *new))
+
+    def _job(self, job_id: str) -> sa.Job:
+        return next(one for one in self.snapshot.jobs if one.id == job_id)
+
+    def cycle(self, *, most_moves: int = 100) -> sa.Plan:
+        """Plan and act, telling only the first of those who are to move: the process may end between two writes."""
+        plan = sa.plan(self.snapshot, self.settings)
+        for move in plan.moves[:most_moves]:
+            one = self._job(move.job_id)
+            assert one.placement is not None
+            self.told.append(move)
+            gang = sa.Job(
+                f"{one.id}/1", one.name, one.num_pods, one.pod, placement=one.placement, leaving=True, queue=one.queue
+            )
+            size = one.placement.num_pods
+            back = dataclasses.replace(
+                one, placement=None, num_pods=size, allowed_num_pods=(), returning=True, leaving=True
+            )
+            self._replace(one.id, gang, back)
+        for job_id, placement in plan.placements.items():
+            one = dataclasses.replace(self._job(job_id), placement=placement, returning=False, make_room=0)
+            self._replace(job_id, one)
+        return plan
+
+    @property
+    def leaving(self) -> list[str]:
+        return sorted(one.id for one in self.snapshot.jobs if one.leaving and one.placement is not None)
+
+    def gone(self, gang: str) -> None:
+        self._replace(gang)
+        back = self._job(gang.removesuffix("/1"))
+        self._replace(back.id, dataclasses.replace(back, leaving=False))
+
+    @property
+    def waiting(self) -> set[str]:
+        return {one.id for one in self.snapshot.jobs if one.placement is None}
+
+    def arrive(self, one: sa.Job) -> None:
+        self.snapshot = dataclasses.replace(self.snapshot, jobs=(*self.snapshot.jobs, one))
+
+
+def test_who_comes_meanwhile_waits_and_all_find_their_places() -> None:
+    loop = Loop(world(TWO, [*HALVES, asking("x")]))
+    loop.cycle()
+    loop.arrive(job("y", 1, 4, created_at_seconds=9))
+    plan = loop.cycle()
+    assert not plan.placements
+    assert not plan.moves
+    assert plan.held.keys() == {"x", "b"}
+    assert plan.waiting["b"].message == "was stopped to start again; waits until b has left, and its room is kept"
+    loop.gone("b/1")
+    assert loop.cycle().placements.keys() == {"x", "b"}
+    assert loop.waiting == {"y"}
+
+
+def test_an_interrupted_round_goes_on_and_nobody_pays_twice() -> None:
+    nodes = [node("n1"), node("n2"), node("n3"), node("n4")]
+    jobs = [running(name, {f"n{i}": 1}, 4, cost=10 * i) for i, name in enumerate("abcd", 1)]
+    loop = Loop(world(nodes, [*jobs, asking("x", 2)], budget=30))
+    first = loop.cycle(most_moves=1)
+    assert [move.job_id for move in first.moves] == ["a", "b"]
+    rest = loop.cycle()
+    assert [move.job_id for move in rest.moves] == ["b"]
+    loop.gone("a/1")
+    loop.cycle()
+    loop.gone("b/1")
+    loop.cycle()
+    assert not loop.waiting
+    assert [move.job_id for move in loop.told] == ["a", "b"]
+
+
+@st.composite
+def scattered(draw: st.DrawFn) -> sa.Snapshot:
+    """Small jobs all over the nodes, so that large ones fit only where some of these move; most may be moved."""
+    racks = st.sampled_from(["r1", "r2"])
+    nodes = [node(f"n{i}", 8, rack=draw(racks), cpu=16) for i in range(draw(st.integers(2, 5)))]
+    standing = []
+    for one in nodes:
+        left = 8
+        for gpus in draw(st.lists(st.sampled_from([1, 2, 2, 3, 4]), max_size=3)):
+            if gpus <= left and len(standing) < 8:
+                left -= gpus
+                on = {one.name: 1}
+                cost = draw(st.sampled_from([None, 0, 10, 10, 20, 70]))
+                level = draw(st.sampled_from([None, None, "node", "rack"]))
+                name = f"r{len(standing)}"
+                standing.append(running(name, on, gpus, cost=cost, level=level, priority=draw(st.sampled_from([0, 5]))))
+    waiting = [
+        job(
+            f"w{i}",
+            draw(st.integers(1, 2)),
+            draw(st.sampled_from([4, 6, 8, 8])),
+            make_room=draw(st.sampled_from([0, 50, 1000, 1000])),
+            level=draw(st.sampled_from([None, None, "rack"])),
+            priority=draw(st.sampled_from([0, 0, 5])),
+            created_at_seconds=i,
+        )
+        for i in range(draw(st.integers(1, 3)))
+    ]
+    return world(nodes, standing + waiting, draw(st.sampled_from([60, 5000])))
+
+
+@given(scattered(), st.data())
+@settings(max_examples=150, deadline=None)
+def test_it_comes_to_an_end(snapshot: sa.Snapshot, data: st.DataObject) -> None:
+    loop = Loop(snapshot)
+    whole = data.draw(st.booleans())
+    first = sa.plan(loop.snapshot)
+    promised = set(first.placements)
+    if whole:
+        promised |= {move.job_id for move in first.moves} | {move.for_job for move in first.moves}
+    for step in range(40):
+        plan = loop.cycle(most_moves=100 if whole else data.draw(st.integers(0, 2)))
+        if data.draw(st.booleans()) and step < 3:
+            loop.arrive(job(f"late{step}", 1, data.draw(st.sampled_from([2, 4])), created_at_seconds=99))
+        leaving = loop.leaving
+        if leaving:
+            loop.gone(data.draw(st.sampled_from(leaving)))
+        elif not plan.placements and not plan.moves:
+            break
+    else:
+        raise AssertionError("moves go on and on")
+    moved = [move.job_id for move in loop.told]
+    assert not loop.waiting & (promised | set(moved))
+    assert len(set(moved)) == len(moved), "nobody moves twice"
