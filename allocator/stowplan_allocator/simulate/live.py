@@ -39,7 +39,7 @@ def serves(jobs: Sequence[types.Job], *, settings: types.Settings) -> bool:
 def is_plain(jobs: Sequence[types.Job]) -> bool:
     """Whether the jobs differ only in size, amounts, products and topology, so that cells never change."""
     plain = all(
-        not (job.pod.other or job.avoided_nodes or job.allowed_num_pods or job.spread)
+        not (job.pod.other or job.avoided_nodes or job.allowed_num_pods or job.spread or job.returning)
         and (job.topology is None or job.topology.slice_size is None)
         for job in jobs
     )

@@ -111,6 +111,7 @@ def test_what_changes_cells_goes_through_plan() -> None:
         replace(jobs[0], spread=sa.Spread("rack", 1)),
         replace(jobs[0], pod=worlds.amounts(8, rdma=1)),
         replace(jobs[0], capacity_type=sa.CapacityType.SPOT),
+        replace(jobs[0], returning=True),
     ):
         assert not live.serves([*jobs, odd], settings=greedy)
 
@@ -124,6 +125,7 @@ def test_every_field_of_a_job_is_known_to_the_short_way() -> None:
         *("avoided_nodes", "allowed_num_pods", "spread"),
         *("placement", "disruption_cost", "leaving", "preempts"),
         *("queue", "other_queues"),
+        *("goodput_milli", "resize_cost", "most_num_pods", "returning", "make_room"),
     }
     assert {field.name for field in fields(sa.Job)} == known
 
