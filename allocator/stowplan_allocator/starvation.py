@@ -24,6 +24,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from stowplan_allocator import compiling, forecast, planner, types
+from stowplan_allocator import problem as problems
 from stowplan_allocator.fairness import kinds_of
 from stowplan_allocator.problem import Problem
 
@@ -57,15 +58,12 @@ def reservations(
         return ()
     made = planner.plan(snapshot, replace(settings, strategy=types.Strategy.GREEDY))
     settings = replace(settings, time_limit_seconds=min(settings.time_limit_seconds, TIME_LIMIT_SECONDS))
-    jobs = tuple(
-        replace(job, placement=made.placements[job.id]) if job.id in made.placements else job for job in snapshot.jobs
-    )
-    then = replace(snapshot, jobs=jobs)
-    # Whose room is decided already: it waits for others to leave.
+    then = _after(snapshot, made=made)
+    # Whose room is decided already waits for others to leave.
     found = [kept[job_id] for job_id in sorted(made.held) if job_id in kept]
-    taken = list(found)
+    taken = [types.Reservation(job_id, made.held[job_id], snapshot.now_seconds) for job_id in sorted(made.held)]
     problem = compiling.compile_problem(replace(then, reservations=()), order=settings.order)
-    waiting = [job for job in problem.queue if job.id not in made.held]
+    waiting = [job for job in problem.queue if job.id not in made.held and not job.returning]
     firsts = _firsts(waiting, problem=problem, snapshot=then, settings=settings, late=late, kept=kept)
     for job in sorted(firsts, key=lambda job: (_standing(job, problem=problem), job.created_at_seconds, job.id)):
         if len(found) >= at_most:
@@ -74,11 +72,40 @@ def reservations(
         if deadline is not None and time.monotonic() > deadline:
             promised = expected = old
         else:
-            promised, expected = _reserve(replace(then, reservations=tuple(taken)), job, old=old, settings=settings)
+            seen = then if old is not None else _before(job, then=then, made=made, order=settings.order)
+            promised, expected = _reserve(replace(seen, reservations=tuple(taken)), job, old=old, settings=settings)
         if promised is not None and expected is not None:
             found.append(promised)
             taken.append(expected)
     return tuple(found)
+
+
+def _after(snapshot: types.Snapshot, *, made: types.Plan) -> types.Snapshot:
+    """The cluster once the plan is followed."""
+    leaving = {one.job_id for one in made.evictions}
+    return replace(
+        snapshot,
+        jobs=tuple(
+            replace(job, placement=made.placements[job.id])
+            if job.id in made.placements
+            else replace(job, leaving=job.leaving or job.id in leaving)
+            for job in snapshot.jobs
+        ),
+    )
+
+
+def _before(job: types.Job, *, then: types.Snapshot, made: types.Plan, order: types.QueueOrder) -> types.Snapshot:
+    """The same without those behind the job in its own line, who would start now: its room comes first."""
+    last = problems.queue_key(job, order=order)
+
+    def is_behind(one: types.Job) -> bool:
+        return (
+            one.id in made.placements
+            and (one.queue == job.queue or not then.queues)
+            and problems.queue_key(one, order=order) > last
+        )
+
+    return replace(then, jobs=tuple(one for one in then.jobs if not is_behind(one)))
 
 
 def _firsts(
@@ -149,16 +176,16 @@ def _reserve(
     if fresh is None or old is None:
         return fresh, fresh
     nodes = {share.node for share in old.placement.shares}
-    there = alone = forecast.reserve(snapshot, job.id, settings=settings, assume=True, nodes=nodes)
-    if snapshot.reservations:
+    there = forecast.reserve(snapshot, job.id, settings=settings, assume=True, nodes=nodes)
+    if there is None:
+        return fresh, fresh
+    if there.starts_at_seconds > old.starts_at_seconds and snapshot.reservations:
         alone = forecast.reserve(
             replace(snapshot, reservations=()), job.id, settings=settings, assume=True, nodes=nodes
         )
-    if there is None or alone is None:
-        return fresh, fresh
-    # Two that wait for each other's room would wait for ever.
-    if there.starts_at_seconds > max(old.starts_at_seconds, alone.starts_at_seconds):
-        return fresh, fresh
+        # Two that wait for each other's room would wait for ever.
+        if alone is None or there.starts_at_seconds > max(old.starts_at_seconds, alone.starts_at_seconds):
+            return fresh, fresh
     now = snapshot.now_seconds
     best = min(there, fresh, key=lambda one: one.starts_at_seconds)
     earlier = old.starts_at_seconds - best.starts_at_seconds

@@ -23,7 +23,17 @@ _DEFAULTS = types.Settings()
 _GROUPS = {
     "What to simulate": ("nodes", "jobs", "file", "trace", "data", "trace_list", "gpus", "gpus_per_node", "first"),
     "How to read it": ("duration", "estimates", "level", "priority", "accelerator", "product_label"),
-    "How to plan": ("strategy", "solver", "time_limit", "gap", "order", "preemption", "seed", "reasons"),
+    "How to plan": (
+        "strategy",
+        "solver",
+        "time_limit",
+        "gap",
+        "order",
+        "preemption",
+        "reserve_after",
+        "seed",
+        "reasons",
+    ),
     "What goes wrong": ("mean_time_between_failures", "repair_time", "checkpoint_every", "restart_cost"),
     "What to keep": ("until", "sample_every", "json", "html", "png", "title"),
 }
@@ -156,6 +166,9 @@ _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 )
 @_choice("--order", _DEFAULTS.order, "The order of jobs of one priority.")
 @_choice("--preemption", _DEFAULTS.preemption, "Which running jobs may lose their place.")
+@_time(
+    "--reserve-after", "Keep room for the first of a line that has waited so long; else what the inputs say, or never."
+)
 @_number("--seed", "Of failures, and of the choice among equal nodes.", kind=click.IntRange(min=0), default=0)
 @click.option(
     "--reasons/--no-reasons", default=True, show_default=True, help="Ask why jobs wait; runs are faster without."

@@ -6,12 +6,11 @@ operator does. What must stay true: a decider only decides; the engine alone cha
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from stowplan_allocator import planner, types
+from stowplan_allocator import planner, starvation, types
 from stowplan_allocator.simulate.lives import Life
 
 
@@ -55,11 +54,22 @@ class BySnapshot:
 
     gives_reasons = True
 
-    def __init__(self, nodes: Sequence[types.Node], *, levels: tuple[str, ...], settings: types.Settings) -> None:
+    def __init__(
+        self,
+        nodes: Sequence[types.Node],
+        *,
+        levels: tuple[str, ...],
+        settings: types.Settings,
+        queues: tuple[types.Queue, ...] = (),
+        reserve_after_seconds: int | None = None,
+    ) -> None:
         self.num_plans = 0
         self._nodes = {node.name: node for node in nodes}
         self._levels = levels
         self._settings = settings
+        self._queues = queues
+        self._reserve_after = reserve_after_seconds
+        self._kept: tuple[types.Reservation, ...] = ()
         self._waiting: dict[int, Life] = {}
         self._new: list[Life] = []
         self._room_grew = True
@@ -89,7 +99,12 @@ class BySnapshot:
             return Decision(waiting=waiting)
         by_id = {life.job.id: life for life in self._waiting.values()}
         lives = {**{life.job.id: life for life in running}, **by_id}
-        plan = ask(now, nodes=self._nodes.values(), lives=lives.values(), levels=self._levels, settings=self._settings)
+        snapshot = seen(now, nodes=self._nodes.values(), lives=lives.values(), levels=self._levels, queues=self._queues)
+        if self._reserve_after is not None:
+            self._kept = starvation.reservations(
+                replace(snapshot, reservations=self._kept), settings=self._settings, after_seconds=self._reserve_after
+            )
+        plan = planner.plan(replace(snapshot, reservations=self._kept), self._settings)
         self.num_plans += 1
         self._new.clear()
         self._room_grew = False
@@ -111,9 +126,9 @@ class BySnapshot:
         """Room only shrinks between releases: what was refused since the last one is refused still, for equal reasons.
 
         With preemption a job may also start by taking another's place, and a strategy that searches may find next
-        time what it did not find this time: there every change is asked about.
+        time what it did not find this time: there every change is asked about. Where room is kept, it moves as well.
         """
-        if self._room_grew or self._settings.preemption is not types.Preemption.NEVER:
+        if self._room_grew or self._settings.preemption is not types.Preemption.NEVER or self._kept:
             return False
         if self._settings.strategy not in (types.Strategy.EXACT, types.Strategy.GREEDY):
             return False
@@ -129,12 +144,24 @@ def ask(
     settings: types.Settings,
 ) -> types.Plan:
     """The plan for these jobs on the cluster as it is."""
-    return planner.plan(types.Snapshot(tuple(nodes), tuple(life.seen(now) for life in lives), levels, now), settings)
+    return planner.plan(seen(now, nodes=nodes, lives=lives, levels=levels), settings)
+
+
+def seen(
+    now: int,
+    *,
+    nodes: Iterable[types.Node],
+    lives: Iterable[Life],
+    levels: tuple[str, ...],
+    queues: tuple[types.Queue, ...] = (),
+) -> types.Snapshot:
+    """The cluster as the planner sees it."""
+    return types.Snapshot(tuple(nodes), tuple(life.seen(now) for life in lives), levels, now, queues=queues)
 
 
 def _request_of(job: types.Job) -> types.Job:
     """What a job asks for, without its name, age, priority and past: equal jobs share it."""
-    return dataclasses.replace(
+    return replace(
         job,
         id="",
         name="",

@@ -69,6 +69,7 @@ def _job(record: records.JobRecord) -> dict[str, Any]:
         "num_pods": job.num_pods,
         "accelerators_per_pod": job.pod.accelerators,
         "priority": job.priority,
+        "queue": job.queue,
         "expected_seconds": job.expected_seconds,
         "state": summary.state(record),
         "submitted_seconds": record.submitted_seconds,

@@ -28,7 +28,8 @@ class Options:
 
     Without ``ends_at_seconds`` the run goes on until every job has ended, or nothing can
     happen any more. A sample is taken every ``sample_every_seconds``. ``shortcut`` lets the
-    greedy strategy decide from a living stock, which gives the same history sooner (see ``live``).
+    greedy strategy decide from a living stock, which gives the same history sooner (see ``live``). With
+    ``reserve_after_seconds`` the first of each line that waits so long gets room kept (see ``starvation``).
     """
 
     levels: tuple[str, ...] = ()
@@ -38,6 +39,8 @@ class Options:
     failures: Failures = field(default_factory=Failures)
     restarts: Restarts = field(default_factory=Restarts)
     shortcut: bool = True
+    queues: tuple[types.Queue, ...] = ()
+    reserve_after_seconds: int | None = None
 
 
 def simulate(
@@ -109,13 +112,20 @@ class Simulation:
         return self._finish()
 
     def _choose_decider(self) -> deciding.Decider:
-        levels, settings = self._options.levels, self._settings
+        options, levels, settings = self._options, self._options.levels, self._settings
         jobs = [life.job for life in self.lives]
         # The living stock hears of starts that it decides itself, and of no others.
         fresh = all(life.submission.placement is None for life in self.lives)
-        if self._options.shortcut and fresh and live.serves(jobs, settings=settings):
+        plain = not options.queues and options.reserve_after_seconds is None
+        if options.shortcut and fresh and plain and live.serves(jobs, settings=settings):
             return live.ByLiveStock(self.nodes, jobs=jobs, levels=levels, settings=settings)
-        return deciding.BySnapshot(self.nodes, levels=levels, settings=settings)
+        return deciding.BySnapshot(
+            self.nodes,
+            levels=levels,
+            settings=settings,
+            queues=options.queues,
+            reserve_after_seconds=options.reserve_after_seconds,
+        )
 
     def _next_moment(self) -> int | None:
         while self._ends and not self._is_current(self._ends[0]):

@@ -70,6 +70,14 @@ class Fields:
         found = value if isinstance(value, Mapping) else {}
         return Fields(found, place=lambda inner: self.place(f"{name}.{inner}"), faults=self._faults)
 
+    def names(self) -> tuple[str, ...]:
+        """The names of all fields."""
+        return tuple(self._data)
+
+    def is_object(self, name: str) -> bool:
+        """Whether the field has fields of its own."""
+        return isinstance(self._data.get(name), Mapping)
+
     def rest(self, where: Callable[[str], bool] = lambda _: True) -> list[str]:
         """The names of unused fields that ``where`` accepts; they count as used from now on."""
         names = [name for name in self._data if name not in self._used and where(name)]

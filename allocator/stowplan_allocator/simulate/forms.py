@@ -15,6 +15,7 @@ from stowplan_allocator.simulate import values, workload
 from stowplan_allocator.simulate.fields import Fields
 
 _TEXTS = values.many(values.text)
+ALL_PREEMPTION = tuple(types.QueuePreemption)
 _PODS = values.up_to(values.MOST_PODS)
 
 
@@ -80,6 +81,37 @@ def read_jobs(fields: Fields) -> tuple[workload.Submission, ...]:
     return tuple(made)
 
 
+def read_queue(fields: Fields) -> types.Queue:
+    """A queue: ``quotas`` has for each product what the queue owns, or that with its limits."""
+    name = fields.need("name", values.text, "", fix="give every queue a name")
+    given = fields.inner("quotas")
+    queue = types.Queue(
+        name=name,
+        parent=fields.take("parent", values.text, ""),
+        weight_milli=fields.take("weight", values.milli, 1000),
+        quotas=tuple(_quota(given, product) for product in given.names()),
+        max_running_jobs=fields.take("max_running_jobs", values.count, None),
+        max_accelerators_per_job=fields.take("max_gpus_per_job", values.count, None),
+        preemption=fields.take("preemption", values.many(values.choice(types.QueuePreemption)), ALL_PREEMPTION),
+    )
+    fields.close()
+    return queue
+
+
+def _quota(given: Fields, product: str) -> types.Quota:
+    if not given.is_object(product):
+        return types.Quota(product, given.take(product, values.count, 0))
+    inner = given.inner(product)
+    quota = types.Quota(
+        product,
+        nominal=inner.take("nominal", values.count, 0),
+        borrowing_limit=inner.take("borrow", values.count, None),
+        lending_limit=inner.take("lend", values.count, None),
+    )
+    inner.close()
+    return quota
+
+
 def _read_job(fields: Fields, *, name: str) -> types.Job:
     pods = fields.take("pods", _PODS, 1)
     sizes = tuple(sorted(set(fields.take("sizes", values.many(_PODS), ()))))
@@ -103,6 +135,7 @@ def _read_job(fields: Fields, *, name: str) -> types.Job:
         allowed_num_pods=sizes,
         spread=_spread(fields),
         capacity_type=fields.take("capacity_type", values.choice(types.CapacityType), types.CapacityType.ANY),
+        queue=fields.take("queue", values.text, ""),
         expected_seconds=fields.take("estimate", values.seconds, -1) if fields.has("estimate") else None,
     )
 

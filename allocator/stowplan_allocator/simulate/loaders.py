@@ -14,12 +14,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from stowplan_allocator import inputs, snapshots, types
-from stowplan_allocator.simulate import forms, manifests, parsing, tables, workload
+from stowplan_allocator import queues as trees
+from stowplan_allocator.simulate import forms, manifests, parsing, tables, values, workload
 from stowplan_allocator.simulate.fields import Fields
 
 # Times before this moment of 2001 are counted from the start; later ones are dates.
 FIRST_DATE_SECONDS = 1_000_000_000
-_OWN_KEYS = ("levels", "nodes", "jobs")
+_OWN_KEYS = ("levels", "nodes", "jobs", "queues", "reserve_after")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +38,17 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """What is simulated; ``notes`` are for the user: what was left out or assumed."""
+    """What is simulated; ``notes`` are for the user: what was left out or assumed.
+
+    ``reserve_after_seconds`` is what the inputs say of room that is kept (see ``engine.Options``).
+    """
 
     nodes: tuple[types.Node, ...]
     submissions: tuple[workload.Submission, ...]
     levels: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    queues: tuple[types.Queue, ...] = ()
+    reserve_after_seconds: int | None = None
 
 
 def load(request: Request) -> Scenario:
@@ -69,6 +75,8 @@ class _Shelf:
         self.domains: dict[str, dict[str, str]] = {}
         self.submissions: list[tuple[str, workload.Submission]] = []
         self.levels: list[tuple[str, ...]] = []
+        self.queues: list[tuple[str, types.Queue]] = []
+        self.reserve_after: int | None = None
         self.priorities = dict(request.priorities)
         self.training_jobs: list[tuple[str, Mapping[str, Any]]] = []
 
@@ -123,6 +131,8 @@ class _Shelf:
             self.priorities.setdefault(name, value)
         elif kind == "TrainingJob":
             self.training_jobs.append((where, document))
+        elif kind == "Queue":
+            self.queues.append((where, manifests.read_queue(document, where=where, faults=self.faults)))
         else:
             self.notes.append(f"{where}: {kind} is neither a node nor a job and was passed over")
 
@@ -136,7 +146,9 @@ class _Shelf:
             self.faults.append(inputs.Fault(f"{where}: levels", "this is no list of names", "write [zone, rack]"))
         else:
             self.levels.append(tuple(levels))
-        for kind in ("nodes", "jobs"):
+        own = Fields(document, place=lambda name: f"{where}: {name}", faults=self.faults)
+        self.reserve_after = own.take("reserve_after", values.seconds, self.reserve_after)
+        for kind in ("nodes", "jobs", "queues"):
             entries = document.get(kind) or []
             if not isinstance(entries, list):
                 self.faults.append(inputs.Fault(f"{where}: {kind}", "this is no list", 'begin every entry with "- "'))
@@ -148,7 +160,10 @@ class _Shelf:
                     self.faults.append(inputs.Fault(place, f"{inputs.quoted(entry)} is no object", fix))
                     continue
                 fields = Fields(entry, place=functools.partial("{}.{}".format, place), faults=self.faults)
-                self._record(fields, nodes=kind == "nodes")
+                if kind == "queues":
+                    self.queues.append((fields.place("name"), forms.read_queue(fields)))
+                else:
+                    self._record(fields, nodes=kind == "nodes")
 
     def _add(self, *nodes: tuple[str, types.Node], levels: tuple[str, ...]) -> None:
         """Nodes whose domains are of these levels: in the end they get those of all."""
@@ -164,9 +179,11 @@ class _Shelf:
             self.faults += error.faults
             return
         self._add(*((f"{where}: {node.name}", node) for node in snapshot.nodes), levels=snapshot.levels)
+        self.queues += ((where, queue) for queue in snapshot.queues)
         if snapshot.reservations:
             self.notes.append(f"{where}: {len(snapshot.reservations)} reservations were left out")
         names = {node.name for node in snapshot.nodes}
+        queues = {queue.name for queue in snapshot.queues}
         for index, job in enumerate(snapshot.jobs):
             place = f"{where}: jobs[{index}].expected_seconds"
             duration = self.request.duration if job.expected_seconds is None else job.expected_seconds
@@ -178,7 +195,18 @@ class _Shelf:
             if placement is not None and not names.issuperset(share.node for share in placement.shares):
                 self.notes.append(f'{where}: "{job.name}" runs on nodes that are not there, so it waits')
                 placement = None
-            anew = dataclasses.replace(job, placement=None, disruption_cost=None, leaving=False)
+            queue = job.queue if job.queue in queues else ""
+            if job.queue != queue:
+                self.notes.append(f'{where}: "{job.name}" names the queue "{job.queue}", which is not there')
+            anew = dataclasses.replace(
+                job,
+                placement=None,
+                disruption_cost=None,
+                leaving=False,
+                returning=False,
+                most_num_pods=None,
+                queue=queue,
+            )
             one = workload.Submission(anew, snapshot.now_seconds, duration, placement=placement)
             self.submissions.append((place, one))
 
@@ -205,7 +233,14 @@ class _Shelf:
         self._check(levels)
         inputs.refuse(self.faults)
         submissions = from_one_start([submission for _, submission in self.submissions])
-        return Scenario(tuple(node for _, node in self.nodes), submissions, levels, tuple(self.notes))
+        return Scenario(
+            nodes=tuple(node for _, node in self.nodes),
+            submissions=submissions,
+            levels=levels,
+            notes=tuple(self.notes),
+            queues=tuple(queue for _, queue in self.queues),
+            reserve_after_seconds=self.reserve_after,
+        )
 
     def _placed(self, node: types.Node, levels: tuple[str, ...]) -> types.Node:
         return dataclasses.replace(node, topology=tuple(self.domains[node.name].get(level) for level in levels))
@@ -217,11 +252,25 @@ class _Shelf:
             self.faults.append(inputs.Fault("", "there are no nodes", "give --nodes FILE, --file FILE or --trace"))
         if not self.submissions and not self.faults:
             self.faults.append(inputs.Fault("", "there are no jobs", "give --jobs FILE, --file FILE or --trace"))
+        self._check_queues()
         for where, submission in self.submissions:
             for asked in (submission.job.topology, submission.job.spread):
                 if asked is not None and asked.level and asked.level not in (*levels, "node"):
                     cause = f'job "{submission.job.name}" names the topology level "{asked.level}"'
                     self.faults.append(inputs.Fault(where, cause, inputs.unknown(asked.level, known=(*levels, "node"))))
+
+    def _check_queues(self) -> None:
+        self._distinct("queue", ((where, queue.name) for where, queue in self.queues))
+        places = {queue.name: where for where, queue in self.queues}
+        if not self.faults:
+            wrong = trees.faults([queue for _, queue in self.queues])
+            self.faults += (inputs.Fault(places[name], f'queue "{name}": {cause}') for name, cause in wrong.items())
+        for where, submission in self.submissions:
+            queue = submission.job.queue
+            if queue and queue not in places:
+                cause = f'job "{submission.job.name}" names the queue "{queue}"'
+                fix = inputs.unknown(queue, known=places) if places else "give the queues as well"
+                self.faults.append(inputs.Fault(where, cause, fix))
 
     def _distinct(self, what: str, named: Iterable[tuple[str, str]]) -> None:
         seen: dict[str, str] = {}

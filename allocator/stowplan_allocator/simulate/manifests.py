@@ -17,6 +17,7 @@ from typing import Any
 from stowplan_allocator import allowed, inputs, types
 from stowplan_allocator.simulate import values, workload
 from stowplan_allocator.simulate.fields import Fields
+from stowplan_allocator.simulate.forms import ALL_PREEMPTION
 
 DURATION = "stowplan.dev/simulated-duration"
 SUBMIT = "stowplan.dev/simulated-submit"
@@ -24,7 +25,7 @@ ESTIMATE = "stowplan.dev/simulated-estimate"
 FOR_PLANNING = frozenset(
     {
         *("numNodes", "resourcesPerNode", "accelerators", "topology", "elastic", "priorityClassName", "capacityType"),
-        *("nodeSelector", "tolerations", "suspend"),
+        *("nodeSelector", "tolerations", "suspend", "queue"),
     }
 )
 NOT_FOR_PLANNING = frozenset(
@@ -32,7 +33,7 @@ NOT_FOR_PLANNING = frozenset(
         *("image", "imagePullPolicy", "imagePullSecrets", "command", "args", "env", "envFromSecrets", "numProcPerNode"),
         *("sharedMemory", "checkpoint", "failurePolicy", "startupTimeoutSeconds", "hangTimeoutSeconds"),
         *("activeDeadlineSeconds", "ttlSecondsAfterFinished", "serviceAccountName", "runtimeClassName", "podTemplate"),
-        *("tracking", "queue", "preemption", "deadline"),
+        *("tracking", "preemption", "deadline"),
     }
 )
 _PODS = values.up_to(values.MOST_PODS)
@@ -86,6 +87,22 @@ def read_priority(body: Mapping[str, Any], *, where: str, faults: list[inputs.Fa
     return name, fields.need("value", values.whole, 0, fix="give its priority")
 
 
+def read_queue(body: Mapping[str, Any], *, where: str, faults: list[inputs.Fault]) -> types.Queue:
+    """A Queue; who may use it, and what its jobs inherit, is not looked at."""
+    fields = Fields(body, place=lambda name: f"{where}: {name}", faults=faults)
+    meta, spec = fields.inner("metadata"), fields.inner("spec")
+    limits = spec.inner("limits")
+    return types.Queue(
+        name=meta.need("name", values.text, "", fix="name the queue"),
+        parent=spec.take("parent", values.text, ""),
+        weight_milli=spec.take("weight", values.milli, 1000),
+        quotas=spec.take("quotas", _quotas, ()),
+        max_running_jobs=limits.take("runningJobs", values.count, None),
+        max_accelerators_per_job=limits.take("acceleratorsPerJob", values.count, None),
+        preemption=spec.take("preemption", values.many(values.choice(types.QueuePreemption)), ALL_PREEMPTION),
+    )
+
+
 def read_job(
     body: Mapping[str, Any],
     *,
@@ -127,6 +144,7 @@ def read_job(
         tolerations=tolerations,
         allowed_num_pods=sizes,
         capacity_type=spec.take("capacityType", values.choice(types.CapacityType), types.CapacityType.ANY),
+        queue=spec.take("queue", values.text, ""),
         expected_seconds=estimate,
     )
     suspended = spec.take("suspend", values.flag, False)
@@ -193,6 +211,21 @@ def _objects(value: Any) -> tuple[Mapping[str, Any], ...]:
     if not isinstance(value, list) or not all(isinstance(one, Mapping) for one in value):
         raise values.Bad(value, "a list of objects", "write them as in Kubernetes")
     return tuple(value)
+
+
+def _quotas(value: Any) -> tuple[types.Quota, ...]:
+    def most(one: Mapping[str, Any], name: str) -> int | None:
+        return None if one.get(name) is None else values.count(one[name])
+
+    return tuple(
+        types.Quota(
+            values.text(one.get("product")),
+            values.count(one.get("nominal", 0)),
+            most(one, "borrowingLimit"),
+            most(one, "lendingLimit"),
+        )
+        for one in _objects(value)
+    )
 
 
 def _products(value: Any) -> tuple[types.ProductChoice, ...]:

@@ -37,6 +37,7 @@ def page(view: style.View, *, about: About) -> str:
         _cards(figures),
         *(section(picture, view) for picture in pictures.all_pictures(view)),
         _sizes(view),
+        _queues(view),
         _reasons(view),
         _never_started(view),
         _all_figures(figures),
@@ -166,6 +167,37 @@ def _sizes(view: style.View) -> str:
         rows.append((name, f"{len(jobs):,}", f"{len(completion):,}", *(summary.duration(time) for time in times)))
     headings = ("Accelerators", "Jobs", "Ended", "Queue, mean", "Queue, median", "Queue, 95 %", "Completion, mean")
     return table("Jobs by size", headings, rows)
+
+
+def _queues(view: style.View) -> str:
+    """By queue, where there are several: its jobs, their waits, and its part of what was used."""
+    queues = summary.by_queue(view.history.jobs)
+    if len(queues) < 2:
+        return ""
+    held = {name: sum(map(summary.held_seconds, jobs)) for name, jobs in queues.items()}
+    total = sum(held.values())
+    rows = []
+    for name, jobs in queues.items():
+        waits = sorted(job.queue_seconds for job in jobs if job.queue_seconds is not None)
+        times = (
+            summary.mean(waits),
+            summary.quantile(waits, 0.5),
+            summary.quantile(waits, 0.95),
+            max(waits, default=None),
+        )
+        share = f"{100 * held[name] / total:.1f} %" if total else "–"
+        rows.append((name or "(none)", f"{len(jobs):,}", f"{len(waits):,}", *map(summary.duration, times), share))
+    headings = (
+        "Queue",
+        "Jobs",
+        "Ended",
+        "Wait, mean",
+        "Wait, median",
+        "Wait, 95 %",
+        "Wait, longest",
+        "Accelerator time",
+    )
+    return table("Jobs by queue", headings, rows)
 
 
 def _reasons(view: style.View) -> str:

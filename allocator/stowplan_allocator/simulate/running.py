@@ -67,6 +67,7 @@ class Choices:
     gap: float = 1e-4
     order: str = types.QueueOrder.AGE
     preemption: str = types.Preemption.NEVER
+    reserve_after: int | None = None
     seed: int = 0
     reasons: bool = True
     mean_time_between_failures: int | None = None
@@ -228,6 +229,10 @@ def simulate(
         ends_at_seconds=None if choices.until is None else start + choices.until,
         failures=choices.failures,
         restarts=failures.Restarts(choices.checkpoint_every, choices.restart_cost),
+        queues=scenario.queues,
+        reserve_after_seconds=(
+            scenario.reserve_after_seconds if choices.reserve_after is None else choices.reserve_after
+        ),
     )
     return engine.simulate(
         scenario.nodes, scenario.submissions, settings=choices.settings, options=options, on_progress=on_progress

@@ -137,6 +137,19 @@ def size_classes(jobs: Iterable[records.JobRecord]) -> dict[str, list[records.Jo
     return {name: some for name, some in classes.items() if some}
 
 
+def by_queue(jobs: Iterable[records.JobRecord]) -> dict[str, list[records.JobRecord]]:
+    """Jobs by the queue that they name, in the order of its name."""
+    found: dict[str, list[records.JobRecord]] = {}
+    for job in jobs:
+        found.setdefault(job.job.queue, []).append(job)
+    return dict(sorted(found.items()))
+
+
+def held_seconds(job: records.JobRecord) -> int:
+    """Accelerator-seconds that the job held."""
+    return sum((run.end_seconds - run.start_seconds) * accelerators(job, run) for run in job.runs)
+
+
 _SIZES: tuple[tuple[str, float], ...] = (("none", 0), ("1", 1), ("2–8", 8), ("9–64", 64), ("65 and more", math.inf))
 
 type Downtimes = Mapping[str, tuple[tuple[int, int], ...]]

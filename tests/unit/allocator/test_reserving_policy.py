@@ -113,6 +113,27 @@ CASES = {
     ),
     "a job that is gone has no reservation": Case([A, B], [], had=[kept("large", 70, "n1", "n2")]),
     "a job that starts needs none": Case([job("one", 1, created_at_seconds=OLD)], [], had=[kept("one", 70, "n1")]),
+    "those behind it who would start now do not": Case(
+        [
+            running("a", {"n1": 1}, 4, expected_seconds=50),
+            B,
+            LARGE,
+            job("small", 1, 4, created_at_seconds=NOW, expected_seconds=900),
+        ],
+        [kept("large", 70, "n1", "n2")],
+    ),
+    "those of other queues do": Case(
+        [
+            *(
+                running("a", {"n1": 1}, 4, expected_seconds=50, queue="a"),
+                running("b", {"n2": 1}, 8, expected_seconds=70),
+            ),
+            job("large", 2, queue="c", created_at_seconds=OLD),
+            job("small", 1, 4, expected_seconds=900, queue="a"),
+        ],
+        [kept("large", 900, "n1", "n2")],
+        queues=QUEUES,
+    ),
     "every queue has its line": Case(
         [
             A,

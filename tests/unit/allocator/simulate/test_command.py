@@ -29,7 +29,7 @@ QUICK = ("--strategy", "greedy")
 WANT_OPTIONS = {
     *("--nodes", "--jobs", "--file", "--trace", "--data", "--trace-list", "--gpus", "--gpus-per-node", "--first"),
     *("--duration", "--estimates", "--level", "--priority", "--accelerator", "--product-label"),
-    *("--strategy", "--solver", "--time-limit", "--gap", "--order", "--preemption", "--seed"),
+    *("--strategy", "--solver", "--time-limit", "--gap", "--order", "--preemption", "--reserve-after", "--seed"),
     *("--reasons", "--no-reasons", "--mean-time-between-failures", "--repair-time", "--checkpoint-every"),
     *("--restart-cost", "--until", "--sample-every", "--json", "--html", "--png", "--title"),
 }

@@ -19,7 +19,7 @@ GREEDY = sa.Settings(strategy=sa.Strategy.GREEDY)
 
 
 def submit(
-    name: str, at: int, seconds: int, *, pods: int = 1, gpus: int = 8, **fields: int | None
+    name: str, at: int, seconds: int, *, pods: int = 1, gpus: int = 8, **fields: int | str | None
 ) -> simulate.Submission:
     return simulate.Submission(worlds.job(name, pods, gpus, created_at_seconds=at, **fields), at, seconds)
 
@@ -112,6 +112,42 @@ def test_a_stream_of_short_jobs_does_not_starve_a_long_one() -> None:
     assert started["long"] == 105
     by_age = simulate.simulate([worlds.node("n1")], [*short, long], settings=GREEDY)
     assert {job.job.id: job.started_seconds for job in by_age.jobs}["long"] == 5
+
+
+def test_small_jobs_do_not_starve_a_large_one_where_room_is_kept() -> None:
+    small = [submit(f"s{i}", 5 * i, 20, gpus=4, expected_seconds=20) for i in range(100)]
+    tiny = submit("tiny", 112, 3, gpus=4, expected_seconds=3)
+    large = submit("large", 1, 10, expected_seconds=10)
+    jobs = [*small, tiny, large]
+    without = simulate.simulate([worlds.node("n1")], jobs, settings=GREEDY)
+    assert {job.job.id: job.started_seconds for job in without.jobs}["large"] == 1008
+    options = simulate.Options(reserve_after_seconds=100)
+    history = simulate.simulate([worlds.node("n1")], jobs, settings=GREEDY, options=options)
+    started = {job.job.id: job.started_seconds for job in history.jobs}
+    # Two small jobs run from 100 to 120: when the next one comes, room is kept for the large one from 120 on.
+    assert started["large"] == 120
+    [kept_out] = [job.first_reason for job in history.jobs if job.job.id == "s21"]
+    assert kept_out is not None
+    assert (kept_out.reason, kept_out.blockers) == (sa.Reason.RESERVED_FOR_LARGER_JOB, ("large",))
+    assert started["tiny"] == 112
+
+
+def test_queues_share_the_cluster_and_never_take_more_than_their_quota() -> None:
+    queues = (sa.Queue("org"), *(sa.Queue(name, "org", quotas=(sa.Quota(worlds.H100, 4),)) for name in "ab"))
+    jobs = [submit(f"a{i}", i, 10, gpus=2, queue="a") for i in range(8)]
+    jobs += [submit(f"b{i}", 5 + i, 10, gpus=2, queue="b") for i in range(2)]
+    history = simulate.simulate([worlds.node("n1")], jobs, options=simulate.Options(queues=queues))
+    runs = [(job.job.queue, run) for job in history.jobs for run in job.runs]
+    for now in range(60):
+        used = {
+            name: sum(2 for queue, run in runs if queue == name and run.start_seconds <= now < run.end_seconds)
+            for name in "ab"
+        }
+        assert used["a"] + used["b"] <= 8
+        # While the first ones run, a has borrowed all; then b gets what it owns.
+        assert used["b"] == (4 if 11 <= now < 20 else used["b"])
+    reasons = {job.last_reason.reason for job in history.jobs if job.last_reason is not None}
+    assert sa.Reason.WAITING_FOR_QUOTA in reasons
 
 
 def test_what_never_fits_ends_the_simulation_unplaced() -> None:

@@ -116,6 +116,70 @@ def test_a_table_and_yaml_with_the_same_fields_are_the_same_nodes_and_jobs(tmp_p
     assert late.job.pod == sa.Resources(8, 500, 65_536, (("rdma/hca", 1),))
 
 
+QUEUES = """
+reserve_after: 1h
+queues:
+- {name: lab, quotas: {H100: 32, A100: 4}}
+- {name: vision, parent: lab, weight: 2.5, quotas: {H100: {nominal: 16, borrow: 8, lend: 12}}, max_gpus_per_job: 8}
+- {name: idle, parent: lab, max_running_jobs: 2, preemption: [reclaimlent]}
+nodes: [{name: a, gpus: 8}]
+jobs: [{name: train, duration: 5, queue: vision}]
+"""
+QUEUE_MANIFESTS = """
+apiVersion: queues.stowplan.dev/v1alpha1
+kind: Queue
+metadata: {name: lab}
+spec: {namespaces: ["*"], quotas: [{product: H100, nominal: 32}, {product: A100, nominal: 4}]}
+---
+apiVersion: queues.stowplan.dev/v1alpha1
+kind: Queue
+metadata: {name: vision}
+spec:
+  parent: lab
+  weight: "2.5"
+  quotas: [{product: H100, nominal: 16, borrowingLimit: 8, lendingLimit: 12}]
+  limits: {acceleratorsPerJob: 8, runSeconds: 60}
+---
+kind: Queue
+metadata: {name: idle}
+spec: {parent: lab, limits: {runningJobs: 2}, preemption: [ReclaimLent]}
+"""
+WANT_QUEUES = (
+    sa.Queue("lab", quotas=(sa.Quota("H100", 32), sa.Quota("A100", 4))),
+    sa.Queue("vision", "lab", 2500, (sa.Quota("H100", 16, 8, 12),), max_accelerators_per_job=8),
+    sa.Queue("idle", "lab", max_running_jobs=2, preemption=(sa.QueuePreemption.RECLAIM_LENT,)),
+)
+
+
+def test_queues_are_read_from_yaml_from_manifests_and_from_snapshots(tmp_path: pathlib.Path) -> None:
+    own = _load(tmp_path, files_yaml=QUEUES)
+    assert own.queues == WANT_QUEUES
+    assert (own.reserve_after_seconds, own.submissions[0].job.queue) == (3600, "vision")
+    table = "name,duration,queue\nj,5,idle\nk,5,\n"
+    manifests_too = _load(tmp_path, files_yaml=QUEUE_MANIFESTS, nodes=NODES, jobs=table)
+    assert manifests_too.queues == WANT_QUEUES
+    assert [one.job.queue for one in manifests_too.submissions] == ["idle", ""]
+    assert manifests_too.reserve_after_seconds is None
+    jobs = [worlds.job(name, queue=queue, expected_seconds=5) for name, queue in (("j", "vision"), ("k", "gone"))]
+    kept = dataclasses.replace(worlds.snapshot([worlds.node("n")], jobs), queues=WANT_QUEUES)
+    snapshot = _load(tmp_path, files_json=snapshots.write(kept))
+    assert snapshot.queues == WANT_QUEUES
+    assert [one.job.queue for one in snapshot.submissions] == ["vision", ""]
+    assert snapshot.notes[0].endswith('"k" names the queue "gone", which is not there')
+
+
+def test_a_training_job_stands_in_the_queue_that_it_names(tmp_path: pathlib.Path) -> None:
+    job = {
+        "kind": "TrainingJob",
+        "metadata": {"name": "a", "annotations": {manifests.DURATION: "1h"}},
+        "spec": {"queue": "vision"},
+    }
+    got = _load(tmp_path, files_yaml=f"{QUEUE_MANIFESTS}\n---\n{yaml.safe_dump(job)}", nodes=NODES)
+    assert [one.job.queue for one in got.submissions] == ["vision"]
+    (fault,) = _faults(tmp_path, jobs_yaml=yaml.safe_dump(job), nodes=NODES)
+    assert fault.endswith('names the queue "vision"; give the queues as well')
+
+
 # A sentence → the files, and what every fault must say, in order.
 FAULTS: dict[str, tuple[dict[str, str], list[str]]] = {
     "a cell is named by line and column": (
@@ -201,6 +265,34 @@ FAULTS: dict[str, tuple[dict[str, str], list[str]]] = {
     "entries that are no list": ({"files_yaml": "jobs: {a: 1}\n"}, ["files.yaml: jobs: this is no list"]),
     "an entry that is no object": ({"files_yaml": "jobs: [a]\n"}, ["files.yaml: jobs[0]: 'a' is no object"]),
     "quotes that do not close": ({"nodes": 'name,gpus\n"a,8\n', "jobs": JOBS}, ["nodes.csv, line 2: this is no CSV"]),
+    "a queue that is not there": (
+        {"files_yaml": "queues: [{name: vision}]\nnodes: [{name: a}]\njobs: [{name: j, duration: 5, queue: visio}]\n"},
+        ['files.yaml: jobs[0].name: job "j" names the queue "visio"; did you mean "vision"?'],
+    ),
+    "queues without order": (
+        {
+            "files_yaml": "queues: [{name: a, parent: b}, {name: c, parent: c}, {name: d}, {name: d}]\n",
+            "nodes": NODES,
+            "jobs": JOBS,
+        },
+        ['files.yaml: queues[3].name: queue "d" is there already (files.yaml: queues[2].name)'],
+    ),
+    "a tree that is none": (
+        {"files_yaml": "queues: [{name: a, parent: b}, {name: c, parent: c}]\n", "nodes": NODES, "jobs": JOBS},
+        [
+            'files.yaml: queues[0].name: queue "a": parent "b" does not exist; create it or name another',
+            'files.yaml: queues[1].name: queue "c": it is an ancestor of itself; parents must form a tree',
+        ],
+    ),
+    "a quota that is none": (
+        {"files_yaml": "queues: [{name: a, quotas: {H100: {nominal: -1, lent: 3}, A100: x}}]\nreserve_after: soon\n"},
+        [
+            "files.yaml: reserve_after: 'soon' is not a duration",
+            "files.yaml: queues[0].quotas.H100.nominal: -1 is not zero or more",
+            'files.yaml: queues[0].quotas.H100.lent: there is no such field; did you mean "lend"?',
+            "files.yaml: queues[0].quotas.A100: 'x' is not a whole number",
+        ],
+    ),
     "a snapshot with a fault": (
         {"files_json": json.dumps({"schema": snapshots.SCHEMA, "nodes": [], "jobs": 3})},
         ["files.json: jobs: 3 is not a list"],
@@ -358,15 +450,17 @@ def test_a_job_that_runs_on_nodes_that_are_gone_waits(tmp_path: pathlib.Path) ->
     assert '"runs" runs on nodes that are not there, so it waits' in got.notes[0]
 
 
-@pytest.mark.parametrize("kind", ["nodes", "jobs"])
+@pytest.mark.parametrize("kind", ["nodes", "jobs", "queues"])
 def test_the_documentation_names_every_field(tmp_path: pathlib.Path, kind: str) -> None:
-    entry = {"name": "a", "duration": 5} if kind == "jobs" else {"name": "a"}
+    entry: dict[str, Any] = {"name": "a", "duration": 5} if kind == "jobs" else {"name": "a"}
     if kind == "jobs":
         entry |= {"topology": {"level": "node", "?": 1}, "spread": {"level": "node", "max_pods": 1, "?": 1}}
+    if kind == "queues":
+        entry["quotas"] = {"H100": {"?": 1}}
     got = _faults(tmp_path, files_json=json.dumps({kind: [{**entry, "?": 1}]}))
     known = [name for fault in got if "known: " in fault for name in fault.partition("known: ")[2].split(", ")]
     text = (ROOT / "docs" / "simulator.md").read_text()
-    assert len(known) >= 12
+    assert len(known) >= (9 if kind == "queues" else 12)
     assert not [name for name in known if not re.search(rf"`(?:\w+\.)?{name}(?:\.\w+)?`", text)]
 
 

@@ -116,6 +116,24 @@ def test_the_page_about_the_document_names_every_field() -> None:
     assert not [name for name in sorted(names) if f"`{name}`" not in page]
 
 
+def test_the_page_tells_queues_apart_where_there_are_several() -> None:
+    queues = {"a1": "a", "a2": "a", "b1": "b"}
+    jobs = [
+        simulate.Submission(worlds.job(name, gpus=8, queue=queue), 0, seconds)
+        for (name, queue), seconds in zip(queues.items(), (10, 20, 30), strict=True)
+    ]
+    options = simulate.Options(queues=(sa.Queue("a"), sa.Queue("b")))
+    history = simulate.simulate([worlds.node("n1")], jobs, options=options)
+    about = report.About("t", "c", {}, {})
+    rows = re.findall(r"<tr>(.*?)</tr>", report._queues(style.View(history, {})))
+    assert [re.findall(r">([^<]*)</td>", row) for row in rows[1:]] == [
+        ["a", "2", "2", "5 s", "0 s", "10 s", "10 s", "50.0 %"],
+        ["b", "1", "1", "30 s", "30 s", "30 s", "30 s", "50.0 %"],
+    ]
+    assert "Jobs by queue" in report.page(style.View(history, {}), about=about)
+    assert "Jobs by queue" not in report.page(style.View(MIXED, {}), about=about)
+
+
 def test_downtimes_are_those_that_the_engine_draws() -> None:
     model = simulate.Failures(mean_seconds_between=500, repair_seconds=100)
     nodes = [worlds.node(f"n{index}") for index in range(4)]
