@@ -42,6 +42,7 @@ Story = Sequence[Line]
 
 def play(stage: Stage, sentence: str, story: Story) -> None:
     """The whole story; an AssertionError shows it, the line that does not hold, and how all jobs stand."""
+    __tracebackhide__ = True
     nodes = {name: body for line in story for name, body in line.nodes.items()}
     settings = {name: one for line in story for name, one in line.settings.items()}
     stage.begin(nodes=nodes, num_jobs=sum(len(line.jobs) for line in story), settings=settings)
@@ -60,6 +61,7 @@ def play(stage: Stage, sentence: str, story: Story) -> None:
 
 
 def _expect(stage: Stage, sentence: str, story: Story, which: Iterable[int]) -> None:
+    __tracebackhide__ = True
     wanted = [(number, look) for number in which if (look := story[number].look) is not None]
 
     def wrong() -> tuple[int, str] | None:
@@ -78,6 +80,7 @@ def _expect(stage: Stage, sentence: str, story: Story, which: Iterable[int]) -> 
 
 
 def _on_failure(act: Callable[[], None], stage: Stage, sentence: str, story: Story, number: int) -> None:
+    __tracebackhide__ = True
     try:
         act()
     except (TimeoutError, AssertionError, KeyError) as error:
@@ -125,11 +128,21 @@ def settings(**groups: Json) -> Line:
 
 
 def job(
-    name: str, *, team: str = TEAM, pods: int = 1, gpus: int = 4, priority: str = "", **spec: object
+    name: str,
+    *,
+    team: str = TEAM,
+    pods: int = 1,
+    gpus: int = 4,
+    priority: str = "",
+    stays: bool = False,
+    **spec: object,
 ) -> tuple[str, Json]:
-    """A TrainingJob, with the fields of its spec by name; it belongs to ``submit``."""
+    """A TrainingJob, with the fields of its spec by name; it belongs to ``submit``.
+
+    The pods of one that ``stays`` do not go before the story says ``leaves``.
+    """
     cpu_and_memory = {key: str(spec.pop(key)) for key in ("cpu", "memory") if key in spec}
-    body = training_job(name, pods=pods, gpus=gpus, priority_class=priority, spec=spec)
+    body = training_job(name, pods=pods, gpus=gpus, priority_class=priority, stays=stays, spec=spec)
     if not gpus:
         del body["spec"]["resourcesPerNode"]["nvidia.com/gpu"]
     body["spec"]["resourcesPerNode"] |= cpu_and_memory
@@ -162,6 +175,12 @@ def deletes(stage: Stage, names: str) -> None:
     """Their owner deletes jobs."""
     for name in names.split():
         stage.delete(name)
+
+
+@_act
+def leaves(stage: Stage, name: str) -> None:
+    """The pods of an evicted job, which stayed, have saved and go."""
+    stage.let_go(name)
 
 
 @_act
@@ -203,8 +222,16 @@ def has_saved(stage: Stage, name: str, *, seconds_ago: int) -> None:
 
 
 @_look
-def runs(stage: Stage, name: str, *, on: str | None = None, pods: int | None = None, attempt: int | None = None) -> str:
-    """A job runs: all its pods do. ``on`` are its nodes, in any order."""
+def runs(
+    stage: Stage,
+    name: str,
+    *,
+    on: str | None = None,
+    pods: int | None = None,
+    attempt: int | None = None,
+    domains: str | None = None,
+) -> str:
+    """A job runs: all its pods do. ``on`` are its nodes and ``domains`` its topology domains, both in any order."""
     status = stage.status(name)
     if status.get("phase") != "Running":
         return f"phase {status.get('phase')}"
@@ -215,6 +242,9 @@ def runs(stage: Stage, name: str, *, on: str | None = None, pods: int | None = N
         return f"it has {len(stage.pods_of(name))} pods"
     if attempt is not None and status["attempt"] != attempt:
         return f"it runs for the {status['attempt']}. time"
+    found = " ".join(sorted(status["placement"].get("domains", ())))
+    if domains is not None and found != " ".join(sorted(domains.split())):
+        return f"it runs in {found}"
     return ""
 
 

@@ -71,6 +71,14 @@ class Stage:
         """`kubectl patch` of a job's spec."""
         self.world.edit(self._home[name], name, **spec)
 
+    def let_go(self, name: str) -> None:
+        """The job's pods that stay though they are deleted go now."""
+        namespace = self._home[name]
+        for key, pod in self.world.pods(namespace).items():
+            is_its_own = pod["metadata"]["labels"].get("stowplan.dev/job") == name
+            if is_its_own and pod["metadata"].get("deletionTimestamp"):
+                self.world.let_go(namespace, key)
+
     def delete(self, name: str) -> None:
         """`kubectl delete` of a job."""
         self.world.delete(self._home[name], name)

@@ -21,6 +21,7 @@ PRODUCT = "NVIDIA-H100-80GB-HBM3"
 RUN_SECONDS = "world.example/run-seconds"
 HELD = "world.example/held"
 LINGERS = "world.example/lingers"
+STAYS = "world.example/stays"
 NOT_READY = "world.example/not-ready"
 CONVERGE_SECONDS = 30.0
 
@@ -146,6 +147,11 @@ class World:
         """All pods of a namespace by name."""
         return self.history.now("pods", namespace)
 
+    def let_go(self, namespace: str, pod: str) -> None:
+        """A pod that stays when it is deleted does not any more."""
+        mark = {"metadata": {"annotations": {STAYS: None}}}
+        self.client.must("PATCH", pods_path(namespace, pod), mark, kind=MERGE)
+
     def end_pod(self, namespace: str, name: str, *, exit_code: int, message: str = "the end of its log") -> None:
         """What a kubelet writes when a container has ended."""
         now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
@@ -213,18 +219,22 @@ def training_job(
     run_seconds: float | None = None,
     held: bool = False,
     lingers: bool = False,
+    stays: bool = False,
     priority_class: str = "",
     spec: Mapping[str, Any] | None = None,
 ) -> Json:
     """A TrainingJob whose pods end by themselves after ``run_seconds``, or never.
 
-    ``held`` ones do not start; those that linger take a while to go when they are deleted.
+    ``held`` ones do not start; those that linger take a while to go when they are deleted, and those that stay do not
+    go before they are let go.
     """
     annotations = {} if run_seconds is None else {RUN_SECONDS: f"{run_seconds}s"}
     if held:
         annotations[HELD] = "true"
     if lingers:
         annotations[LINGERS] = "true"
+    if stays:
+        annotations[STAYS] = "true"
     return {
         "apiVersion": "stowplan.dev/v1alpha1",
         "kind": "TrainingJob",
