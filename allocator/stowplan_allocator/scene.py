@@ -47,7 +47,8 @@ class Scene:
         running = sorted((job for job in snapshot.jobs if job.placement is not None), key=problems.queue_key)
         everyone = [choosing.victim_of(job, problem=problem, index=self._index) for job in running]
         self._leaving = [victim for victim in everyone if victim.job.leaving]
-        self._victims = [v for v in everyone if v.job.disruption_cost is not None and not v.job.leaving]
+        # Of equal losses the first are taken: whoever stands last in the queue.
+        self._victims = [v for v in reversed(everyone) if v.job.disruption_cost is not None and not v.job.leaving]
 
     def promised(self, outcome: strategies.Outcome) -> dict[str, greedy.Spot]:
         """Who stands where once all that leave already are gone: planned for all who wait together.

@@ -112,6 +112,18 @@ CASES = {
         want_evicted={"one": "high"},
         want_held={"high": {"n1"}},
     ),
+    "of equal losses whoever stands last in the queue: the lowest priority, then the youngest": Case(
+        nodes=[node("n1"), node("n2"), node("n3"), node("n4")],
+        jobs=[
+            running("high", {"n1": 1}, 8, priority=3, created_at_seconds=9),
+            running("old", {"n2": 1}, 8, priority=2, created_at_seconds=1),
+            running("young", {"n3": 1}, 8, priority=2, created_at_seconds=9),
+            running("middle", {"n4": 1}, 8, priority=2, created_at_seconds=5),
+            worlds.job("vip", priority=5),
+        ],
+        want_evicted={"young": "vip"},
+        want_held={"vip": {"n3"}},
+    ),
     "a gang leaves whole, and its other node is free for the next": Case(
         nodes=[node("n1"), node("n2")],
         jobs=[

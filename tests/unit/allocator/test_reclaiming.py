@@ -94,7 +94,7 @@ CASES = {
             runs("c1", "c", 2, cost=500),
             job("a", "a", 4),
         ],
-        want={"b0": "a", "c1": "a"},
+        want={"b2": "a", "c1": "a"},
     ),
     "equal loss: fewer victims": Case(
         queues=[*TEAMS, queue("c", parent="org")],
