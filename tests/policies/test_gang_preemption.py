@@ -7,7 +7,8 @@ preemption (pkg/scheduler/preemption: "preempt lowest priority", "preempt multip
 integration_tests/preempt, preemptGang).
 
 Where our answer differs: those evict the lowest priority first, or the youngest; we evict who loses the least work of
-all who may be evicted (accelerators × time since the last checkpoint, and the restart), of equal losses the fewest.
+all who may be evicted (accelerators × time since the last checkpoint, and the restart), of equal losses the fewest,
+and of equal single ones the last in the queue.
 And no part of a gang is ever evicted, since the rest of it would only hang.
 """
 
@@ -82,14 +83,14 @@ STORIES = {
         waits("two", "WaitingForCapacity", blockers="one"),
         undisturbed("one"),
     ],
-    "idle accelerators are used first, and only the rest is taken": [
+    "idle accelerators are used first, and only the rest is taken, of equal jobs from the youngest": [
         nodes("a", "b", "c"),
-        submit(job("one"), job("two")),
-        run("one two"),
+        submit(job("older"), job("younger")),
+        run("older younger"),
         submit(job("vip", pods=2, priority="urgent")),
         runs("vip"),
-        waits("two", "WaitingForCapacity"),
-        undisturbed("one"),
+        lost_its_place("younger", to="vip"),
+        undisturbed("older"),
     ],
     "the smaller gang leaves where either would do": [
         nodes("a", "b", "c"),

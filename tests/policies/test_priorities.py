@@ -71,7 +71,7 @@ STORIES = {
         runs("now"),
         submit(job("low", pods=2, priority="low"), job("high", priority="high")),
         runs("high"),
-        waits("low", "WaitingForCapacity", blockers="high now"),
+        waits("low", "WaitingForCapacity", pods_fitting=0),
     ],
     "who is given a higher priority while it waits goes to the front": [
         nodes("a"),
