@@ -1,7 +1,7 @@
 """Minimum run time: a job that has just started keeps its place for a while, so that nobody is moved about in vain.
 
 After KAI's minimum run times (docs/developer/designs/min-runtime: preempt-min-runtime, reclaim-min-runtime) and the
-risk that Kueue's KEP 1714 names ("introduce minimum execution time"). They differ in where it is written: KAI's is a matter
+risk that KEP 1714 of Kueue names. They differ in where it is written: KAI's is a matter
 of queues and node pools, with one number for preemption and one for reclaim; ours is the job's own
 (`preemption.minRuntimeSeconds`), since its owner knows how long it takes to be worth a start, and it holds for both. It
 counts from the moment when all pods run, in each attempt anew.
