@@ -103,7 +103,8 @@ async def test_the_job_that_saved_last_loses_its_place() -> None:
     world.readings = Readings(
         telemetry=Telemetry(),
         progress={
-            uid: Progress(step=10, checkpoint_step=9, checkpoint_timestamp_seconds=at) for uid, at in saved.items()
+            uid: Progress(step=10, checkpoint_step=9, checkpoint_timestamp_seconds=at, read_at_seconds=world.now)
+            for uid, at in saved.items()
         },
         eta={},
     )
