@@ -1,4 +1,5 @@
-"""Answers beside the plan, from a process of its own: when each waiting job starts, and what would start it now.
+"""Answers beside the plan, from a process of its own: for whom room is kept, when each waiting job starts, and what
+would start it now.
 
 These questions take seconds and nobody waits for them, so each batch is one short-lived child at low priority. It is
 killed when it overruns its budget. What must stay true: the caller's event loop never waits for a solver; an answer
@@ -20,13 +21,13 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from stowplan_allocator import alternatives, forecast, lines, types
+from stowplan_allocator import alternatives, forecast, lines, starvation, types
 from stowplan_allocator.relaxing import ChangeKind
 
 _PACKAGE_ROOT = str(pathlib.Path(__file__).resolve().parent.parent)
 _NICENESS = 10
-# Of the budget: forecasts for all first, then as many jobs as there is time for.
-_FORECAST_SHARE = 0.3
+# Of the budget: reservations, forecasts for all, then as many jobs as there is time for.
+_RESERVATION_SHARE, _FORECAST_SHARE = 0.3, 0.3
 # A child that has not answered after so many times its budget, and the time to start, hangs in a solver.
 _PATIENCE = 2.0
 _START_SECONDS = 10.0
@@ -44,7 +45,8 @@ class Change:
 class Advice:
     """What is known of one waiting job: its place in the line of its queue, and the names of those before it.
 
-    ``changes`` is None where it was not asked for, or there was no time.
+    ``changes`` is None where it was not asked for, or there was no time. ``reservation`` is the room that should be
+    kept for it from now on, and which the forecasts of all reckon with.
     """
 
     position: int
@@ -52,16 +54,21 @@ class Advice:
     changes: tuple[Change, ...] | None = None
     not_tried: tuple[ChangeKind, ...] = ()
     ahead: tuple[str, ...] = ()
+    reservation: types.Reservation | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """Waiting jobs of a snapshot; of those ``asked`` (job ids, the first most) also what would start them now."""
+    """Waiting jobs of a snapshot; of those ``asked`` (job ids, the first most) also what would start them now.
+
+    Whoever is first in line and waits longer than ``reserve_after_seconds`` gets room kept; with 0 nobody does.
+    """
 
     snapshot: types.Snapshot
     settings: types.Settings
     asked: tuple[str, ...]
     budget_seconds: float
+    reserve_after_seconds: int = 0
 
 
 class AdviceError(RuntimeError):
@@ -71,12 +78,19 @@ class AdviceError(RuntimeError):
 def answer(question: Question) -> dict[str, Advice]:
     """Advice for every waiting job, by id, within about the budget."""
     began = time.monotonic()
-    snapshot, settings = question.snapshot, question.settings
+    settings = question.settings
+    snapshot = dataclasses.replace(question.snapshot, reservations=_reserved(question))
+    reserved = {one.job_id: one for one in snapshot.reservations}
     starts = forecast.predict_starts(
         snapshot, settings=settings, budget_seconds=_FORECAST_SHARE * question.budget_seconds
     )
     found = {
-        job_id: Advice(position=standing.position, ahead=standing.ahead, forecast=starts.get(job_id))
+        job_id: Advice(
+            position=standing.position,
+            ahead=standing.ahead,
+            forecast=starts.get(job_id),
+            reservation=reserved.get(job_id),
+        )
         for job_id, standing in lines.standings(snapshot, order=settings.order).items()
     }
     for job_id in question.asked:
@@ -92,6 +106,17 @@ def answer(question: Question) -> dict[str, Advice]:
             not_tried=explored.not_tried,
         )
     return found
+
+
+def _reserved(question: Question) -> tuple[types.Reservation, ...]:
+    if not question.reserve_after_seconds:
+        return ()
+    return starvation.reservations(
+        question.snapshot,
+        settings=question.settings,
+        after_seconds=question.reserve_after_seconds,
+        budget_seconds=_RESERVATION_SHARE * question.budget_seconds,
+    )
 
 
 async def ask(question: Question) -> Mapping[str, Advice]:

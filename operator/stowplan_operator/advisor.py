@@ -35,6 +35,7 @@ def question_of(seen: Seen, *, order: Iterable[str], budget_seconds: float, now_
         settings=observation.settings,
         asked=tuple(order),
         budget_seconds=budget_seconds,
+        reserve_after_seconds=seen.settings.planner.reserve_after_seconds,
     )
 
 

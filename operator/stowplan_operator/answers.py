@@ -14,13 +14,14 @@ import threading
 from collections.abc import Callable, Mapping
 
 from stowplan_allocator import types
+from stowplan_allocator.advising import Advice
 from stowplan_operator import estimates, expectations, gathering, health, observation, states, views
 from stowplan_operator.settings import Settings
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
-    """A cycle at its end. ``expected`` are estimates by job UID, ``stale`` is said of telemetry."""
+    """A cycle at its end. ``expected`` and ``advice`` are by job UID, ``stale`` is said of telemetry."""
 
     jobs: tuple[states.JobState, ...]
     scene: gathering.Scene
@@ -31,7 +32,7 @@ class Seen:
     telemetry: views.Telemetry
     stale: str | None
     expected: Mapping[str, estimates.Estimate]
-    reservations: tuple[types.Reservation, ...] = ()
+    advice: Mapping[str, Advice] = dataclasses.field(default_factory=dict)
 
 
 class NothingToTellError(Exception):
@@ -91,7 +92,7 @@ def observe(seen: Seen) -> observation.Observation:
         current,
         (state.job for state in jobs),
         expected=seen.expected,
-        reservations=seen.reservations,
+        advice=seen.advice,
         with_ends=True,
     )
     return observation.Observation(

@@ -38,11 +38,13 @@ Json = dict[str, Any]
 class Estimate:
     """Seconds that a job still has to run, from now or from its next start on; ``basis`` says what that rests on.
 
+    ``most`` is what no run like it has exceeded: where another's room is kept, half of all runs would be too long.
     ``is_bound``: nothing is known but that it is ended by then.
     """
 
     seconds: float
     basis: str
+    most: float
     is_bound: bool = False
 
 
@@ -126,11 +128,17 @@ def estimate(
 ) -> Estimate | None:
     """What is known of one job; ``runs`` are the seconds that jobs like it ran, ``seconds_left`` its own report."""
     by_steps = seconds_left if seconds_left is not None else _steps_left(job.status, now_seconds=now_seconds)
-    found = Estimate(by_steps, PROGRESS) if by_steps is not None else _from_history(job, runs, now_seconds=now_seconds)
+    found = (
+        Estimate(by_steps, PROGRESS, by_steps * (1 + TOLERANCE))
+        if by_steps is not None
+        else _from_history(job, runs, now_seconds=now_seconds)
+    )
     bound = _bound(job.status, spec, now_seconds=now_seconds)
-    if bound is not None and (found is None or bound < found.seconds):
-        return Estimate(bound, DEADLINE, is_bound=found is None)
-    return found
+    if bound is None:
+        return found
+    if found is None or bound < found.seconds:
+        return Estimate(bound, DEADLINE, bound, is_bound=found is None)
+    return dataclasses.replace(found, most=min(found.most, bound))
 
 
 def to_status(
@@ -178,10 +186,12 @@ def _from_history(job: views.JobView, runs: Sequence[float], *, now_seconds: flo
     longer = [run for run in runs if run > ran]
     if not longer:
         return None
-    needed = statistics.median(longer) - ran
-    if job.status.get("placement"):
-        needed /= speed * _size(job)
-    return Estimate(needed, f"history of {len(longer)} run{'s' if len(longer) > 1 else ''}")
+    pace = speed * _size(job) if job.status.get("placement") else 1.0
+    return Estimate(
+        (statistics.median(longer) - ran) / pace,
+        f"history of {len(longer)} run{'s' if len(longer) > 1 else ''}",
+        (max(longer) - ran) / pace,
+    )
 
 
 def _steps_left(status: Mapping[str, Any], *, now_seconds: float) -> float | None:

@@ -2,7 +2,7 @@
 
 The planner plans anew where a snapshot differs by more than the time of day. What must stay true: ends are coarse, and
 compared as moments, so that nothing but a new end makes a new plan; a plan is told of them only where it depends on
-them; the questions beside the plan are told the very same ends.
+them; the questions beside the plan are told the very same ends of what runs.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import math
 from collections.abc import Iterable, Mapping
 
 from stowplan_allocator import problem, types
+from stowplan_allocator.advising import Advice
 from stowplan_operator import estimates, views
 from stowplan_operator.estimates import Estimate
 
@@ -27,10 +28,16 @@ def complete(
     jobs: Iterable[views.JobView],
     *,
     expected: Mapping[str, Estimate],
-    reservations: tuple[types.Reservation, ...],
+    advice: Mapping[str, Advice],
     with_ends: bool,
 ) -> types.Snapshot:
-    """The snapshot with reservations and with what its jobs have had, and, where asked for, their expected seconds."""
+    """The snapshot with the room that ``advice`` keeps, with what its jobs have had, and with their expected seconds.
+
+    The latter where they are asked for, or where room is kept: then waiting jobs are told at their longest.
+    """
+    reservations = holding(advice, snapshot)
+    at_their_longest = bool(reservations) and not with_ends
+    with_ends = with_ends or bool(reservations)
     views_by_uid = {job.uid: job for job in jobs}
 
     def told(job: types.Job) -> types.Job:
@@ -40,12 +47,23 @@ def complete(
         had = problem.attained_level(_attained(job, view, now_seconds=snapshot.now_seconds))
         seconds = job.expected_seconds
         if with_ends and job.id in expected:
-            seconds = _rounded(expected[job.id], view, placed=job.placement is not None, now=snapshot.now_seconds)
+            estimate, placed = expected[job.id], job.placement is not None
+            if at_their_longest and not placed:
+                estimate = dataclasses.replace(estimate, seconds=estimate.most)
+            seconds = _rounded(estimate, view, placed=placed, now=snapshot.now_seconds)
         if (had, seconds) == (job.attained_accelerator_seconds, job.expected_seconds):
             return job
         return dataclasses.replace(job, attained_accelerator_seconds=had, expected_seconds=seconds)
 
     return dataclasses.replace(snapshot, jobs=tuple(told(job) for job in snapshot.jobs), reservations=reservations)
+
+
+def holding(advice: Mapping[str, Advice], snapshot: types.Snapshot) -> tuple[types.Reservation, ...]:
+    """Of the room that was to be kept when last asked, what is for jobs that still wait and ask for as many pods."""
+    kept = (advice[job.id].reservation for job in snapshot.jobs if job.placement is None and job.id in advice)
+    sizes = {job.id: {job.num_pods, *job.allowed_num_pods} for job in snapshot.jobs}
+    holds = (one for one in kept if one is not None and one.placement.num_pods in sizes[one.job_id])
+    return tuple(sorted(holds, key=lambda one: one.job_id))
 
 
 def timeless(snapshot: types.Snapshot) -> types.Snapshot:
@@ -67,8 +85,9 @@ def _attained(job: types.Job, view: views.JobView, *, now_seconds: float) -> int
     """Accelerator-seconds of all attempts, the running one included."""
     placement = view.status.get("placement") or {}
     started = views.parse_time(placement.get("startedAt"))
-    running = max(0.0, now_seconds - started) if started and job.placement is not None else 0.0
-    return int(view.status.get("gpuSeconds", 0)) + int(running) * job.pod.accelerators * job.num_pods
+    pods = job.placement.num_pods if job.placement is not None else 0
+    running = max(0, int(now_seconds - started)) if started else 0
+    return int(view.status.get("gpuSeconds", 0)) + running * job.pod.accelerators * pods
 
 
 def _rounded(estimate: Estimate, view: views.JobView, *, placed: bool, now: int) -> int:

@@ -203,7 +203,7 @@ class Planner:
             current,
             (state.job for state in jobs),
             expected=moment.expected,
-            reservations=(),
+            advice=moment.readings.advice,
             with_ends=settings.planner.order is types.QueueOrder.SHORTEST,
         )
         timeless = expectations.timeless(current)
@@ -236,6 +236,7 @@ class Planner:
             telemetry=moment.readings.telemetry,
             stale=moment.stale,
             expected=moment.expected,
+            advice=moment.readings.advice,
         )
 
     async def _evict(

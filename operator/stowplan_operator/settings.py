@@ -53,7 +53,10 @@ class PrometheusSettings(_Model):
 
 
 class PlannerSettings(_Model):
-    """Pace and solver of the planner."""
+    """Pace and solver of the planner.
+
+    The first job of each line that waits longer than ``reserve_after_seconds`` gets room kept for it; with 0 none does.
+    """
 
     debounce_seconds: float = pydantic.Field(default=0.2, ge=0)
     resync_seconds: float = pydantic.Field(default=30, gt=0)
@@ -64,6 +67,7 @@ class PlannerSettings(_Model):
     strategy: types.Strategy = types.Strategy.EXACT
     seed: int = pydantic.Field(default=0, ge=0)
     order: types.QueueOrder = types.QueueOrder.AGE
+    reserve_after_seconds: int = pydantic.Field(default=600, ge=0)
 
 
 class ProgressSettings(_Model):

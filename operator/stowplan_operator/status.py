@@ -22,7 +22,8 @@ DECISION_NUMBERS_SECONDS = 60
 ALTERNATIVES_SECONDS = 600
 _NUMBER = re.compile(r"\d+")
 # Fields of the decision that are found beside the plan, and stay until they are found anew.
-_ADVICE = ("position", "predictedStart", "predictedStartBasis", "alternatives", "alternativesNotTried")
+_CHANGES = ("alternatives", "alternativesNotTried")
+_ADVICE = ("position", "predictedStart", "predictedStartBasis", "reserved", *_CHANGES)
 UNKNOWN_PROGRESS_SECONDS = 60
 
 
@@ -109,7 +110,8 @@ def _decide(status: Json, phase: api.Phase, facts: Facts, *, is_new_spec: bool) 
         new["certificate"] = certificate_json(facts.certificate)
     old = status.get("decision") or {}
     if old.get("reason") == new["reason"]:
-        new = {**{key: old[key] for key in _ADVICE if key in old}, **new}
+        kept = _ADVICE if facts.advice is None else _CHANGES if facts.advice.changes is None else ()
+        new = {**{key: old[key] for key in kept if key in old}, **new}
         is_first_advice = any(key in new and key not in old for key in _ADVICE)
         fresh = facts.now_seconds - views.parse_time(old.get("lastUpdated")) < DECISION_NUMBERS_SECONDS
         if (fresh and not is_new_spec and not is_first_advice) or _same_decision(old, new, facts.now_seconds):
@@ -124,7 +126,7 @@ def _same_decision(old: Mapping[str, Any], new: Mapping[str, Any], now_seconds: 
 
     What an alternative would lose grows all the time; for some minutes only the other words of it count.
     """
-    keys = ("reason", "message", "numbers", "blockers", "position", "alternativesNotTried")
+    keys = ("reason", "message", "numbers", "blockers", "position", "reserved", "alternativesNotTried")
     if any(old.get(key) != new.get(key) for key in keys):
         return False
     before, after = ([_NUMBER.sub("", str(one)) for one in each.get("alternatives", ())] for each in (old, new))
@@ -140,8 +142,13 @@ def _same_decision(old: Mapping[str, Any], new: Mapping[str, Any], now_seconds: 
 def _advice_json(advice: Advice) -> Json:
     """Position, predicted start and alternatives, as far as they are known."""
     fields: Json = {"position": advice.position}
+    room = ""
+    if advice.reservation is not None:
+        fields["reserved"] = True
+        nodes = [share.node for share in advice.reservation.placement.shares]
+        room = f"; room is kept for it on {_names(nodes)}"
     if advice.forecast is not None:
-        fields["predictedStartBasis"] = advice.forecast.basis
+        fields["predictedStartBasis"] = advice.forecast.basis + room
         if advice.forecast.starts_at_seconds is not None:
             fields["predictedStart"] = views.format_time(advice.forecast.starts_at_seconds)
     if advice.changes is not None:
@@ -238,7 +245,7 @@ def _start_text(status: Mapping[str, Any], phase: api.Phase) -> str:
     if phase not in (api.Phase.PENDING, api.Phase.RESTARTING) or "predictedStart" not in decision:
         return ""
     left = views.parse_time(decision["predictedStart"]) - views.parse_time(decision["lastUpdated"])
-    return f"starts in {progress.eta_text(max(0.0, left))}"
+    return f"starts in {progress.eta_text(max(0.0, left))}" + (" (reserved)" if decision.get("reserved") else "")
 
 
 def _say_unknown_progress(status: Json, old: Json, phase: api.Phase, facts: Facts) -> None:
@@ -342,8 +349,11 @@ def _has(job: views.JobView, condition: api.Condition) -> bool:
 def _placement_text(status: Mapping[str, Any]) -> str:
     placement = status["placement"]
     nodes = [share["name"] for share in placement["nodes"]]
-    shown = ", ".join(nodes[:4]) + (f" and {len(nodes) - 4} more" if len(nodes) > 4 else "")
-    return f"attempt {placement['attempt']} on {shown}"
+    return f"attempt {placement['attempt']} on {_names(nodes)}"
+
+
+def _names(names: Sequence[str]) -> str:
+    return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
 
 
 def merge_conditions(

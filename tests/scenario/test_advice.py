@@ -58,3 +58,19 @@ async def test_advice_stays_while_none_newer_is_known_and_moves_only_by_what_a_u
     take_advice(world)
     await world.settle()
     assert world.status("b")["decision"] != before
+
+
+async def test_a_start_that_nobody_can_predict_any_more_is_not_told() -> None:
+    world = World(a_node("n1"), a_node("n2"))
+    world.submit(a_job("a").spec(activeDeadlineSeconds=7200))
+    world.submit(a_job("b"))
+    await world.settle()
+    take_advice(world)
+    await world.settle()
+    assert "predictedStart" in world.status("b")["decision"]
+    world.edit("a", activeDeadlineSeconds=None)
+    await world.wait(61)
+    take_advice(world)
+    await world.settle()
+    assert "predictedStart" not in world.status("b")["decision"]
+    assert "eta" not in world.status("b")

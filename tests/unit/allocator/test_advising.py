@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 import stowplan_allocator as sa
@@ -35,6 +37,19 @@ def test_every_waiting_job_gets_its_position_and_forecast_and_the_asked_ones_wha
     assert found["x"].changes is None
     assert found["y"].changes
     assert all(one.sentence for one in found["y"].changes)
+
+
+def test_whoever_waits_long_gets_room_and_all_forecasts_reckon_with_it() -> None:
+    """y would start once a has ended; now that is kept for x, as long as it is not known when y ends."""
+    question = dataclasses.replace(a_question(), reserve_after_seconds=1)
+    found = advising.answer(dataclasses.replace(question, snapshot=dataclasses.replace(WORLD, now_seconds=1000)))
+    assert found["y"].reservation is None
+    kept = found["x"].reservation
+    assert kept is not None
+    assert (kept.job_id, kept.placement.num_pods, kept.assumed) == ("x", 2, True)
+    assert found["y"].forecast is not None
+    assert found["y"].forecast.starts_at_seconds is None
+    assert advising.answer(a_question())["x"].reservation is None
 
 
 def test_without_time_nothing_is_said_to_have_been_tried() -> None:

@@ -39,6 +39,10 @@ def estimate(job: JobBuilder, *past: JobBuilder, left: float | None = None, now:
     return found.get(job.view().uid)
 
 
+def by_progress(seconds: float) -> Estimate:
+    return Estimate(seconds, "progress", seconds * 1.1)
+
+
 PAST = [succeeded(f"run-{n}", seconds) for n, seconds in enumerate((2000, 3000, 4000, 5000, 500))]
 CASES: dict[str, tuple[JobBuilder, list[JobBuilder], float | None, Estimate | None]] = {
     "nothing is known": (RUNNING, [], None, None),
@@ -46,41 +50,46 @@ CASES: dict[str, tuple[JobBuilder, list[JobBuilder], float | None, Estimate | No
         RUNNING.spec(activeDeadlineSeconds=9999),
         PAST,
         77.0,
-        Estimate(77.0, "progress"),
+        by_progress(77.0),
     ),
     "what it is ended by bounds its progress": (
         RUNNING.spec(activeDeadlineSeconds=1050),
         [],
         77.0,
-        Estimate(50.0, "activeDeadlineSeconds"),
+        Estimate(50.0, "activeDeadlineSeconds", 50.0),
     ),
     "only the bound is known": (
         RUNNING.spec(activeDeadlineSeconds=7200),
         [],
         None,
-        Estimate(6200.0, "activeDeadlineSeconds", is_bound=True),
+        Estimate(6200.0, "activeDeadlineSeconds", 6200.0, is_bound=True),
     ),
-    "the median of the runs that it has not outlasted": (RUNNING, PAST, None, Estimate(2500.0, "history of 4 runs")),
+    "the median of the runs that it has not outlasted": (
+        RUNNING,
+        PAST,
+        None,
+        Estimate(2500.0, "history of 4 runs", 4000.0),
+    ),
     "it has outlasted all others": (RUNNING, [succeeded("run-1", 900)], None, None),
-    "a waiting job needs the median": (WAITING, PAST[:3], None, Estimate(3000.0, "history of 3 runs")),
-    "one run will do": (WAITING, PAST[:1], None, Estimate(2000.0, "history of 1 run")),
+    "a waiting job needs the median": (WAITING, PAST[:3], None, Estimate(3000.0, "history of 3 runs", 4000.0)),
+    "one run will do": (WAITING, PAST[:1], None, Estimate(2000.0, "history of 1 run", 2000.0)),
     "a job that was preempted needs what is left": (
         WAITING.status(gpuSeconds=8 * 1200, history=[an_attempt(1, outcome="Preempted")]),
         PAST[:3],
         None,
-        Estimate(1800.0, "history of 3 runs"),
+        Estimate(1800.0, "history of 3 runs", 2800.0),
     ),
     "steps since its last checkpoint, at the pace of its last run": (
         WAITING.status(history=[STEPS], progress={"attempt": 1, "totalSteps": 1000, "checkpointStep": 180}),
         PAST,
         None,
-        Estimate(820 * 2.0, "progress"),
+        by_progress(820 * 2.0),
     ),
     "without a reported checkpoint it begins anew": (
         WAITING.status(history=[STEPS], progress={"attempt": 1, "totalSteps": 1000, "step": 200}),
         [],
         None,
-        Estimate(1000 * 2.0, "progress"),
+        by_progress(1000 * 2.0),
     ),
     "an attempt that has said nothing yet goes on from there": (
         RUNNING.status(
@@ -88,7 +97,7 @@ CASES: dict[str, tuple[JobBuilder, list[JobBuilder], float | None, Estimate | No
         ),
         [],
         None,
-        Estimate(820 * 2.0 - 1000, "progress"),
+        by_progress(820 * 2.0 - 1000),
     ),
     "jobs of another size are not alike": (WAITING, [succeeded("run-1", 9, like=a_job().nodes(4))], None, None),
     "nor those of another namespace": (WAITING, [succeeded("run-1", 9, like=a_job().meta(namespace="x"))], None, None),
@@ -103,25 +112,25 @@ CASES: dict[str, tuple[JobBuilder, list[JobBuilder], float | None, Estimate | No
         WAITING,
         [succeeded("walk-1", 90, like=a_job().spec(image="registry.example/train:2"))],
         None,
-        Estimate(90.0, "history of 1 run"),
+        Estimate(90.0, "history of 1 run", 90.0),
     ),
     "the same command goes before the same name": (
         WAITING,
         [succeeded("walk-1", 90), succeeded("run-1", 9, like=a_job().spec(args=["--other"]))],
         None,
-        Estimate(90.0, "history of 1 run"),
+        Estimate(90.0, "history of 1 run", 90.0),
     ),
     "of many runs the latest": (
         WAITING,
         [succeeded(f"run-{n}", 100 + n, at=NOW + n) for n in range(41)],
         None,
-        Estimate(130.5, "history of 20 runs"),
+        Estimate(130.5, "history of 20 runs", 140.0),
     ),
     "jobs without accelerators by the clock": (
         WAITING.gpus(0).status(gpus=0),
         [succeeded("run-1", 70, gpus=0, like=a_job().gpus(0))],
         None,
-        Estimate(70.0, "history of 1 run"),
+        Estimate(70.0, "history of 1 run", 70.0),
     ),
 }
 
@@ -138,9 +147,9 @@ def test_run_times_are_of_the_best_product() -> None:
     either = a_job().spec(accelerators=choices)
     past = succeeded("run-1", 4000, like=either.placed_on("n1", "n2", product="slow"))
     waiting = either.meta(name="run-9", uid="uid-run-9").status(gpus=8)
-    assert estimate(waiting, past) == Estimate(2000.0, "history of 1 run")
+    assert estimate(waiting, past) == Estimate(2000.0, "history of 1 run", 2000.0)
     slowly = waiting.placed_on("n1", "n2", product="slow").started(NOW).status(gpus=8)
-    assert estimate(slowly, past) == Estimate(3000.0, "history of 1 run")
+    assert estimate(slowly, past) == Estimate(3000.0, "history of 1 run", 3000.0)
 
 
 def test_run_times_are_of_the_preferred_size() -> None:
@@ -148,9 +157,9 @@ def test_run_times_are_of_the_preferred_size() -> None:
     elastic = a_job().spec(elastic={"minNodes": 1})
     past = succeeded("run-1", 4000, like=elastic.placed_on("n1").nodes(2), gpus=4)
     waiting = elastic.meta(name="run-9", uid="uid-run-9").status(gpus=8)
-    assert estimate(waiting, past) == Estimate(2000.0, "history of 1 run")
+    assert estimate(waiting, past) == Estimate(2000.0, "history of 1 run", 2000.0)
     small = waiting.placed_on("n1").nodes(2).started(NOW).status(gpus=4)
-    assert estimate(small, past) == Estimate(3000.0, "history of 1 run")
+    assert estimate(small, past) == Estimate(3000.0, "history of 1 run", 3000.0)
 
 
 def test_jobs_that_have_ended_are_not_estimated() -> None:
@@ -191,37 +200,37 @@ SAID = {"basis": "progress", "endTime": time_text(NOW + 10_000)}
 WRITTEN: dict[str, tuple[Estimate | None, dict[str, object], bool, float | None, dict[str, object] | None]] = {
     "nothing is known": (None, SAID, True, NOW, None),
     "a running job's end": (
-        Estimate(600, "progress"),
+        Estimate(600, "progress", 600),
         {},
         True,
         NOW,
         {"basis": "progress", "endTime": time_text(NOW + 600)},
     ),
-    "an end that moved by less than a tenth stays": (Estimate(10_900, "progress"), SAID, True, NOW, SAID),
+    "an end that moved by less than a tenth stays": (Estimate(10_900, "progress", 10_900), SAID, True, NOW, SAID),
     "one that moved by more does not": (
-        Estimate(11_100, "progress"),
+        Estimate(11_100, "progress", 11_100),
         SAID,
         True,
         NOW,
         {"basis": "progress", "endTime": time_text(NOW + 11_100)},
     ),
     "another basis is news": (
-        Estimate(10_000, "history of 2 runs"),
+        Estimate(10_000, "history of 2 runs", 10_000),
         SAID,
         True,
         NOW,
         {"basis": "history of 2 runs", "endTime": time_text(NOW + 10_000)},
     ),
-    "a waiting job's run time": (Estimate(600, "x"), {}, False, None, {"basis": "x", "runSeconds": 600}),
+    "a waiting job's run time": (Estimate(600, "x", 600), {}, False, None, {"basis": "x", "runSeconds": 600}),
     "and its end, where its start is predicted": (
-        Estimate(600, "x"),
+        Estimate(600, "x", 600),
         {"basis": "x", "runSeconds": 610},
         False,
         NOW + 60,
         {"basis": "x", "runSeconds": 600, "endTime": time_text(NOW + 660)},
     ),
     "a run time that is hardly another stays": (
-        Estimate(640, "x"),
+        Estimate(640, "x", 640),
         {"basis": "x", "runSeconds": 600},
         False,
         None,
@@ -245,4 +254,4 @@ def test_what_the_status_says(
 def test_resources_that_are_written_in_another_order_are_the_same() -> None:
     one = a_job("x").spec(resourcesPerNode={GPU: 4, "cpu": "8"})
     other = a_job("y").spec(resourcesPerNode={"cpu": "8", GPU: 4})
-    assert estimate(one, succeeded("y", 60, like=other)) == Estimate(60.0, "history of 1 run")
+    assert estimate(one, succeeded("y", 60, like=other)) == Estimate(60.0, "history of 1 run", 60.0)

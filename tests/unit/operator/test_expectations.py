@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from fakes.builders import NOW, JobBuilder, a_job
 from stowplan_allocator import types
+from stowplan_allocator.advising import Advice
 from stowplan_operator import expectations
 from stowplan_operator.estimates import Estimate
 
@@ -17,6 +18,10 @@ POD = types.Resources(accelerators=4)
 PLACE = types.Placement("H100", (types.NodeShare("n1", 1), types.NodeShare("n2", 1)))
 RUNNING = a_job("a").placed_on("n1", "n2").started(NOW)
 WAITING = a_job("a")
+
+
+def of(seconds: float, basis: str) -> Estimate:
+    return Estimate(seconds, basis, 2 * seconds)
 
 
 def told(
@@ -28,13 +33,19 @@ def told(
 
 
 def snapshot(
-    job: JobBuilder, estimate: Estimate | None, one: types.Job, *, seconds: float = 0, with_ends: bool = True
+    job: JobBuilder,
+    estimate: Estimate | None,
+    one: types.Job,
+    *,
+    seconds: float = 0,
+    with_ends: bool = True,
+    reserved: types.Reservation | None = None,
 ) -> types.Snapshot:
     return expectations.complete(
         types.Snapshot((), (one,), now_seconds=int(NOW + seconds)),
         [job.view()],
         expected={} if estimate is None else {"uid-a": estimate},
-        reservations=(),
+        advice={} if reserved is None else {reserved.job_id: Advice(1, reservation=reserved)},
         with_ends=with_ends,
     )
 
@@ -46,7 +57,7 @@ def test_an_end_is_never_told_early_and_late_by_a_minute_or_a_sixteenth(left: fl
         (RUNNING, True, "history of 1 run"),
         (WAITING, False, "history of 1 run"),
     ):
-        seconds = told(job, Estimate(left, basis), seconds=passed, placed=placed).expected_seconds
+        seconds = told(job, of(left, basis), seconds=passed, placed=placed).expected_seconds
         assert seconds is not None
         assert left - 1 <= seconds <= left + max(60, left / 16) + 1
 
@@ -56,7 +67,7 @@ def test_an_end_that_stays_asks_for_no_new_plan(basis: str) -> None:
     """Time passes, and the job comes nearer to its end as it was expected to."""
     running = types.Job("uid-a", "team/a", 2, POD, placement=PLACE)
     seen = {
-        expectations.timeless(snapshot(RUNNING, Estimate(7000.3 - passed, basis), running, seconds=passed))
+        expectations.timeless(snapshot(RUNNING, of(7000.3 - passed, basis), running, seconds=passed))
         for passed in range(0, 100, 10)
     }
     assert len(seen) == 1
@@ -65,22 +76,47 @@ def test_an_end_that_stays_asks_for_no_new_plan(basis: str) -> None:
 def test_a_pace_that_wavers_asks_for_no_new_plan() -> None:
     running = types.Job("uid-a", "team/a", 2, POD, placement=PLACE)
     seen = {
-        expectations.timeless(
-            snapshot(RUNNING, Estimate(100_000 + wavers - passed, "progress"), running, seconds=passed)
-        )
+        expectations.timeless(snapshot(RUNNING, of(100_000 + wavers - passed, "progress"), running, seconds=passed))
         for passed, wavers in ((0, 0), (10, 300), (20, -300), (30, 150))
     }
     assert len(seen) == 1
 
 
 def test_where_no_plan_depends_on_ends_none_are_told() -> None:
-    assert told(RUNNING, Estimate(50, "progress"), with_ends=False).expected_seconds is None
+    assert told(RUNNING, of(50, "progress"), with_ends=False).expected_seconds is None
     assert told(RUNNING, None).expected_seconds is None
 
 
 def test_a_gang_that_leaves_is_gone_soon() -> None:
     leaving = types.Job("uid-x/1", "team/x", 2, POD, placement=PLACE, leaving=True)
     assert snapshot(RUNNING, None, leaving).jobs[0].expected_seconds == 0
+
+
+ROOM = types.Reservation("uid-a", PLACE, int(NOW) + 100)
+KEPT: dict[str, tuple[types.Job, bool]] = {
+    "for a job that waits": (types.Job("uid-a", "team/a", 2, POD), True),
+    "for an elastic one that may have this size": (
+        types.Job("uid-a", "team/a", 3, POD, allowed_num_pods=(2, 3)),
+        True,
+    ),
+    "not for one that has its place": (types.Job("uid-a", "team/a", 2, POD, placement=PLACE), False),
+    "nor for one that asks for another number of pods": (types.Job("uid-a", "team/a", 3, POD), False),
+    "nor for one that is gone": (types.Job("uid-b", "team/b", 2, POD), False),
+}
+
+
+@pytest.mark.parametrize(("job", "kept"), KEPT.values(), ids=KEPT)
+def test_room_is_kept(job: types.Job, kept: bool) -> None:
+    made = snapshot(WAITING, of(50, "history of 9 runs"), job, with_ends=False, reserved=ROOM)
+    assert made.reservations == ((ROOM,) if kept else ())
+
+
+def test_where_room_is_kept_whoever_waits_is_told_at_its_longest() -> None:
+    """Half of all runs are longer than the median, and would delay the job whose room it is."""
+    estimate, job = of(300, "history of 9 runs"), types.Job("uid-a", "team/a", 2, POD)
+    kept = snapshot(WAITING, estimate, job, with_ends=False, reserved=ROOM)
+    asked = snapshot(WAITING, estimate, job, with_ends=True, reserved=ROOM)
+    assert (kept.jobs[0].expected_seconds, asked.jobs[0].expected_seconds) == (600, 300)
 
 
 HAD: dict[str, tuple[JobBuilder, float, bool, int]] = {
