@@ -34,6 +34,7 @@ FINDERS: dict[ChangeKind, Finder] = {
     ChangeKind.JOBS_MOVED: cluster_changes.jobs_moved,
     ChangeKind.RESERVATION_RELEASED: cluster_changes.reservation_released,
     ChangeKind.MORE_QUOTA: cluster_changes.more_quota,
+    ChangeKind.MORE_RESOURCE_QUOTA: cluster_changes.more_resource_quota,
     ChangeKind.JOB_ENDED: cluster_changes.job_ended,
     ChangeKind.NODES_BACK: cluster_changes.nodes_back,
     ChangeKind.LATER: cluster_changes.later,

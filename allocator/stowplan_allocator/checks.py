@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Mapping
 
-from stowplan_allocator import move_checks, problem, quota_checks, types
+from stowplan_allocator import limit_checks, move_checks, problem, quota_checks, types
 
 NOWHERE = -1
 ANY = types.CapacityType.ANY
@@ -106,6 +106,8 @@ def find_breaches(plan: types.Plan, *, snapshot: types.Snapshot) -> Iterator[str
         yield from _reservations(plan, index=index, snapshot=snapshot)
     if snapshot.queues:
         yield from quota_checks.find_breaches(plan.placements, snapshot=snapshot)
+    if snapshot.namespace_limits:
+        yield from limit_checks.find_breaches(plan.placements, snapshot=snapshot)
 
 
 def _known(placement: types.Placement, *, index: Mapping[str, int]) -> tuple[list[int], list[int]]:

@@ -17,8 +17,8 @@ from dataclasses import dataclass, replace
 from stowplan_allocator import gangs, types
 from stowplan_allocator.gangs import Gang, Group
 from stowplan_allocator.problem import Problem, Vector
-from stowplan_allocator.reclaiming import Claim
 from stowplan_allocator.stock import Take
+from stowplan_allocator.terms import Terms
 
 SHARE_OF_TIME = 0.5  # of what is left, for one programme
 
@@ -54,11 +54,11 @@ def cheapest(
     victims: Sequence[Victim],
     settings: types.Settings,
     deadline: float,
-    claim: Claim | None = None,
+    terms: Terms | None = None,
 ) -> Solution | None:
     """Least lost work, then fewest victims, so that the gang fits into the rooms; None where no set will do.
 
-    With a ``claim`` it must be within the quotas, too, and the victims must be such as may leave together.
+    With ``terms`` it must be within quotas and limits, too, and the victims must be such as may leave together.
     """
     standing: dict[int, list[int]] = defaultdict(list)
     for i, victim in enumerate(victims):
@@ -68,15 +68,15 @@ def cheapest(
     for group in gang.groups:
         inside = sorted({i for node in group.nodes for i in standing.get(node, ())})
         near = [victims[i] for i in inside]
-        if claim is not None and not claim.enough(group.product, ()):
+        if terms is not None and not terms.enough(group.product, ()):
             away = [i for i in range(len(victims)) if i not in set(inside)]
-            near += [victims[i] for i in away if claim.frees(group.product, victims[i].job)]
-        offers.append(_Offer(gang, group=group, problem=problem, rooms=rooms, victims=near, claim=claim))
+            near += [victims[i] for i in away if terms.frees(group.product, victims[i].job)]
+        offers.append(_Offer(gang, group=group, problem=problem, rooms=rooms, victims=near, terms=terms))
     offers = [offer for offer in offers if offer.could_fit()]
     sets = [(offer, found) for offer in offers if (found := offer.quick_set()) is not None]
     if not sets:
         return _by_programme(
-            gang, offers=offers, problem=problem, rooms=rooms, settings=settings, claim=claim, deadline=deadline
+            gang, offers=offers, problem=problem, rooms=rooms, settings=settings, terms=terms, deadline=deadline
         )
     cost, number, _, offer, quick = min(
         (sum(v.cost for v in found), len(found), i, offer, found) for i, (offer, found) in enumerate(sets)
@@ -96,7 +96,7 @@ def cheapest(
         rooms=rooms,
         settings=settings,
         deadline=deadline,
-        claim=claim,
+        terms=terms,
         candidates=candidates,
         quick=quick,
     )
@@ -113,7 +113,7 @@ def _by_programme(
     rooms: Sequence[Vector],
     settings: types.Settings,
     deadline: float,
-    claim: Claim | None,
+    terms: Terms | None,
     candidates: Sequence[Victim] | None = None,
     quick: Sequence[Victim] = (),
 ) -> Solution | None:
@@ -128,8 +128,8 @@ def _by_programme(
         candidates = list({victim.job.id: victim for offer in offers for victim in offer.victims}.values())
     programme = disruption.Programme(problem, rooms=rooms, victims=candidates)
     programme.add_gang(replace(gang, groups=tuple(offer.group for offer in offers)))
-    if claim is not None:
-        programme.add_claim(claim)
+    if terms is not None:
+        programme.add_terms(terms)
     programme.start_from(quick)
     return programme.solve(settings=settings, limit_seconds=left * SHARE_OF_TIME)
 
@@ -140,12 +140,12 @@ def each_enough(
     problem: Problem,
     rooms: Sequence[Vector],
     victims: Sequence[Victim],
-    claim: Claim | None = None,
+    terms: Terms | None = None,
 ) -> list[Victim]:
-    """The victims of whom one alone makes room enough, and quota."""
+    """The victims of whom one alone makes room enough, and satisfies the terms."""
     found: dict[str, Victim] = {}
     for group in gang.groups:
-        offer = _Offer(gang, group=group, problem=problem, rooms=rooms, victims=victims, claim=claim)
+        offer = _Offer(gang, group=group, problem=problem, rooms=rooms, victims=victims, terms=terms)
         found |= {victim.job.id: victim for victim in victims if offer.would_do(victim)}
     return list(found.values())
 
@@ -171,10 +171,10 @@ class _Offer:
         problem: Problem,
         rooms: Sequence[Vector],
         victims: Sequence[Victim],
-        claim: Claim | None = None,
+        terms: Terms | None = None,
     ) -> None:
         self.group = group
-        self._claim = claim
+        self._terms = terms
         self._gang = gang
         self._problem = problem
         self.victims = victims
@@ -202,7 +202,7 @@ class _Offer:
         slots = self._after(leaving)
         if gangs.capacity(self._gang, slots=slots, problem=self._problem) < self._gang.num_blocks:
             return False
-        return self._claim is None or self._claim.enough(self.group.product, [victim.job for victim in leaving])
+        return self._terms is None or self._terms.enough(self.group.product, [victim.job for victim in leaving])
 
     def would_do(self, victim: Victim) -> bool:
         """Whether the gang fits once this one has left."""
@@ -234,9 +234,9 @@ class _Offer:
 
     def _together(self, ranked: list[Victim]) -> list[Victim]:
         """Those that may leave together, the first first."""
-        if self._claim is None:
+        if self._terms is None:
             return ranked
-        allowed = {job.id for job in self._claim.admissible(victim.job for victim in ranked)}
+        allowed = {job.id for job in self._terms.admissible(victim.job for victim in ranked)}
         return [victim for victim in ranked if victim.job.id in allowed]
 
     def _shrunk(self, ranked: list[Victim]) -> list[Victim]:

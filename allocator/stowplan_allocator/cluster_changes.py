@@ -12,7 +12,18 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from stowplan_allocator import choosing, forecast, gangs, moving, quotas, types, words
+from stowplan_allocator import (
+    choosing,
+    forecast,
+    gangs,
+    limit_reasons,
+    moving,
+    namespaces,
+    quotas,
+    terms,
+    types,
+    words,
+)
 from stowplan_allocator import problem as problems
 from stowplan_allocator.choosing import Victim
 from stowplan_allocator.oracle import Oracle, OutOfTime
@@ -91,22 +102,55 @@ def _with_quota(queue: types.Queue, kind: str, more: int) -> Patch:
     return Patch(queues=(replace(queue, quotas=(*others, after)),))
 
 
+def more_resource_quota(oracle: Oracle) -> Iterator[Alternative]:
+    """The least more that each ResourceQuota of the job's namespace must allow, where that alone would do."""
+    spaces = namespaces.compile_limits(oracle.snapshot)
+    for _, limit in () if spaces is None else spaces.of(oracle.job):
+        # What everybody has and wants: with so much more it does not bind.
+        most = limit.used_by_others + sum(
+            max((job.num_pods, *job.allowed_num_pods)) * namespaces.amount_of(limit, job)
+            for job in oracle.ahead.jobs
+            if namespaces.namespace_of(job) == limit.namespace
+        )
+        patch = functools.partial(_with_limit, limit)
+        more = oracle.easiest(range(most, 0, -1), patch)
+        if more is not None:
+            was, now = (limit_reasons.quantity(amount, limit.counts) for amount in (limit.hard, limit.hard + more))
+            sentence = (
+                f'raise {limit.resource} of ResourceQuota "{limit.name}" in namespace "{limit.namespace}" from {was} '
+                f"to {now}"
+            )
+            numbers = (
+                ("resource_quota", limit.name),
+                ("resource", limit.resource),
+                ("hard", now),
+                ("instead_of", was),
+            )
+            yield Alternative(ChangeKind.MORE_RESOURCE_QUOTA, sentence, numbers, patch(more))
+
+
+def _with_limit(limit: types.NamespaceLimit, more: int) -> Patch:
+    return Patch(limits=(replace(limit, hard=limit.hard + more),))
+
+
 def job_ended(oracle: Oracle) -> Iterator[Alternative]:
     """The one running job whose end loses the least; those that must not be disturbed come last."""
     alone = oracle.alone(oracle.ahead, within_quotas=False)
     if alone is None:
         return
     problem, gang = alone
-    claim = None
+    num_pods = gang.num_blocks * gang.block_pods
+    claim, bill = None, None
     if problem.quotas is not None:
-        size = gang.num_blocks * gang.block_pods * oracle.job.pod.accelerators
         used = quotas.usage_of(problem.quotas, oracle.ahead.jobs)
-        claim = Claim(quotas.Allowance(problem.quotas, [used]), oracle.job, size)
+        claim = Claim(quotas.Allowance(problem.quotas, [used]), oracle.job, num_pods * oracle.job.pod.accelerators)
+    if problem.namespaces is not None:
+        bill = terms.bill_of(oracle.job, num_pods=num_pods, namespaces=problem.namespaces, left=problem.left)
     index = {node.name: i for i, node in enumerate(problem.nodes)}
     running = [job for job in oracle.ahead.jobs if job.placement is not None]
     victims = [choosing.victim_of(job, problem=problem, index=index) for job in running]
     rooms = [problem.balance[node.name] for node in problem.nodes]
-    enough = choosing.each_enough(gang, problem=problem, rooms=rooms, victims=victims, claim=claim)
+    enough = choosing.each_enough(gang, problem=problem, rooms=rooms, victims=victims, terms=terms.Terms(claim, bill))
     for victim in sorted(enough, key=_dearness)[:MAX_TRIES]:
         patch = Patch(ended=(victim.job.id,))
         if oracle.starts(patch):

@@ -11,9 +11,10 @@ from collections import defaultdict
 from collections.abc import Collection
 from dataclasses import replace
 
-from stowplan_allocator import eligibility, goodput, limits, patterns, quotas, reserving, types
+from stowplan_allocator import eligibility, goodput, limits, namespaces, patterns, quotas, reserving, types
 from stowplan_allocator.cells import build_cells, cells_of
 from stowplan_allocator.memory import Memory
+from stowplan_allocator.namespaces import Namespaces
 from stowplan_allocator.problem import NO_LEAF, Problem, Request, Shape, Vector, path_of, queue_key, to_vector
 from stowplan_allocator.quotas import Allowance, Quotas
 
@@ -37,6 +38,7 @@ def compile_problem(
         key=lambda job: (not job.returning, queue_key(job, order=order)),
     )
     shared = quotas.compile_quotas(snapshot)
+    spaces = namespaces.compile_limits(snapshot)
     misconfigured = {}
     barred = {}
     queue = []
@@ -59,7 +61,7 @@ def compile_problem(
     nodes = memory.nodes(snapshot.nodes, seed=seed)
     balance = memory.balance(snapshot, dims=dims)
     free = tuple(_floor(balance[node.name]) for node in nodes)
-    requests, profiles, shapes = _group_jobs(queue, dims=dims, levels=snapshot.levels, shared=shared)
+    requests, profiles, shapes = _group_jobs(queue, dims=dims, levels=snapshot.levels, shared=shared, spaces=spaces)
     keys = tuple(sorted({key for profile in profiles for key in profile.label_keys()}))
     alike = memory.alike(keys=keys, num_levels=len(snapshot.levels))
     cells = build_cells(nodes, alike=alike, requests=requests, profiles=profiles, num_levels=len(snapshot.levels))
@@ -86,6 +88,8 @@ def compile_problem(
         quotas=shared,
         allowance=None if shared is None else allowance_of(snapshot, shared=shared),
         barred=barred,
+        namespaces=spaces,
+        left={} if spaces is None else spaces.left(),
     )
 
 
@@ -139,7 +143,12 @@ def _refuse_duplicates(snapshot: types.Snapshot) -> None:
 
 
 def _group_jobs(
-    queue: list[types.Job], *, dims: tuple[str, ...], levels: tuple[str, ...], shared: Quotas | None
+    queue: list[types.Job],
+    *,
+    dims: tuple[str, ...],
+    levels: tuple[str, ...],
+    shared: Quotas | None,
+    spaces: Namespaces | None,
 ) -> tuple[tuple[Request, ...], tuple[eligibility.Profile, ...], tuple[Shape, ...]]:
     requests: dict[tuple[object, ...], Request] = {}
     firsts: dict[tuple[object, ...], int] = {}
@@ -155,14 +164,15 @@ def _group_jobs(
         asked = (num_pods, vector, job.products, level, required, profile, job.avoided_nodes)
         leaf = NO_LEAF if shared is None else shared.leaf(job)
         worths = goodput.worths(job, sizes=sizes)
-        key = (*asked, sizes, preferred, slice_size, spread, worths, leaf)
+        alike = (*asked, sizes, preferred, slice_size, spread, worths)
+        bound = reserving.binding(name for name, _ in job.pod.other)
+        charges = () if spaces is None else spaces.charges(job, bound=bound)
+        key = (*alike, leaf, charges)
         request = requests.get(key)
         if request is None:
-            devices = job.pod.has_devices
-            first = firsts.setdefault(key[:-1], len(requests))
-            bound = reserving.binding(name for name, _ in job.pod.other)
-            patterned = (sizes, preferred, slice_size, spread, devices)
-            request = Request(len(requests), *asked, *patterned, leaf, first, bound, worths)
+            first = firsts.setdefault(alike, len(requests))
+            patterned = (sizes, preferred, slice_size, spread, job.pod.has_devices)
+            request = Request(len(requests), *asked, *patterned, leaf, first, bound, worths, charges)
             requests[key] = request
         members[request.index, job.priority, job.id if request.patterned else ""].append(job)
     ordered = tuple(requests.values())

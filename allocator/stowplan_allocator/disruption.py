@@ -31,6 +31,8 @@ Constraints
     (6) quotas       (1) and (2) of ``quotas``: Σ_g size·z_g of the job's queue, −Σ_j size_j·leave_j of the victims'
     (7) lent only    Σ_{j ∈ v} size_j·leave_j ≤ beyond_v − 1 + size_i + M (1 − leave_i)   for each queue v that loses to
                      another one and each of its victims i: even without the others it uses more than it owns
+    (8) limits       Σ_j n_j·a_{j,l} leave_j ≥ what the job takes − c_{l,t}     for each l and t of ``namespaces`` that
+                     has too little left
 
 One gang alone fills a bin without loss, so bins cost no exactness; victims' nodes are never
 in one. What must stay true: an answer fits by integer arithmetic and not by the solver's
@@ -50,9 +52,11 @@ import pulp
 from stowplan_allocator import gangs, model, quota_rows, types
 from stowplan_allocator.choosing import Solution, Victim
 from stowplan_allocator.gangs import Gang
+from stowplan_allocator.namespaces import Key
 from stowplan_allocator.problem import Path, Problem, Vector
 from stowplan_allocator.reclaiming import Claim
 from stowplan_allocator.stock import Take
+from stowplan_allocator.terms import Terms
 
 Term = tuple[pulp.LpVariable, float]
 
@@ -97,7 +101,7 @@ class Programme:
         self._single = self._pinned.keys() | set(single)
         self._asked: dict[int, list[tuple[pulp.LpVariable, Vector]]] = defaultdict(list)
         self._gangs: list[_Candidate] = []
-        self._claim: Claim | None = None
+        self._terms: Terms | None = None
 
     def _add(self, kind: str, upper: float) -> pulp.LpVariable:
         self._names += 1
@@ -133,8 +137,20 @@ class Programme:
         self._gangs.append(candidate)
         return bool(chosen)
 
-    def add_claim(self, claim: Claim) -> None:
-        """(6) and (7) for the one gang that was added, which waits."""
+    def add_terms(self, terms: Terms) -> None:
+        """(6) to (8) for the one gang that was added, which waits."""
+        self._terms = terms
+        if terms.claim is not None:
+            self._add_claim(terms.claim)
+        if terms.bill is not None:
+            freed: dict[Key, list[Term]] = defaultdict(list)
+            for leave, victim in zip(self._leave, self._victims, strict=True):
+                for key, amount in terms.bill.given_back(victim.job):
+                    freed[key].append((leave, -float(amount)))
+            for key, missing in terms.bill.missing().items():
+                self._require(freed[key], "<=", -float(missing))  # (8)
+
+    def _add_claim(self, claim: Claim) -> None:
         jobs = [victim.job for victim in self._victims]
         held = [claim.holding(job) for job in jobs]
         terms: dict[tuple[int, str], list[Term]] = defaultdict(list)
@@ -153,7 +169,6 @@ class Programme:
             for i in members:
                 right = float(beyond - 1 + held[i].amount + total)
                 self._require([(t, 1.0), (self._leave[i], float(total))], "<=", right)  # (7)
-        self._claim = claim
 
     def _bins(self, gang: Gang, *, slots: Mapping[int, int]) -> list[_Bin]:
         """Single nodes, and bins of all others by the domains of the gang's limits."""
@@ -271,7 +286,7 @@ class Programme:
                     for node, pods in takes:
                         if node in left and not _take(left[node], block=gang.block, count=pods // gang.block_pods):
                             return None
-                    if self._claim is not None and not self._claim.allows(product, [v.job for v in leaving]):
+                    if self._terms is not None and not self._terms.allows(product, [v.job for v in leaving]):
                         return None
         return Solution(leaving, stands, bound=0)
 

@@ -112,7 +112,7 @@ def _admit(search: Search, *, jobs: Sequence[types.Job], limits: bounds.Bounds) 
             search.spots[job.id] = spot
             turns.serve(job, spot)
             continue
-        if turns.refuses(job):
+        if turns.refuses(job) or search.has_spent(request):
             search.refused.add(request.index)
             continue
         if limits.cannot_fit(request, admitted=search.admitted()):
@@ -121,7 +121,9 @@ def _admit(search: Search, *, jobs: Sequence[types.Job], limits: bounds.Bounds) 
         if search.left() <= 0:
             search.give_up(request.index)
             continue
-        ahead = turns.ahead(most=search.chain_length, refused=search.refused, problem=search.problem)
+        ahead = turns.ahead(
+            most=search.chain_length, refused=search.refused, problem=search.problem, spare=search.stock.spare
+        )
         chain = [shape_of[other.id] for other in ahead]
         placed, proven = _place_chain(search, chain=chain)
         for other in ahead[:placed]:

@@ -19,10 +19,12 @@ not asked again in the same plan; without queues nothing here costs anything.
 from __future__ import annotations
 
 import copy
+import itertools
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from stowplan_allocator import greedy, types
+from stowplan_allocator.namespaces import Spare
 from stowplan_allocator.problem import Problem, Request
 from stowplan_allocator.quotas import Allowance, Quotas
 
@@ -45,11 +47,21 @@ class Turns:
         """The job has started, or been passed over: it leaves the line, and those before it in its line with it."""
         self._position = self._jobs.index(job, self._position) + 1
 
-    def ahead(self, *, most: int, refused: Collection[int], problem: Problem) -> list[types.Job]:
-        """The next jobs in turn if each of them starts, without refused requests."""
+    def ahead(
+        self, *, most: int, refused: Collection[int], problem: Problem, spare: Spare | None = None
+    ) -> list[types.Job]:
+        """The next jobs in turn if each of them starts, without refused requests and those that find nothing spare."""
         shape_of = problem.shape_of
-        rest = self._jobs[self._position :]
-        return [job for job in rest if shape_of[job.id].request.index not in refused][:most]
+        rest = (job for job in self._jobs[self._position :] if shape_of[job.id].request.index not in refused)
+        if spare is None:
+            return list(itertools.islice(rest, most))
+        left = spare.copy()
+        found: list[types.Job] = []
+        for job in rest:
+            request = shape_of[job.id].request
+            if len(found) < most and left.take(request.charges, request.num_pods):
+                found.append(job)
+        return found
 
     def rest(self) -> Sequence[types.Job]:
         """Everybody left; of one line in its order."""
@@ -119,8 +131,11 @@ class FairTurns(Turns):
         sure = request.num_pods * request.vector[0] if len(kinds) < 2 else 0
         self._certain.add(leaf, kind, sure, jobs=1, bound=request.bound)
 
-    def ahead(self, *, most: int, refused: Collection[int], problem: Problem) -> list[types.Job]:
+    def ahead(
+        self, *, most: int, refused: Collection[int], problem: Problem, spare: Spare | None = None
+    ) -> list[types.Job]:
         """See ``Turns``; who would have no quota by then is left out, too."""
+        left = None if spare is None else spare.copy()
         twin = copy.copy(self)
         twin._at, twin._served = dict(self._at), {}
         twin._shares, twin._offers = dict(self._shares), dict(self._offers)
@@ -128,7 +143,8 @@ class FairTurns(Turns):
         found: list[types.Job] = []
         while len(found) < most and (job := twin.head()) is not None:
             request = self._request[job.id]
-            if request.index in refused or twin.refuses(job):
+            is_out = request.index in refused or twin.refuses(job)
+            if is_out or not (left is None or left.take(request.charges, request.num_pods)):
                 twin.serve(job, None)
                 continue
             kinds = self._kinds[request.index]

@@ -98,8 +98,7 @@ def place(request: Request, *, problem: Problem, stock: Stock, first: Choice | N
     """
     num_levels = len(problem.levels)
     options = list(cells_by_option(request, problem=problem))
-    if stock.allowance is not None:
-        options = within_quotas(request, options=options, stock=stock)
+    options = within_quotas(request, options=options, stock=stock)
     if not request.products and len(options) > 1:
         room = {product: _room(request, cells=cells, stock=stock) for product, cells in options}
         options.sort(key=lambda option: (room[option[0]], option[0]))
@@ -126,7 +125,9 @@ def place(request: Request, *, problem: Problem, stock: Stock, first: Choice | N
 def within_quotas(
     request: Request, *, options: list[tuple[str, list[Cell]]], stock: Stock
 ) -> list[tuple[str, list[Cell]]]:
-    """The options for which the job's queue has quota left; none where it may run no further job."""
+    """The options for which the job's queue has quota left; none where its queue or namespace lets no more start."""
+    if stock.spare is not None and not stock.spare.fits(request.charges, request.num_pods):
+        return []
     allowance = stock.allowance
     if allowance is None:
         return options
@@ -137,16 +138,19 @@ def within_quotas(
 
 
 def count(request: Request, *, spot: Spot, stock: Stock, sign: int = 1) -> None:
-    """Let a job that came, or with sign -1 one that went, count against the quotas."""
+    """Let a job that came, or with sign -1 one that went, count against quotas and limits."""
+    if stock.spare is not None:
+        stock.spare.add(request.charges, sign * spot.num_pods)
     if stock.allowance is not None:
         amount = sign * spot.num_pods * request.vector[0]
         stock.allowance.add(request.leaf, spot.product, amount, jobs=sign, bound=request.bound)
 
 
 def recount(stock: Stock, *, spots: Mapping[str, Spot], problem: Problem) -> None:
-    """Let exactly these jobs, and what runs, count against the quotas."""
-    if problem.allowance is not None:
-        stock.allowance = problem.allowance.copy()
+    """Let exactly these jobs, and what runs, count against quotas and limits."""
+    if problem.allowance is not None or problem.namespaces is not None:
+        stock.allowance = None if problem.allowance is None else problem.allowance.copy()
+        stock.spare = problem.spare()
         for job_id, spot in spots.items():
             count(problem.shape_of[job_id].request, spot=spot, stock=stock)
 
@@ -193,7 +197,13 @@ def new_stock(problem: Problem) -> Stock:
     least = _least_needs(problem)
     allowance = None if problem.allowance is None else problem.allowance.copy()
     return Stock(
-        members, free=problem.free, sizes=problem.sizes, least=least, scarce=scarce.find(problem), allowance=allowance
+        members,
+        free=problem.free,
+        sizes=problem.sizes,
+        least=least,
+        scarce=scarce.find(problem),
+        allowance=allowance,
+        spare=problem.spare(),
     )
 
 

@@ -27,6 +27,7 @@ from stowplan_allocator import (
     fairness,
     greedy,
     moving,
+    namespaces,
     preempting,
     reserving,
     strategies,
@@ -209,13 +210,17 @@ class _Scene:
         if is_leaving:
             spots = self._later.spots
             self._fixed |= {job.id: self._later.placement(job.id) for job in back if job.id in spots}
-        free = _free(self._snapshot)
+        free, limits = _free(self._snapshot), namespaces.compile_limits(self._snapshot)
+        spare = namespaces.Spare({} if limits is None else limits.left())
         placements, held, waiting = {}, {}, {}
         for job_id, place in self._fixed.items():
             job = self._jobs[job_id]
             if job.placement is not None:
                 continue
-            if job.returning and not job.leaving and _takes(job, place, free=free):
+            charges = () if limits is None else limits.charges(job)
+            is_back = job.returning and not job.leaving and spare.fits(charges, place.num_pods)
+            if is_back and _takes(job, place, free=free):
+                spare.add(charges, place.num_pods)
                 placements[job_id] = place
                 continue
             held[job_id] = place

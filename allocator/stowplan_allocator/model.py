@@ -37,7 +37,8 @@ Constraints
     (7) spread       Σ_{c∈d,m} m·x_{p,c,m} ≤ t_p                              for p ∈ P_a, d of its spread's level;
                      where that is ``node``, x_{p,c,m} ≤ Σ over nodes of c of min(slots, floor(t_p / m))
     (8) earlier tiers keep their values
-    (9) quotas       (1) and (2) of ``quotas`` with a_p·m·x_{p,c,m} as what the jobs of a queue use of the product of c
+    (9) limits       (1) of ``namespaces`` with a_p·m·x_{p,c,m} over all cells, for each limit and moment; quotas:
+                     (1) and (2) of ``quotas`` with a_p·m·x_{p,c,m} as what the jobs of a queue use of the product of c
 Objectives, one tier at a time
     admit            max Σ_j y_j; or Σ_j (n − j)·y_j for the first that fits
     goodput          max Σ a_p·goodput_{p,g,k}·z_{p,g,k}; by pods and relative throughput: k·throughput_{p,g}
@@ -55,7 +56,6 @@ it is a relaxation, so a bound or an infeasibility proven here holds for the rea
 
 from __future__ import annotations
 
-import functools
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -67,7 +67,6 @@ from stowplan_allocator import capacity, greedy, overrun, patterns, quota_rows, 
 from stowplan_allocator import problem as problems
 from stowplan_allocator.packing import Key
 from stowplan_allocator.problem import Cell, Problem, Request, Shape
-from stowplan_allocator.quotas import Allowance, Quotas
 from stowplan_allocator.stock import Stock
 
 Term = capacity.Term
@@ -150,8 +149,8 @@ class Model:
             self._add_phantoms()
         for cell in problem.cells:
             self._add_capacity(cell)
-        if problem.quotas is not None and problem.allowance is not None:
-            self._add_quotas(problem.quotas, problem.allowance)
+        for left, right in quota_rows.limits(problem, blocks=self.x, variable=self.add_integer):
+            self.require(left, "<=", right)  # (9)
 
     def add_integer(self, kind: str, upper: float) -> pulp.LpVariable:
         """A fresh integer variable from 0 to ``upper``."""
@@ -281,22 +280,6 @@ class Model:
             rooms = Counter(self.problem.free[node] for node in cell.nodes)
             for terms, right in self._capacity.rows(blocks, phantoms=phantoms, rooms=rooms):
                 self.require(terms, "<=", right)  # (3)
-
-    def _add_quotas(self, quotas: Quotas, allowance: Allowance) -> None:
-        """(9), in every state of the cluster that has to hold."""
-        states = [(None, usage) for usage in allowance.states]
-        kept = [(number, usage) for number, usages in allowance.kept.items() for usage in usages]
-        for number, usage in [*states, *kept]:
-            terms: dict[tuple[int, str], list[Term]] = {}
-            for (p, c, size), x in self.x.items():
-                request = self._request(p)
-                if request.vector[0] and (number is None or number in request.bound):
-                    kind = quotas.kind(request.leaf, self.problem.cells[c].product)
-                    terms.setdefault((request.leaf, kind), []).append((x, float(size * request.vector[0])))
-            for left, right in quota_rows.rows(
-                quotas, usage=usage, terms=terms, variable=functools.partial(self.add_integer, "r")
-            ):
-                self.require(left, "<=", right)
 
     def start_from(self, counts: Mapping[Key, int]) -> None:
         """Offer counts as the solver's first solution; w, h and e are left to the solver."""

@@ -22,6 +22,7 @@ from stowplan_allocator import (
     gangs,
     greedy,
     limits,
+    namespaces,
     quotas,
     reserving,
     strategies,
@@ -69,7 +70,8 @@ def moves(
     deadline = time.monotonic() + settings.time_limit_seconds
     if not any(job.id == job_id and job.placement is None for job in snapshot.jobs):
         raise ValueError(f'job "{job_id}" does not wait in the snapshot')
-    free = _without_queues(snapshot, job_id, beside=beside or {})
+    free = _without_limits(snapshot, job_id, beside=beside or {})
+    free = None if free is None else _without_queues(free, job_id, beside=beside or {})
     if free is None:
         return None
     kept = reserving.with_reservations(free)
@@ -99,6 +101,20 @@ def moves(
         placed, proven = answer
         return scene.answer(placed, bound=max(proven, found.bound))
     return scene.answer(placed, bound=found.bound)
+
+
+def _without_limits(
+    snapshot: types.Snapshot, job_id: str, *, beside: Mapping[str, types.Placement]
+) -> types.Snapshot | None:
+    """The same question without limits of namespaces, which no move changes; None where these refuse the job."""
+    spaces = namespaces.compile_limits(snapshot)
+    if spaces is None:
+        return snapshot
+    jobs = {one.id: one for one in snapshot.jobs}
+    come = [(jobs[name], placement.num_pods) for name, placement in beside.items() if name in jobs]
+    spare = namespaces.Spare(spaces.left(come=come))
+    job = jobs[job_id]
+    return replace(snapshot, namespace_limits=()) if spare.fits(spaces.charges(job), job.num_pods) else None
 
 
 def _without_queues(

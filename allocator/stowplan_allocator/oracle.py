@@ -13,6 +13,7 @@ from dataclasses import replace
 
 from stowplan_allocator import compiling, forecast, gangs, planner, types
 from stowplan_allocator.gangs import Gang
+from stowplan_allocator.namespaces import Spare
 from stowplan_allocator.problem import Problem, Vector
 from stowplan_allocator.relaxing import Patch
 
@@ -110,6 +111,10 @@ class Oracle:
             return None
         num_pods = min(job.allowed_num_pods, default=job.num_pods)
         gang = gangs.gang_of(job, problem=problem, num_pods=num_pods)
+        if within_quotas and problem.namespaces is not None:
+            charges = problem.namespaces.charges(job)
+            if not Spare(problem.left).fits(charges, num_pods):
+                gang = replace(gang, groups=())
         if within_quotas and problem.allowance is not None:
             leaf, amount = problem.allowance.quotas.leaf(job), num_pods * job.pod.accelerators
             full = problem.allowance.is_full(leaf)

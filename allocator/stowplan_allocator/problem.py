@@ -24,6 +24,8 @@ from dataclasses import dataclass, field
 
 from stowplan_allocator import eligibility, types
 from stowplan_allocator.goodput import UNIT
+from stowplan_allocator.namespaces import Charges, Namespaces, Spare
+from stowplan_allocator.namespaces import Key as LimitKey
 from stowplan_allocator.quotas import Allowance, Quotas, Usage
 
 Vector = tuple[int, ...]
@@ -53,8 +55,9 @@ class Request:
     ``slice_size`` the level is one of slices and not of the whole job. ``spread`` is a level's index and how many pods
     of the job may stand in one of its domains. ``has_devices``: the pods take accelerators, or parts of them.
     ``leaf`` is where a job counts in the tree of queues; without queues there is none. ``first`` is the index of the
-    first request that asks for the same in any queue. ``bound`` are the reservations that its jobs may outlast.
-    ``worths`` are what ``sizes`` get done where that is not as many pods (``goodput``).
+    first request that asks for the same in any queue and namespace. ``bound`` are the reservations that its jobs may
+    outlast, ``charges`` what a pod takes of the limits of its namespace. ``worths`` are what ``sizes`` get done
+    where that is not as many pods (``goodput``).
     """
 
     index: int
@@ -74,6 +77,7 @@ class Request:
     first: int = 0
     bound: frozenset[int] = frozenset()
     worths: tuple[tuple[int, int], ...] = ()
+    charges: Charges = ()
 
     def goodput(self, product: str, *, num_pods: int) -> int:
         """What a job gets done there: its worth in milli-pods, by the product's relative throughput."""
@@ -135,7 +139,8 @@ class Problem:
     """All that planning looks at. ``queue`` holds every plannable waiting job, first served first.
 
     With ``quotas`` the order of the queue is that of each queue by itself, and ``fairness`` says who is next;
-    ``allowance`` is what runs. ``barred`` has jobs that the limits of their queue never let start.
+    ``allowance`` is what runs. ``barred`` has jobs that the limits of their queue never let start. ``left`` is what
+    running jobs leave of the limits of ``namespaces``.
     """
 
     dims: tuple[str, ...]
@@ -158,6 +163,8 @@ class Problem:
     quotas: Quotas | None = None
     allowance: Allowance | None = None
     barred: Mapping[str, types.Waiting] = field(default_factory=dict)
+    namespaces: Namespaces | None = None
+    left: Mapping[LimitKey, int] = field(default_factory=dict)
     # Remembered by ``twins``; then by ``greedy.cells_by_option``; a copy with other cells starts anew.
     alike: dict[int, list[int]] = field(default_factory=dict, init=False, compare=False, repr=False)
     options: dict[OptionKey, list[tuple[str, list[Cell]]]] = field(
@@ -165,14 +172,18 @@ class Problem:
     )
 
     def twins(self, request: Request) -> tuple[int, ...]:
-        """The request and those that ask for the same in other queues: what has no room for one has none for them."""
-        if self.quotas is None:
+        """The request and those that ask for the same elsewhere: what has no room for one has none for them."""
+        if self.quotas is None and self.namespaces is None:
             return (request.index,)
         known = self.alike
         if not known:
             for other in self.requests:
                 known.setdefault(other.first, []).append(other.index)
         return tuple(known[request.first])
+
+    def spare(self) -> Spare | None:
+        """What the limits of namespaces leave to the jobs that the plan starts; None without any."""
+        return Spare(self.left) if self.namespaces is not None else None
 
     def count(self, job: types.Job, *, usage: Usage, product: str, num_pods: int) -> None:
         """Let a job use its quota."""

@@ -1,4 +1,6 @@
-"""The quotas as rows of an integer programme: (1) and (2) of ``quotas`` with u as variables.
+"""Quotas, and limits of namespaces, as rows of an integer programme.
+
+The limits are (1) of ``namespaces``. Quotas are (1) and (2) of ``quotas`` with u as variables:
 
     r_c ≥ u_c − g_c, r_c ≥ 0       what reaches the parent of c, where c keeps something (else it is u_c itself)
     u_v = own terms + Σ_c r_c      in terms of what a programme places, and of what it lets go
@@ -10,17 +12,51 @@ are exact. What must stay true: rows that cannot bind are left out, and nothing 
 
 from __future__ import annotations
 
+import functools
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import pulp
 
+from stowplan_allocator.namespaces import Key
+from stowplan_allocator.problem import Problem
 from stowplan_allocator.quotas import Quotas, Usage
 
 Term = tuple[pulp.LpVariable, float]
 Row = tuple[list[Term], float]
 # Accelerators as terms, by leaf and kind.
 Terms = Mapping[tuple[int, str], Sequence[Term]]
+
+
+def limits(
+    problem: Problem,
+    *,
+    blocks: Mapping[tuple[int, int, int], pulp.LpVariable],
+    variable: Callable[[str, float], pulp.LpVariable],
+) -> Iterator[Row]:
+    """Every row for blocks of pods by shape, cell and size, in every state of the cluster that has to hold."""
+    if problem.quotas is not None and problem.allowance is not None:
+        allowance = problem.allowance
+        states = [(None, usage) for usage in allowance.states]
+        kept = [(number, usage) for number, usages in allowance.kept.items() for usage in usages]
+        for number, usage in [*states, *kept]:
+            terms: dict[tuple[int, str], list[Term]] = defaultdict(list)
+            for (p, c, size), x in blocks.items():
+                request = problem.shapes[p].request
+                if request.vector[0] and (number is None or number in request.bound):
+                    kind = problem.quotas.kind(request.leaf, problem.cells[c].product)
+                    terms[request.leaf, kind].append((x, float(size * request.vector[0])))
+            yield from rows(problem.quotas, usage=usage, terms=terms, variable=functools.partial(variable, "r"))
+    if problem.namespaces is not None:
+        charged: dict[Key, list[Term]] = defaultdict(list)
+        for (p, _, size), x in blocks.items():
+            for key, amount in problem.shapes[p].request.charges:
+                charged[key].append((x, float(size * amount)))
+        for key, some in charged.items():
+            reach = sum(factor * float(x.upBound or 0) for x, factor in some)
+            left = max(problem.left[key], 0)
+            if reach > left:
+                yield some, float(left)
 
 
 def rows(quotas: Quotas, *, usage: Usage, terms: Terms, variable: Callable[[float], pulp.LpVariable]) -> Iterator[Row]:

@@ -1,9 +1,9 @@
 """Why each waiting job waits: one reason from the fixed list, with numbers, specific before general.
 
 The order of the questions is the order of this module: can the spec be planned at all; is
-there a node of its kind; could the empty cluster hold it; may its queue use so much, ever
-and now (``quota_reasons``, with numbers of its own); would it fit now but for the jobs ahead;
-but for broken nodes; but for the topology; but for the way that free room is scattered; and
+there a node of its kind; could the empty cluster hold it; may its namespace and its queue use so
+much, ever and now (``limit_reasons``, ``quota_reasons``, with numbers of their own); would it fit now
+but for the jobs ahead; but for broken nodes; but for the topology; but for the way that free room is scattered; and
 only then: there is not enough free. What must stay true: every waiting job gets an answer; its
 numbers come from the same counts that chose the reason, so that they cannot contradict it;
 equal requests are answered once.
@@ -25,6 +25,7 @@ from dataclasses import dataclass, replace
 from stowplan_allocator import census, eligibility, reserving, types, words
 from stowplan_allocator import problem as problems
 from stowplan_allocator.census import Census, Offer
+from stowplan_allocator.limit_reasons import LimitCounts
 from stowplan_allocator.problem import Problem, Request
 from stowplan_allocator.quota_reasons import QuotaCounts
 from stowplan_allocator.strategies import Outcome
@@ -69,6 +70,7 @@ def explain(
     if not settings.explain:
         return waiting | dict.fromkeys((job.id for job in left_out), UNEXPLAINED)
     counted = Census(snapshot, problem=problem, spots=outcome.spots)
+    limited = None if problem.namespaces is None else LimitCounts(snapshot, problem=problem, spots=outcome.spots)
     quota = None
     if problem.quotas is not None:
         quota = QuotaCounts(snapshot, problem=problem, shared=problem.quotas, spots=outcome.spots)
@@ -82,7 +84,9 @@ def explain(
         finding = answers.get((request.index, undecided))
         if finding is None:
             finding = _find_once(request, undecided=undecided, known=findings, counted=counted, settings=settings)
-            refusal = None if quota is None or finding.never else quota.answer(request)
+            refusal = None if limited is None or finding.never else limited.answer(request)
+            if refusal is None and quota is not None and not finding.never:
+                refusal = quota.answer(request)
             if refusal is not None:
                 reason, message, numbers, blockers = refusal
                 finding = Finding(reason, message, finding.numbers | numbers, blockers=blockers)

@@ -30,6 +30,7 @@ class ChangeKind(enum.StrEnum):
     JOBS_MOVED = "JobsMoved"
     RESERVATION_RELEASED = "ReservationReleased"
     MORE_QUOTA = "MoreQuota"
+    MORE_RESOURCE_QUOTA = "MoreResourceQuota"
     JOB_ENDED = "JobEnded"
     NODES_BACK = "NodesBack"
     LATER = "Later"
@@ -40,7 +41,8 @@ class ChangeKind(enum.StrEnum):
 class Patch:
     """Jobs, nodes and queues take the place of those with their ids and names, or are added; others go.
 
-    ``released`` are the jobs whose reservations are given up; ``now_seconds`` is a later time.
+    ``limits`` take the place of those of the same ResourceQuota and resource; ``released`` are the jobs whose
+    reservations are given up; ``now_seconds`` is a later time.
     """
 
     jobs: tuple[types.Job, ...] = ()
@@ -48,6 +50,7 @@ class Patch:
     nodes: tuple[types.Node, ...] = ()
     released: tuple[str, ...] = ()
     queues: tuple[types.Queue, ...] = ()
+    limits: tuple[types.NamespaceLimit, ...] = ()
     now_seconds: int | None = None
 
     def apply(self, snapshot: types.Snapshot) -> types.Snapshot:
@@ -55,6 +58,7 @@ class Patch:
         jobs = {job.id: job for job in snapshot.jobs if job.id not in self.ended} | {job.id: job for job in self.jobs}
         nodes = {node.name: node for node in snapshot.nodes} | {node.name: node for node in self.nodes}
         queues = {queue.name: queue for queue in (*snapshot.queues, *self.queues)}
+        limits = {(one.namespace, one.name, one.resource): one for one in (*snapshot.namespace_limits, *self.limits)}
         return replace(
             snapshot,
             nodes=tuple(nodes.values()),
@@ -62,6 +66,7 @@ class Patch:
             now_seconds=snapshot.now_seconds if self.now_seconds is None else self.now_seconds,
             reservations=tuple(one for one in snapshot.reservations if one.job_id not in self.released),
             queues=tuple(queues.values()),
+            namespace_limits=tuple(limits.values()),
         )
 
 

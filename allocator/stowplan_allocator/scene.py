@@ -11,13 +11,15 @@ from dataclasses import replace
 
 from stowplan_allocator import choosing, compiling, gangs, greedy, rights, strategies, types
 from stowplan_allocator import problem as problems
+from stowplan_allocator.accounts import Accounts
 from stowplan_allocator.choosing import Solution, Victim
 from stowplan_allocator.decisions import Decision, Hold
+from stowplan_allocator.namespaces import Key
 from stowplan_allocator.problem import Problem, Vector
 from stowplan_allocator.quotas import Allowance
-from stowplan_allocator.reclaiming import Claim
 from stowplan_allocator.stock import Take
 from stowplan_allocator.stopwatch import Stopwatch
+from stowplan_allocator.terms import Terms
 
 
 class Scene:
@@ -37,6 +39,7 @@ class Scene:
         self._settings = settings
         self._deadline = deadline
         self._watch = watch
+        self._accounts = Accounts(snapshot, problem)
         self._jobs = {job.id: job for job in problem.queue}
         self._index = {node.name: i for i, node in enumerate(problem.nodes)}
         # Below zero where a device was lost under a running pod; less where room is reserved.
@@ -67,17 +70,20 @@ class Scene:
             if job.id not in gone
         ]
         spots = {job_id: outcome.spots[job_id] for job_id in fixed}
-        allowance = self._allowance(gone=self._leaving, spots=spots)
-        return self._solve(replace(self._snapshot, jobs=tuple(jobs)), allowance=allowance).spots
+        allowance = self._accounts.allowance(gone=self._leaving, spots=spots)
+        left = self._accounts.left(gone=self._leaving, spots=spots)
+        return self._solve(replace(self._snapshot, jobs=tuple(jobs)), allowance=allowance, left=left).spots
 
     def _placement(self, spot: greedy.Spot) -> types.Placement:
         shares = tuple(types.NodeShare(self._problem.nodes[node].name, pods) for node, pods in spot.takes)
         return types.Placement(spot.product, shares)
 
-    def _solve(self, snapshot: types.Snapshot, *, allowance: Allowance | None) -> strategies.Outcome:
+    def _solve(
+        self, snapshot: types.Snapshot, *, allowance: Allowance | None, left: Mapping[Key, int]
+    ) -> strategies.Outcome:
         problem = compiling.compile_problem(snapshot, seed=self._settings.seed, order=self._settings.order)
         # Reservations keep their numbers, whoever is left out of the snapshot.
-        problem = replace(problem, allowance=allowance)
+        problem = replace(problem, allowance=allowance, left=left)
         return strategies.solve(problem, settings=self._settings, deadline=self._deadline, watch=self._watch)
 
     def hold(self, job: types.Job, *, position: int, decision: Decision, promised: greedy.Spot | None) -> Hold | None:
@@ -89,29 +95,28 @@ class Scene:
         now = self._beside(position=position, decision=decision)
         rooms = _with_room(now, victims=gone)
         pod = self._problem.vector(job.pod)
-        claim = self._claim(job, position=position, decision=decision, gone=gone)
-        if promised is not None and _fits(promised.takes, pod=pod, rooms=rooms) and _pays(claim, spot=promised):
+        terms = self._terms(job, position=position, decision=decision, gone=gone)
+        if promised is not None and _fits(promised.takes, pod=pod, rooms=rooms) and terms.enough(promised.product, ()):
             solution: Solution | None = Solution((), {job.id: (promised.product, promised.takes)}, bound=0)
         else:
-            solution = self._cheapest(job, rooms=rooms, gone=gone, claim=claim)
+            solution = self._cheapest(job, rooms=rooms, gone=gone, terms=terms)
         if solution is None:
             return None
         product, takes = solution.stands[job.id]
         spot = greedy.Spot(product, takes)
-        before = self._claim(job, position=position, decision=decision, gone=[])
-        paid = _pays(before, spot=spot)
+        paid = self._terms(job, position=position, decision=decision, gone=[]).enough(product, ())
         if not solution.leaving and _fits(takes, pod=pod, rooms=now) and paid:
             return None  # It needs nobody to leave: whether it starts is for the plan to decide, and was not in time.
         nodes = {node for node, _ in takes}
         waits_for = [
             v.job.name
             for v in (*gone, *solution.leaving)
-            if not nodes.isdisjoint(v.held) or (not paid and claim is not None and claim.frees(product, v.job))
+            if not nodes.isdisjoint(v.held) or (not paid and terms.frees(product, v.job))
         ]
         return Hold(spot, solution, tuple(waits_for))
 
-    def _claim(self, job: types.Job, *, position: int, decision: Decision, gone: Iterable[Victim]) -> Claim | None:
-        """What the job may take of quotas and of whom, once these have left; None without queues."""
+    def _terms(self, job: types.Job, *, position: int, decision: Decision, gone: Iterable[Victim]) -> Terms:
+        """What the job may take of quotas and limits, and of whom, once these have left."""
         spots = decision.outcome.spots
         ahead = {
             one.id: self._without_surplus(one, spot=spots[one.id])
@@ -119,37 +124,15 @@ class Scene:
             if one.id in spots
         }
         held = {job_id: hold.spot for job_id, hold in decision.holds.items()}
-        allowance = self._allowance(gone=gone, spots=ahead | held)
-        if allowance is None:
-            return None
-        bound = self._problem.shape_of[job.id].request.bound
-        return Claim(allowance, job, smallest_size(job) * job.pod.accelerators, bound)
+        return self._accounts.terms(job, num_pods=smallest_size(job), gone=gone, spots=ahead | held)
 
-    def _allowance(self, *, gone: Iterable[Victim], spots: Mapping[str, greedy.Spot]) -> Allowance | None:
-        """What quotas allow once these have left and those have come; None without queues."""
-        shared = self._problem.quotas
-        if shared is None:
-            return None
-        left = {victim.job.id for victim in gone}
-        allowance = compiling.allowance_of(self._snapshot, shared=shared, gone=left)
-        for job_id, spot in spots.items():
-            self._count(job_id, spot=spot, allowance=allowance)
-        return allowance
-
-    def _count(self, job_id: str, *, spot: greedy.Spot, allowance: Allowance) -> None:
-        request = self._problem.shape_of[job_id].request
-        amount = spot.num_pods * request.vector[0]
-        allowance.add(request.leaf, spot.product, amount, jobs=1, bound=request.bound)
-
-    def _cheapest(
-        self, job: types.Job, *, rooms: list[Vector], gone: list[Victim], claim: Claim | None
-    ) -> Solution | None:
+    def _cheapest(self, job: types.Job, *, rooms: list[Vector], gone: list[Victim], terms: Terms) -> Solution | None:
         gang = gangs.gang_of(job, problem=self._problem, num_pods=smallest_size(job))
         taken = {victim.job.id for victim in gone}
         victims = [
             v
             for v in self._victims
-            if v.job.id not in taken and rights.may_evict(v.job, job=job, settings=self._settings, claim=claim)
+            if v.job.id not in taken and rights.may_evict(v.job, job=job, settings=self._settings, claim=terms.claim)
         ]
         return choosing.cheapest(
             gang,
@@ -158,7 +141,7 @@ class Scene:
             victims=victims,
             settings=self._settings,
             deadline=self._deadline,
-            claim=claim,
+            terms=terms,
         )
 
     def _beside(self, *, position: int, decision: Decision) -> list[Vector]:
@@ -193,42 +176,28 @@ class Scene:
         """The outcome beside all holds: the one that stands, or a new one; None where a job ahead would lose by it."""
         holds = {**decision.holds, job.id: hold}
         kept = self._kept(holds)
-        later = self._later(holds)
+        gone = [*self._leaving, *(v for hold in holds.values() for v in hold.solution.leaving)]
+        come = {job_id: hold.spot for job_id, hold in holds.items()}
+        later, left = self._accounts.allowance(gone=gone, spots=come), self._accounts.left(gone=gone, spots=come)
         spots = decision.outcome.spots
-        if not self._clashes(kept, spots=spots) and (later is None or self._are_within(later, spots=spots)):
+        if not self._clashes(kept, spots=spots) and self._accounts.allow(spots, beside=later, left=left):
             return decision.outcome
         rest = replace(
             self._snapshot,
             nodes=tuple(self._without(node, kept=kept) for node in self._snapshot.nodes),
             jobs=tuple(other for other in self._snapshot.jobs if other.id not in holds),
         )
-        # What starts must be within the quotas now and once all victims have left; shares are those of then.
+        # What starts must be within quotas and limits now and once all victims have left; shares are those of then.
         now = self._problem.allowance
-        planned = self._solve(rest, allowance=None if later is None or now is None else later.beside(now))
+        both = None if later is None or now is None else later.beside(now)
+        least = {key: min(amount, self._problem.left[key]) for key, amount in left.items()}
+        planned = self._solve(rest, allowance=both, left=least)
         for other in self._problem.queue:
             if other.id == job.id:
                 return planned
             if other.id in decision.outcome.spots and other.id not in planned.spots:
                 return None
         raise AssertionError("the job is not in the queue")
-
-    def _later(self, holds: Mapping[str, Hold]) -> Allowance | None:
-        """What quotas allow once all victims have left and all who are held room for have come."""
-        gone = [*self._leaving, *(v for hold in holds.values() for v in hold.solution.leaving)]
-        return self._allowance(gone=gone, spots={job_id: hold.spot for job_id, hold in holds.items()})
-
-    def _are_within(self, later: Allowance, *, spots: Mapping[str, greedy.Spot]) -> bool:
-        """Whether quotas allow these jobs beside all that."""
-        allowance = later.copy()
-        for job_id, spot in spots.items():
-            request = self._problem.shape_of[job_id].request
-            amount = spot.num_pods * request.vector[0]
-            if allowance.is_full(request.leaf):
-                return False
-            if not allowance.fits(request.leaf, spot.product, amount, bound=request.bound):
-                return False
-            self._count(job_id, spot=spot, allowance=allowance)
-        return True
 
     def _kept(self, holds: Mapping[str, Hold]) -> dict[int, Vector]:
         """What of the room that is free now must stay free: what the holds need beyond what their victims leave."""
@@ -274,11 +243,6 @@ def _with_room(rooms: Iterable[Vector], *, victims: Iterable[Victim]) -> list[Ve
         for node, held in victim.held.items():
             found[node] = tuple(have + more for have, more in zip(found[node], held, strict=True))
     return found
-
-
-def _pays(claim: Claim | None, *, spot: greedy.Spot) -> bool:
-    """Whether the quotas let the job stand there without any victim of its own."""
-    return claim is None or claim.enough(spot.product, ())
 
 
 def _fits(takes: Iterable[Take], *, pod: Vector, rooms: list[Vector]) -> bool:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from stowplan_allocator import cells, greedy, model, objectives, packing, types
 from stowplan_allocator.capacity import Capacity
-from stowplan_allocator.problem import Problem, Shape
+from stowplan_allocator.problem import Problem, Request, Shape
 from stowplan_allocator.stock import Stock
 from stowplan_allocator.stopwatch import Stopwatch
 
@@ -71,6 +71,10 @@ class Search:
     def limit(self, seconds: float) -> None:
         """Set what is left, within the time limit of the plan."""
         self.deadline = min(self.plan_deadline, time.monotonic() + seconds)
+
+    def has_spent(self, request: Request) -> bool:
+        """Whether the limits of its namespace leave no further such job, wherever those placed stand."""
+        return self.stock.spare is not None and not self.stock.spare.fits(request.charges, request.num_pods)
 
     def give_up(self, request: int) -> None:
         """Leave a request out for this plan without proof."""
@@ -199,6 +203,7 @@ class Search:
             least=old.least,
             scarce=old.scarce,
             allowance=old.allowance,
+            spare=old.spare,
         )
 
     def repack(self, chain: Sequence[Shape] = (), *, choices: Mapping[int, Sequence[greedy.Choice]]) -> bool:

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Sequence
 
 from stowplan_allocator import problem as problems
 from stowplan_allocator.ledger import Layout, Ledger
+from stowplan_allocator.namespaces import Spare
 from stowplan_allocator.problem import Cell, Vector
 from stowplan_allocator.quotas import Allowance
 from stowplan_allocator.scarce import Scarce
@@ -33,12 +34,15 @@ class Stock:
         least: Sequence[tuple[int, int]] = (),
         scarce: Scarce | None = None,
         allowance: Allowance | None = None,
+        spare: Spare | None = None,
     ) -> None:
         """``least`` is what any pod takes at least of each further resource: (amount, for so many accelerators).
 
-        ``allowance`` is what queues may still use. ``greedy`` takes from it; whoever takes from cells sees to it.
+        ``allowance`` is what queues may still use, ``spare`` what is left of the limits of namespaces. ``greedy`` takes
+        from them; whoever takes from cells sees to it.
         """
         self.allowance = allowance
+        self.spare = spare
         self.free: list[Vector] = list(free)
         self.least = tuple(least)
         self.scarce = scarce
@@ -75,6 +79,7 @@ class Stock:
         twin._ledgers = {}
         twin._layouts = self._layouts
         twin.allowance = None if self.allowance is None else self.allowance.copy()
+        twin.spare = None if self.spare is None else self.spare.copy()
         return twin
 
     def weigh(self, sizes: Iterable[int]) -> None:

@@ -12,6 +12,7 @@ import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from stowplan_allocator.imposed import NamespaceLimit
 from stowplan_allocator.labels import AffinityTerm, LabelExpression, LabelOperator, Taint, TaintEffect, Toleration
 from stowplan_allocator.places import (
     CapacityType,
@@ -34,6 +35,7 @@ __all__ = [
     "LabelExpression",
     "LabelOperator",
     "Move",
+    "NamespaceLimit",
     "Node",
     "NodeShare",
     "Placement",
@@ -169,7 +171,8 @@ class Snapshot:
     """All that a plan may depend on. ``levels`` names the topology levels, widest first, without ``node``.
 
     Without ``queues`` all jobs stand in one default queue without quotas. All moves of a plan together lose at
-    most ``move_budget`` accelerator-seconds.
+    most ``move_budget`` accelerator-seconds. ``namespace_limits`` hold for the jobs of their namespace, which is the
+    part of a job's name before the slash.
     """
 
     nodes: tuple[Node, ...]
@@ -179,6 +182,7 @@ class Snapshot:
     reservations: tuple[Reservation, ...] = ()
     queues: tuple[Queue, ...] = ()
     move_budget: int = 0
+    namespace_limits: tuple[NamespaceLimit, ...] = ()
 
 
 class Reason(enum.StrEnum):
@@ -189,6 +193,8 @@ class Reason(enum.StrEnum):
     NO_MATCHING_ACCELERATOR = "NoMatchingAccelerator"
     EXCEEDS_QUOTA = "ExceedsQuota"
     WAITING_FOR_QUOTA = "WaitingForQuota"
+    EXCEEDS_RESOURCE_QUOTA = "ExceedsResourceQuota"
+    WAITING_FOR_RESOURCE_QUOTA = "WaitingForResourceQuota"
     WAITING_FOR_CAPACITY = "WaitingForCapacity"
     FRAGMENTED = "Fragmented"
     TOPOLOGY_UNSATISFIED = "TopologyUnsatisfied"

@@ -68,7 +68,11 @@ class GradientStock(Stock):
     def __init__(self, problem: Problem, *, deadline: float) -> None:
         allowance = None if problem.allowance is None else problem.allowance.copy()
         super().__init__(
-            [cell.nodes for cell in problem.cells], free=problem.free, sizes=problem.sizes, allowance=allowance
+            [cell.nodes for cell in problem.cells],
+            free=problem.free,
+            sizes=problem.sizes,
+            allowance=allowance,
+            spare=problem.spare(),
         )
         # Cells that the same requests may use measure alike.
         groups = {requests: str(i) for i, requests in enumerate(dict.fromkeys(cell.requests for cell in problem.cells))}

@@ -134,6 +134,7 @@ class Ruler:
         results = []
         served: list[types.Job] = []
         done: set[int] = set()
+        spare, counted = problem.spare(), set[str]()
         for band in fairness.bands(self.problem):
             placed = open_here = 0
             admitted = _by_request(problem, jobs=served, spots=spots)
@@ -144,11 +145,14 @@ class Ruler:
                 if job.id in spots:
                     turns.serve(job, spots[job.id])
                     admitted[request.index] = admitted.get(request.index, 0) + 1
+                    if spare is not None:
+                        spare.add(request.charges, request.num_pods)
                     unsure.clear()  # of a request that was unsure, the next may be refused with proof
                     placed += 1
                     continue
                 if request.index not in hopeless and request.index not in unsure:
                     proven = turns.refuses(job) or limits.cannot_fit(request, admitted=admitted)
+                    proven = proven or (spare is not None and not spare.fits(request.charges, request.num_pods))
                     (hopeless if proven else unsure).add(request.index)
                 turns.serve(job, None)
                 if request.index in unsure:
@@ -161,6 +165,11 @@ class Ruler:
                 for job in served
                 if job.id in spots and job.id in self._elastic and job.priority in done
             }
+            for job in served:
+                if spare is not None and job.id in grown.keys() - counted:
+                    counted.add(job.id)
+                    request = self.problem.shape_of[job.id].request
+                    spare.add(request.charges, grown[job.id] - request.num_pods)
             if grown:
                 # Lower priorities find these jobs at the sizes that they have, up to those they prefer.
                 problem = sizes.resolve(self.problem, chosen=grown)

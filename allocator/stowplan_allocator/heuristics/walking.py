@@ -83,7 +83,7 @@ def admit(search: Search, *, jobs: Sequence[types.Job], limits: Bounds, make_roo
             search.spots[job.id] = spot
             turns.serve(job, spot)
             continue
-        if turns.refuses(job):
+        if turns.refuses(job) or search.has_spent(request):
             search.refused.add(request.index)
             continue
         if limits.cannot_fit(request, admitted=search.admitted()):
@@ -93,7 +93,7 @@ def admit(search: Search, *, jobs: Sequence[types.Job], limits: Bounds, make_roo
             search.notes.append("the time limit ended the search, so another run may find another plan")
             search.give_up(request.index)
             continue
-        ahead = turns.ahead(most=CHAIN_LENGTH, refused=search.refused, problem=search.problem)
+        ahead = turns.ahead(most=CHAIN_LENGTH, refused=search.refused, problem=search.problem, spare=search.stock.spare)
         placed, refused = make_room(search, [shape_of[other.id] for other in ahead])
         for other in ahead[:placed]:
             turns.serve(other, search.spots[other.id])

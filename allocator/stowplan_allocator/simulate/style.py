@@ -31,6 +31,8 @@ REASON_COLOURS: dict[types.Reason, str] = {
     types.Reason.NO_MATCHING_ACCELERATOR: "#a9714b",
     types.Reason.WAITING_FOR_QUOTA: "#1f7a6d",
     types.Reason.EXCEEDS_QUOTA: "#0d4a42",
+    types.Reason.WAITING_FOR_RESOURCE_QUOTA: "#4f9d3a",
+    types.Reason.EXCEEDS_RESOURCE_QUOTA: "#2f5d22",
     types.Reason.SOLVER_TIME_LIMIT: "#5b5bd6",
     types.Reason.MISCONFIGURED: "#c23b6b",
     types.Reason.SUSPENDED: GREY,

@@ -23,6 +23,7 @@ class Meaning:
 _LIST = ("stowplan", "list", "-A")
 _NODES = ("get", "nodes", "-L", "nvidia.com/gpu.product,topology.stowplan.dev/rack")
 _GET = ("stowplan", "get", "{job}")
+_QUOTAS = ("describe", "resourcequota")
 _EDIT = ("edit", "tj", "{job}")
 
 MEANINGS = {
@@ -54,6 +55,18 @@ MEANINGS = {
         "jobs of the named queue end or give back what they borrow.",
         _LIST,
         "who uses the quota",
+    ),
+    "ExceedsResourceQuota": Meaning(
+        "The job asks for more than a ResourceQuota of its namespace allows in all; waiting does not help. Ask for "
+        "less, or have the quota raised.",
+        _QUOTAS,
+        "the quotas of the namespace",
+    ),
+    "WaitingForResourceQuota": Meaning(
+        "A ResourceQuota of the job's namespace has too little left: its pods would be refused. It starts by itself "
+        "when the named jobs, or other pods of the namespace, end.",
+        _QUOTAS,
+        "the quotas of the namespace and what is used of them",
     ),
     "WaitingForCapacity": Meaning(
         "The cluster has what the job asks for, but other jobs or pods hold it now. It starts by itself when enough "

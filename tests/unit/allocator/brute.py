@@ -109,7 +109,7 @@ def assignments(snapshot: sa.Snapshot) -> Iterator[Assignment]:
 
     def descend(index: int, free: dict[str, sa.Resources], chosen: Assignment) -> Iterator[Assignment]:
         if index == len(jobs):
-            if keeps_reservations(snapshot, chosen):
+            if keeps_reservations(snapshot, chosen) and keeps_limits(snapshot, chosen):
                 yield dict(chosen)
             return
         job = jobs[index]
@@ -158,6 +158,35 @@ def keeps_reservations(snapshot: sa.Snapshot, placed: Assignment) -> bool:
                 )
                 if used > left:
                     return False
+    return True
+
+
+def keeps_limits(snapshot: sa.Snapshot, placed: Assignment) -> bool:
+    """Whether no ResourceQuota gets more than it allows, now and when a reserved job of its namespace starts."""
+
+    def within(limit: sa.NamespaceLimit, stands: list[tuple[sa.Job, sa.Placement]], new: set[str]) -> bool:
+        taken = {
+            job.id: where.num_pods * (dict(job.pod.items()).get(limit.counts, 0) or limit.default)
+            for job, where in stands
+            if job.name.split("/")[0] == limit.namespace
+        }
+        grows = any(amount for name, amount in taken.items() if name in new)
+        return not grows or sum(taken.values()) <= limit.hard - limit.used_by_others
+
+    now = [(job, job.placement or placed[job.id]) for job in snapshot.jobs if job.placement or job.id in placed]
+    for limit in snapshot.namespace_limits:
+        if not within(limit, now, set(placed)):
+            return False
+        for one in snapshot.reservations:
+            then = [
+                (job, where)
+                for job, where in now
+                if job.id != one.job_id
+                if job.expected_seconds is None or snapshot.now_seconds + job.expected_seconds > one.starts_at_seconds
+            ]
+            [owner] = [job for job in snapshot.jobs if job.id == one.job_id]
+            if not within(limit, [*then, (owner, one.placement)], {job.id for job, _ in then} & placed.keys()):
+                return False
     return True
 
 
@@ -214,7 +243,8 @@ def cheapest_victims(snapshot: sa.Snapshot, job: sa.Job, may_leave: list[sa.Job]
         for gone in itertools.combinations(may_leave, number):
             names = {victim.id for victim in gone}
             left = tuple(other for other in snapshot.jobs if other.id not in names)
-            if ways(job, dataclasses.replace(snapshot, jobs=left)):
+            rest = dataclasses.replace(snapshot, jobs=left)
+            if any(keeps_limits(rest, {job.id: way}) for way in ways(job, rest)):
                 found.append((sum(victim.disruption_cost or 0 for victim in gone), number))
     return min(found, default=None)
 

@@ -1,0 +1,30 @@
+"""Limits that Kubernetes imposes whatever is planned: ResourceQuotas and PodDisruptionBudgets, as data.
+
+``namespaces`` and ``budgets`` say what they mean for a plan. What must stay true: a limit speaks of pods
+outside the snapshot only in its numbers; who counts under it is found from the snapshot's jobs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+# What a ``NamespaceLimit`` counts where it counts pods.
+COUNTS_PODS = "pods"
+
+
+@dataclass(frozen=True, slots=True)
+class NamespaceLimit:
+    """What the jobs of a namespace may take together of one resource: ``name`` is the ResourceQuota that says so.
+
+    ``resource`` is what the quota calls it (``requests.nvidia.com/gpu``); ``counts`` what of a pod counts, as
+    ``Resources.items`` names it, or ``pods``. A pod that asks for nothing of it takes ``default``. ``hard`` is the
+    limit, and ``used_by_others`` what is used of it by pods that belong to no placed job of the snapshot.
+    """
+
+    name: str
+    namespace: str
+    resource: str
+    counts: str
+    hard: int
+    used_by_others: int = 0
+    default: int = 0

@@ -1,0 +1,83 @@
+"""What must hold of the victims of one waiting job, beside that its gang then has room.
+
+    quotas       what ``reclaiming`` says: who may leave together, and what of a quota must come back
+    limits       (1) of ``namespaces`` with the job, once the victims have left
+
+What must stay true: more victims never make ``enough`` less; of victims that may leave together any
+part may.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from stowplan_allocator import reserving, types
+from stowplan_allocator.namespaces import Charges, Key, Namespaces
+from stowplan_allocator.reclaiming import Claim
+
+
+@dataclass(frozen=True, slots=True)
+class Bill:
+    """What the job takes of its namespace's limits in all, and what is left of these while nobody leaves."""
+
+    namespaces: Namespaces
+    needed: Mapping[Key, int]
+    left: Mapping[Key, int]
+    held: dict[str, Charges] = field(default_factory=dict)
+
+    def given_back(self, victim: types.Job) -> Charges:
+        """What the victim's end frees of what the job needs."""
+        known = self.held.get(victim.id)
+        if known is None:
+            bound = reserving.binding(name for name, _ in victim.pod.other)
+            pods = victim.placement.num_pods if victim.placement is not None else 0
+            charges = self.namespaces.charges(victim, bound=bound)
+            known = tuple((key, pods * amount) for key, amount in charges if key in self.needed)
+            self.held[victim.id] = known
+        return known
+
+    def missing(self, victims: Iterable[types.Job] = ()) -> dict[Key, int]:
+        """What lacks once these have left; nothing where the limits allow the job."""
+        left = {key: self.left[key] for key in self.needed}
+        for victim in victims:
+            for key, amount in self.given_back(victim):
+                left[key] += amount
+        return {key: need - left[key] for key, need in self.needed.items() if need > left[key]}
+
+
+def bill_of(job: types.Job, *, num_pods: int, namespaces: Namespaces, left: Mapping[Key, int]) -> Bill:
+    """The bill of a waiting job that comes with so many pods."""
+    bound = reserving.binding(name for name, _ in job.pod.other)
+    return Bill(namespaces, {key: num_pods * each for key, each in namespaces.charges(job, bound=bound)}, left)
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """The terms of one job; without a ``claim`` there are no queues, without a ``bill`` no limits of its namespace."""
+
+    claim: Claim | None = None
+    bill: Bill | None = None
+
+    def enough(self, product: str, victims: Iterable[types.Job]) -> bool:
+        """Whether the job may stand on the product once these have left."""
+        leaving = list(victims)
+        if self.bill is not None and self.bill.missing(leaving):
+            return False
+        return self.claim is None or self.claim.enough(product, leaving)
+
+    def frees(self, product: str, victim: types.Job) -> bool:
+        """Whether the victim's end could matter, wherever it stands."""
+        if self.bill is not None:
+            missing = self.bill.missing()
+            if any(key in missing for key, _ in self.bill.given_back(victim)):
+                return True
+        return self.claim is not None and self.claim.frees(product, victim)
+
+    def admissible(self, victims: Iterable[types.Job]) -> list[types.Job]:
+        """Those of the victims, the first first, that may leave together."""
+        return list(victims) if self.claim is None else self.claim.admissible(victims)
+
+    def allows(self, product: str, victims: Sequence[types.Job]) -> bool:
+        """Whether these may leave together, and are enough."""
+        return len(self.admissible(victims)) == len(victims) and self.enough(product, victims)
