@@ -1,10 +1,11 @@
-"""Write docs/api.md, the field reference, from the CRD; `--check` only compares.
+"""Write docs/api.md and docs/api-queue.md, the field references, from the CRDs; `--check` only compares.
 
-The CRD's descriptions are the one place where a field is explained; kubectl explain and this page both show them.
+The CRDs' descriptions are the one place where a field is explained; kubectl explain and these pages both show them.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import pathlib
 import sys
 from typing import Any
@@ -12,10 +13,8 @@ from typing import Any
 import yaml
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-CRD = ROOT / "crds" / "trainingjobs.yaml"
-PAGE = ROOT / "docs" / "api.md"
 FIXED = " Fixed while placed."
-HEAD = """# TrainingJob, field by field
+JOBS_HEAD = """# TrainingJob, field by field
 
 <!-- Generated from crds/trainingjobs.yaml by hack/api_doc.py. Do not edit. -->
 
@@ -30,6 +29,16 @@ changes at any time. Fields of an object follow the object.
 
 A wrong value is refused by `kubectl apply` with the field's name and what to write instead. Unknown fields are refused
 by kubectl too; other clients must ask for strict field validation, or the API server drops them without a word.
+"""
+QUEUES_HEAD = """# Queue, field by field
+
+<!-- Generated from crds/queues.yaml by hack/api_doc.py. Do not edit. -->
+
+`stowplan.dev/v1alpha1`, kind `Queue`, short name `q`, cluster-scoped. The same text is in `kubectl explain q.spec`.
+What queues are for, with examples: [queues.md](queues.md).
+
+Names are those of TrainingJobs' `spec.queue`: at most 63 lower-case letters, digits and `-`. All fields change at any
+time; running jobs keep their places.
 """
 
 
@@ -54,6 +63,8 @@ def default_of(schema: dict[str, Any], *, is_required: bool) -> str:
     default = schema.get("default")
     if default is None or default == {}:
         return ""
+    if isinstance(default, list):
+        return f"`[{', '.join(default)}]`"
     return f"`{str(default).lower() if isinstance(default, bool) else default}`"
 
 
@@ -81,11 +92,34 @@ def table(heads: list[str], lines: list[list[str]]) -> str:
     return "\n".join("| " + " | ".join(part) + " |" for part in parts) + "\n"
 
 
-def page() -> str:
+@dataclasses.dataclass(frozen=True)
+class Page:
+    """A page of docs/ and the CRD that it is made from; ``is_fixed`` where some fields are fixed while placed."""
+
+    name: str
+    crd: str
+    head: str
+    is_fixed: bool
+
+    @property
+    def path(self) -> pathlib.Path:
+        """Where it lies."""
+        return ROOT / "docs" / self.name
+
+
+PAGES = (
+    Page("api.md", "trainingjobs.yaml", JOBS_HEAD, is_fixed=True),
+    Page("api-queue.md", "queues.yaml", QUEUES_HEAD, is_fixed=False),
+)
+
+
+def text_of(page: Page) -> str:
     """The whole page."""
-    version = yaml.safe_load(CRD.read_text())["spec"]["versions"][0]
+    crd = yaml.safe_load((ROOT / "crds" / page.crd).read_text())["spec"]
+    version = crd["versions"][0]
     fields = version["schema"]["openAPIV3Schema"]["properties"]
-    spec = rows(fields["spec"], "", changes="?")
+    headings = ["field", "type", "default", "meaning", *(["changes"] if page.is_fixed else [])]
+    spec = [row[: len(headings)] for row in rows(fields["spec"], "", changes="?")]
     status = [[name, kind, text] for name, kind, _, text, _ in rows(fields["status"], "", changes="")]
     columns = [
         [column["name"].upper(), f"`{column['jsonPath']}`", "wide" if column.get("priority") else ""]
@@ -93,30 +127,31 @@ def page() -> str:
     ]
     return "\n".join(
         [
-            HEAD,
+            page.head,
             "## spec\n",
-            table(["field", "type", "default", "meaning", "changes"], spec),
+            table(headings, spec),
             "## status\n",
             "Written by the operator only.\n",
             table(["field", "type", "meaning"], status),
-            "## Columns of `kubectl get tj`\n",
+            f"## Columns of `kubectl get {crd['names']['shortNames'][0]}`\n",
             table(["column", "from", "shown"], columns),
         ]
     )
 
 
 def main(argv: list[str]) -> int:
-    """Write the page, or with --check compare it."""
+    """Write the pages, or with --check compare them."""
     if argv not in ([], ["--check"]):
         print("usage: api_doc.py [--check]", file=sys.stderr)
         return 2
     if not argv:
-        PAGE.write_text(page())
+        for page in PAGES:
+            page.path.write_text(text_of(page))
         return 0
-    if PAGE.exists() and PAGE.read_text() == page():
-        return 0
-    print("docs/api.md differs from crds/trainingjobs.yaml; run hack/api_doc.py", file=sys.stderr)
-    return 1
+    old = [page for page in PAGES if not page.path.exists() or page.path.read_text() != text_of(page)]
+    for page in old:
+        print(f"docs/{page.name} differs from crds/{page.crd}; run hack/api_doc.py", file=sys.stderr)
+    return 1 if old else 0
 
 
 if __name__ == "__main__":

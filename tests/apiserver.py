@@ -4,7 +4,7 @@ What must stay true: everything lies in one temporary folder and listens on 127.
 choice; the processes end with the `with` block, by their own process ids. The controller manager and the scheduler are
 started on request; without the controller manager no ServiceAccount tokens exist, so pods need none either.
 
-By hand: `python tests/apiserver.py` starts one, installs the CRD, and prints the KUBECONFIG to export until Ctrl-C.
+By hand: `python tests/apiserver.py` starts one, installs the CRDs, and prints the KUBECONFIG to export until Ctrl-C.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from typing import Any
 import yaml
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-CRD = ROOT / "crds" / "trainingjobs.yaml"
+CRDS = ROOT / "crds"
 ADMIN = "admin"
 START_TIMEOUT_SECONDS = 90.0
 STOP_TIMEOUT_SECONDS = 10.0
@@ -133,17 +133,18 @@ class ApiServer:
             with error:
                 return error.code, json.load(error)
 
-    def install_crd(self) -> None:
-        """Install the CRD and wait until TrainingJobs are served."""
-        self.kubectl("apply", "-f", str(CRD), check=True)
-        self.kubectl(
-            "wait", "--for=condition=Established", "crd/trainingjobs.stowplan.dev", "--timeout=30s", check=True
-        )
-        wait_until(lambda: self.kubectl("get", "tj", "-A").code == 0, what="TrainingJobs served")
+    def install_crds(self) -> None:
+        """Install the CRDs and wait until their objects are served."""
+        self.kubectl("apply", "-f", str(CRDS), check=True)
+        names = [path.stem for path in sorted(CRDS.glob("*.yaml"))]
+        crds = [f"crd/{name}.stowplan.dev" for name in names]
+        self.kubectl("wait", "--for=condition=Established", *crds, "--timeout=30s", check=True)
+        for name in names:
+            wait_until(lambda name=name: self.kubectl("get", name, "-A").code == 0, what=f"{name} served")
 
 
 def render_chart(*flags: str) -> str:
-    """The chart's manifests as `helm install stowplan -n stowplan-system` would apply them, without the CRD."""
+    """The chart's manifests as `helm install stowplan -n stowplan-system` would apply them, without the CRDs."""
     command = [find_program("helm"), "template", "stowplan", str(ROOT / "charts" / "stowplan"), "--no-hooks"]
     where = ["--namespace", "stowplan-system", "--kube-version", "1.36.3", "--set", "crds.enabled=false"]
     return subprocess.run([*command, *where, *flags], capture_output=True, text=True, check=True).stdout
@@ -164,13 +165,13 @@ def run(
     users: Mapping[str, Sequence[str]] | None = None,
     controller_manager: bool = False,
     scheduler: bool = False,
-    with_crd: bool = False,
+    with_crds: bool = False,
     flags: Sequence[str] = (),
 ) -> Iterator[ApiServer]:
     """Start the servers, yield when /readyz answers, and end them.
 
     `users` maps further user names to their groups; ADMIN is always there. `flags` go to kube-apiserver. With
-    `with_crd` the CRD is there before the controllers: the garbage collector looks for new kinds every 30 s only.
+    `with_crds` the CRDs are there before the controllers: the garbage collector looks for new kinds every 30 s only.
     """
     programs = {name: find_program(name) for name in ("etcd", "kube-apiserver", "kubectl")}
     with tempfile.TemporaryDirectory(prefix="stowplan-apiserver-") as name, contextlib.ExitStack() as stack:
@@ -229,8 +230,8 @@ def run(
         )
         for user in all_users:
             server.kubeconfig(user).write_text(_kubeconfig(server, user))
-        if with_crd:
-            server.install_crd()
+        if with_crds:
+            server.install_crds()
         extra = [("kube-controller-manager", controller_manager), ("kube-scheduler", scheduler)]
         for program in [program for program, wanted in extra if wanted]:
             _start_controller(stack, server, program)
@@ -336,7 +337,7 @@ def main() -> int:
     """Run one until a signal comes."""
     started = time.monotonic()
     with run(controller_manager="--controllers" in sys.argv, scheduler="--controllers" in sys.argv) as server:
-        server.install_crd()
+        server.install_crds()
         print(f"# ready after {time.monotonic() - started:.1f} s; ends with Ctrl-C")
         print(f"export KUBECONFIG={server.kubeconfig()}", flush=True)
         signal.signal(signal.SIGTERM, signal.default_int_handler)

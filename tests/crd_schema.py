@@ -1,4 +1,4 @@
-"""The CRD's schema as the API server would use it on fields: which it knows, which it prunes, which it fills.
+"""The CRDs' schemas as the API server would use them on fields: which they know, which they prune, which they fill.
 
 For tests against a fake API: an object that went through `prune` holds what a real server would have kept, so that a
 field that the operator writes but the CRD lacks fails a test instead of vanishing in a cluster.
@@ -14,34 +14,39 @@ from typing import Any
 import yaml
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-CRD = ROOT / "crds" / "trainingjobs.yaml"
+JOBS, QUEUES = "trainingjobs", "queues"
+# Each CRD by its plural name.
+FILES = {path.stem: path for path in sorted((ROOT / "crds").glob("*.yaml"))}
 Schema = dict[str, Any]
 
 
 @functools.cache
-def load() -> Schema:
+def load(plural: str = JOBS) -> Schema:
     """The CRD as a document."""
-    document: Schema = yaml.safe_load(CRD.read_text())
+    document: Schema = yaml.safe_load(FILES[plural].read_text())
     return document
 
 
-def root_schema() -> Schema:
-    """The schema of a TrainingJob of the stored version."""
-    (version,) = (one for one in load()["spec"]["versions"] if one["storage"])
+def root_schema(plural: str = JOBS) -> Schema:
+    """The schema of an object of the stored version."""
+    (version,) = (one for one in load(plural)["spec"]["versions"] if one["storage"])
     schema: Schema = version["schema"]["openAPIV3Schema"]
     return schema
 
 
-def walk(schema: Schema | None = None, path: str = "") -> Iterator[tuple[str, Schema]]:
+def walk(plural: str = JOBS) -> Iterator[tuple[str, Schema]]:
     """(path, schema) of every field; `[]` are items of a list, `{}` values of a map."""
-    schema = root_schema() if schema is None else schema
+    return _walk(root_schema(plural), "")
+
+
+def _walk(schema: Schema, path: str) -> Iterator[tuple[str, Schema]]:
     yield path, schema
     for name, child in schema.get("properties", {}).items():
-        yield from walk(child, f"{path}.{name}" if path else name)
+        yield from _walk(child, f"{path}.{name}" if path else name)
     if "items" in schema:
-        yield from walk(schema["items"], f"{path}[]")
+        yield from _walk(schema["items"], f"{path}[]")
     if isinstance(schema.get("additionalProperties"), dict):
-        yield from walk(schema["additionalProperties"], f"{path}{{}}")
+        yield from _walk(schema["additionalProperties"], f"{path}{{}}")
 
 
 def unknown_fields(value: Any, schema: Schema | None = None, path: str = "") -> list[str]:

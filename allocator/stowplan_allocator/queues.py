@@ -76,6 +76,8 @@ def _fault(queue: Queue, *, parents: dict[str, str]) -> str:
     for _ in parents:
         if above == queue.name:
             return "it is an ancestor of itself; parents must form a tree"
+        if not above:
+            break
         above = parents.get(above, "")
     if queue.weight_milli < 1:
         return f"weight_milli is {queue.weight_milli}; a weight is at least 1"

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import dataclasses
 import gzip
-import sys
 import threading
 from collections.abc import Callable, Mapping
 
 from stowplan_allocator import types
 from stowplan_allocator.advising import Advice
-from stowplan_operator import estimates, expectations, gathering, health, observation, states, views
+from stowplan_operator import estimates, expectations, gathering, health, observation, queueing, states, views
 from stowplan_operator.settings import Settings
 
 
@@ -33,6 +32,7 @@ class Seen:
     stale: str | None
     expected: Mapping[str, estimates.Estimate]
     advice: Mapping[str, Advice] = dataclasses.field(default_factory=dict)
+    queues: queueing.Queues = queueing.NONE
 
 
 class NothingToTellError(Exception):
@@ -86,8 +86,10 @@ class Desk:
 def observe(seen: Seen) -> observation.Observation:
     """The observation of a cycle, with the places that it gave and took. Pure."""
     jobs = [_as_left(state, seen) for state in seen.jobs]
-    current = gathering.gather(jobs, seen.scene, in_doubt={}, settings=seen.settings, threatening=sys.maxsize)
-    assert current is not None, "with a threat given, there is always a snapshot"
+    current = gathering.gather(
+        jobs, seen.scene, in_doubt={}, settings=seen.settings, queues=seen.queues.planned, for_questions=True
+    )
+    assert current is not None, "for questions there is always a snapshot"
     current = expectations.complete(
         current,
         (state.job for state in jobs),
@@ -113,6 +115,7 @@ def observe(seen: Seen) -> observation.Observation:
             levels=tuple((level.name, level.label) for level in seen.settings.topology_levels),
             priorities={name: _priority(one) for name, one in seen.priorities.items()},
             default_priority=_priority(seen.default_priority),
+            queues=seen.queues.doors,
         ),
     )
 
@@ -127,7 +130,11 @@ def _as_left(state: states.JobState, seen: Seen) -> states.JobState:
     had_place = state.request is not None and state.request.placement is not None
     if had_place != (state.job.status.get("placement") is not None):
         states.interpret(
-            anew, priorities=seen.priorities, default_priority=seen.default_priority, settings=seen.settings
+            anew,
+            priorities=seen.priorities,
+            default_priority=seen.default_priority,
+            settings=seen.settings,
+            queues=seen.queues,
         )
     return anew
 

@@ -1,6 +1,6 @@
-"""The TrainingJob API as Python sees it: names, the spec's model, and the fixed words of its status.
+"""The TrainingJob and Queue APIs as Python sees them: names, the specs' models, and the fixed words of statuses.
 
-The CRD validates and fills defaults first; this model only reads what passed, and turns what CEL
+The CRDs validate and fill defaults first; these models only read what passed, and turn what CEL
 cannot see into a ``ValueError`` whose text starts with the field's path. Status stays plain JSON
 (see ``status.py``), because it is written, never interpreted, by anyone but us.
 """
@@ -17,6 +17,8 @@ GROUP = "stowplan.dev"
 VERSION = "v1alpha1"
 PLURAL = "trainingjobs"
 KIND = "TrainingJob"
+QUEUES = "queues"
+QUEUE_KIND = "Queue"
 API_VERSION = f"{GROUP}/{VERSION}"
 
 LABEL_MANAGED_BY = "app.kubernetes.io/managed-by"
@@ -163,6 +165,35 @@ class PodTemplate(_Model):
     security_context: dict[str, Any] = {}
 
 
+class QueueQuota(_Model):
+    """Accelerators of one product: what a queue owns, may borrow and lends at most (None: no limit)."""
+
+    product: str
+    nominal: int
+    borrowing_limit: int | None = None
+    lending_limit: int | None = None
+
+
+class QueueLimits(_Model):
+    """What the jobs of a queue, and of all below it, may not exceed."""
+
+    running_jobs: int | None = None
+    accelerators_per_job: int | None = None
+    run_seconds: int | None = None
+
+
+class QueueSpec(_Model):
+    """A team's part of the cluster. ``weight`` is a decimal string; ``*`` in ``namespaces`` admits all."""
+
+    namespaces: list[str] = []
+    parent: str | None = None
+    weight: str = "1"
+    quotas: list[QueueQuota] = []
+    default_priority_class_name: str | None = None
+    limits: QueueLimits = QueueLimits()
+    preemption: list[Literal["ReclaimLent", "WithinQueue"]] = ["ReclaimLent", "WithinQueue"]
+
+
 class TrainingJobSpec(_Model):
     """What the user asks for. Field names follow Kubeflow Trainer, JobSet and torchrun."""
 
@@ -179,6 +210,7 @@ class TrainingJobSpec(_Model):
     topology: Topology | None = None
     elastic: Elastic | None = None
     priority_class_name: str | None = None
+    queue: str | None = None
     preemption: Preemption = Preemption()
     checkpoint: Checkpoint | None = None
     failure_policy: FailurePolicy = FailurePolicy()
@@ -202,8 +234,17 @@ class TrainingJobSpec(_Model):
 
 def parse_spec(raw: dict[str, Any]) -> TrainingJobSpec:
     """Read a spec; a ValueError names the first wrong field as ``spec.<path>: <cause>``."""
+    return _parse(TrainingJobSpec, raw)
+
+
+def parse_queue_spec(raw: dict[str, Any]) -> QueueSpec:
+    """Read a Queue's spec; errors as of ``parse_spec``."""
+    return _parse(QueueSpec, raw)
+
+
+def _parse[Spec: _Model](model: type[Spec], raw: dict[str, Any]) -> Spec:
     try:
-        return TrainingJobSpec.model_validate(raw)
+        return model.model_validate(raw)
     except pydantic.ValidationError as error:
         first = error.errors(include_url=False)[0]
         path = ".".join(str(part) for part in ("spec", *first["loc"]))

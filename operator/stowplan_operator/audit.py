@@ -35,12 +35,18 @@ async def _differences(store: Store, api_server: kube.KubeApi, namespaces: tuple
         "nodes": store.nodes.indexed_versions,
         "pods": store.pods.indexed_versions,
         api.PLURAL: store.jobs.indexed_versions,
+        api.QUEUES: store.queues.indexed_versions,
     }
     for resource, indexed in tables.items():
         # Pods of all namespaces take room; only jobs are those of the namespaces that were chosen.
         scopes: tuple[str | None, ...] = namespaces if namespaces and resource == api.PLURAL else (None,)
         for scope in scopes:
-            listed = await api_server.list_keys(resource, scope)
+            try:
+                listed = await api_server.list_keys(resource, scope)
+            except kube.ApiError as error:
+                if not error.is_not_found or resource != api.QUEUES:
+                    raise
+                listed = {}  # its CRD is not installed: Queues are optional
             found.setdefault(resource, set()).update(compare(listed, indexed()))
     return {resource: uids for resource, uids in found.items() if uids}
 

@@ -1,10 +1,10 @@
 """How long each job still runs, as far as anyone can say, and who says so. Pure.
 
 In this order of trust: its own progress (steps that are left, at the pace so far), the run times of jobs like it that
-succeeded, and ``activeDeadlineSeconds``, which bounds the other two. Jobs are alike that are of one namespace and size
-and run the same command of the same image, whatever its tag; where no such job has succeeded, those of the same name
-but for numbers and random endings. Finished TrainingJobs are the history: what is deleted is forgotten, and nothing is
-stored. A job that has outlasted some of them is compared with the others only.
+succeeded, and ``activeDeadlineSeconds`` or its queue's limit, which bound the other two. Jobs are alike that are of one
+namespace and size and run the same command of the same image, whatever its tag; where no such job has succeeded, those
+of the same name but for numbers and random endings. Finished TrainingJobs are the history: what is deleted is
+forgotten, and nothing is stored. A job that has outlasted some of them is compared with the others only.
 
 What must stay true: where nobody knows, there is no estimate; every estimate names its basis; run times are of the
 job's best product (``relativeThroughput``) and of the size that it prefers, and so is what a waiting job still needs.
@@ -19,10 +19,9 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from stowplan_operator import api, elastic, views
+from stowplan_operator import api, elastic, queueing, views
 
 PROGRESS = "progress"
-DEADLINE = "activeDeadlineSeconds"
 # The latest runs of one kind that count.
 RUNS_KEPT = 20
 # What a status says moves with the clock and the pace: it is written anew where it is off by so much of the time left.
@@ -31,6 +30,7 @@ _LEAST_TOLERANCE_SECONDS = 60
 # Endings of names that tell one run from the next: numbers, dates, what generateName adds, hashes of commits.
 _ENDING = re.compile(r"(-?v?[0-9]+|-[bcdfghjklmnpqrstvwxz2456789]{5}|-(?=[a-f]*[0-9])[a-f0-9]{7,40})$")
 _Key = tuple[str, ...]
+_NO_LIMITS: Mapping[str, queueing.RunLimit] = {}
 Json = dict[str, Any]
 
 
@@ -102,16 +102,22 @@ def of_all(
     history: History,
     seconds_left: Mapping[str, float],
     now_seconds: float,
+    queue_limits: Mapping[str, queueing.RunLimit] = _NO_LIMITS,
 ) -> dict[str, Estimate]:
     """Estimates by UID, of the jobs that have not ended and of which something is known.
 
-    ``seconds_left`` is what the reported progress of running jobs says.
+    ``seconds_left`` is what the reported progress of running jobs says, ``queue_limits`` what queues allow, by UID.
     """
     found = {}
     for job, spec in jobs:
         if spec is not None and not _phase(job.status).is_terminal:
             one = estimate(
-                job, spec, runs=history.runs_like(job), seconds_left=seconds_left.get(job.uid), now_seconds=now_seconds
+                job,
+                spec,
+                runs=history.runs_like(job),
+                seconds_left=seconds_left.get(job.uid),
+                now_seconds=now_seconds,
+                queue_limit=queue_limits.get(job.uid),
             )
             if one is not None:
                 found[job.uid] = one
@@ -125,6 +131,7 @@ def estimate(
     runs: Sequence[float],
     seconds_left: float | None,
     now_seconds: float,
+    queue_limit: queueing.RunLimit | None = None,
 ) -> Estimate | None:
     """What is known of one job; ``runs`` are the seconds that jobs like it ran, ``seconds_left`` its own report."""
     by_steps = seconds_left if seconds_left is not None else _steps_left(job.status, now_seconds=now_seconds)
@@ -133,12 +140,12 @@ def estimate(
         if by_steps is not None
         else _from_history(job, runs, now_seconds=now_seconds)
     )
-    bound = _bound(job.status, spec, now_seconds=now_seconds)
+    bound = _bound(job.status, spec, queue_limit, now_seconds=now_seconds)
     if bound is None:
         return found
-    if found is None or bound < found.seconds:
-        return Estimate(bound, DEADLINE, bound, is_bound=found is None)
-    return dataclasses.replace(found, most=min(found.most, bound))
+    if found is None or bound.seconds < found.seconds:
+        return dataclasses.replace(bound, is_bound=found is None)
+    return dataclasses.replace(found, most=min(found.most, bound.seconds))
 
 
 def to_status(
@@ -209,11 +216,19 @@ def _steps_left(status: Mapping[str, Any], *, now_seconds: float) -> float | Non
     return None
 
 
-def _bound(status: Mapping[str, Any], spec: api.TrainingJobSpec, *, now_seconds: float) -> float | None:
-    if not spec.active_deadline_seconds:
+def _bound(
+    status: Mapping[str, Any],
+    spec: api.TrainingJobSpec,
+    queue_limit: queueing.RunLimit | None,
+    *,
+    now_seconds: float,
+) -> Estimate | None:
+    limit = queueing.shorter(spec.active_deadline_seconds, queue_limit)
+    if limit is None:
         return None
     started = views.parse_time(status.get("startTime"))
-    return max(0.0, spec.active_deadline_seconds - (now_seconds - started if started else 0.0))
+    left = max(0.0, limit.seconds - (now_seconds - started if started else 0.0))
+    return Estimate(left, limit.source.removeprefix("spec."), left)
 
 
 def _phase(status: Mapping[str, Any]) -> api.Phase:

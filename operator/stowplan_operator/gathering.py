@@ -11,7 +11,7 @@ import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from stowplan_allocator import types
-from stowplan_operator import health, lifecycle, preemption, snapshot, states, views
+from stowplan_operator import health, lifecycle, preemption, retries, snapshot, states, views
 from stowplan_operator.settings import Settings
 
 
@@ -36,13 +36,14 @@ def gather(
     *,
     in_doubt: Mapping[str, types.Placement],
     settings: Settings,
-    threatening: int | None = None,
+    queues: Sequence[types.Queue] = (),
+    for_questions: bool = False,
 ) -> types.Snapshot | None:
     """The snapshot of this moment; None where no job wants a place.
 
     ``in_doubt`` are placements, by job UID, that were written without an answer: nobody knows whether they hold.
-    Running jobs are told with what they would lose where a waiting job has a higher priority; for questions, where
-    somebody of priority ``threatening`` may yet come, and then there is a snapshot also while nobody waits.
+    Running jobs are told with what they would lose where a waiting job could take their places; for questions always,
+    as anybody may yet come, and then there is a snapshot also while nobody waits.
     """
     placed: list[types.Job] = []
     waiting: list[types.Job] = []
@@ -58,17 +59,18 @@ def gather(
         elif not (state.skip or state.has_predecessors) and lifecycle.is_plannable(
             state.job, state.spec, state.pods, lost_nodes=scene.lost_nodes, now_seconds=scene.now_seconds
         ):
-            avoided = lifecycle.avoided_nodes(state.job.status, state.spec, now_seconds=scene.now_seconds)
+            avoided = retries.avoided_nodes(state.job.status, state.spec, now_seconds=scene.now_seconds)
             waiting.append(dataclasses.replace(state.request, avoided_nodes=avoided | scene.avoid(state)))
-    if threatening is None:
-        if not waiting:
-            return None
-        threatening = max((request.priority for request in waiting if request.preempts), default=None)
-    placed += [_standing(state, threatening, settings, now_seconds=scene.now_seconds) for state in running]
+    if not waiting and not for_questions:
+        return None
+    threat = preemption.ANYBODY if for_questions else preemption.Threat.of(waiting, queues=queues)
+    placed += [_standing(state, threat, settings, now_seconds=scene.now_seconds) for state in running]
     leaving = preemption.leaving(
         [state.job for state in jobs],
         scene.pods,
         lost_nodes=scene.lost_nodes,
+        queues={state.job.uid: state.queue for state in jobs},
+        products={name: node.labels.get(settings.product_label, "") for name, node in scene.nodes.items()},
         only_victims=all(request.disruption_cost is None for request in placed),
     )
     return types.Snapshot(
@@ -83,17 +85,20 @@ def gather(
         jobs=(*placed, *leaving.gangs, *waiting),
         levels=settings.level_names,
         now_seconds=int(scene.now_seconds),
+        queues=tuple(queues),
     )
 
 
-def _standing(state: states.JobState, threatening: int | None, settings: Settings, *, now_seconds: float) -> types.Job:
-    """A running job, with what it would lose where a waiting one of priority ``threatening`` may take its place."""
+def _standing(
+    state: states.JobState, threat: preemption.Threat, settings: Settings, *, now_seconds: float
+) -> types.Job:
+    """A running job, with what it would lose where somebody may take its place."""
     assert state.request is not None
     assert state.spec is not None
     rules = settings.preemption
-    if rules.policy == "Never" or threatening is None or state.request.priority >= threatening:
+    if rules.policy == "Never" or not threat.hangs_over(state.request):
         return state.request
-    if state.skip or state.job.deleting:
+    if state.skip or state.job.deleting or state.is_adrift:
         return state.request
     cost = preemption.disruption_cost(
         state.job, state.spec, num_accelerators=state.accelerators, settings=rules, now_seconds=now_seconds

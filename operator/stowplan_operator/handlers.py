@@ -14,7 +14,7 @@ from typing import Any
 
 import kopf
 
-from stowplan_operator import api, views
+from stowplan_operator import api, queueing, views
 from stowplan_operator.store import Store, Table
 
 logger = logging.getLogger(__name__)
@@ -37,7 +37,7 @@ def connection_info(configuration: Any) -> kopf.ConnectionInfo:
     )
 
 
-def _read[View: (views.NodeView, views.PodView, views.JobView)](
+def _read[View: (views.NodeView, views.PodView, views.JobView, queueing.QueueView)](
     table: Table[View] | None, body: Mapping[str, Any], read: Callable[[], View]
 ) -> dict[str, View]:
     """The object for the index; nothing for one that cannot be read, which must not keep the operator from the rest."""
@@ -77,6 +77,7 @@ class Watcher:
     def _register(self) -> None:
         registry = self.registry
         jobs = (api.GROUP, api.VERSION, api.PLURAL)
+        queues = (api.GROUP, api.VERSION, api.QUEUES)
         classes = ("scheduling.k8s.io", "v1", "priorityclasses")
         # kopf's type of a handler does not know of the indexes that it passes by name.
         kopf.on.startup(registry=registry, id="startup")(self._start)  # type: ignore[arg-type]
@@ -84,10 +85,12 @@ class Watcher:
         kopf.index("v1", "nodes", registry=registry, id="nodes")(self._index_node)
         kopf.index("v1", "pods", registry=registry, id="pods")(self._index_pod)
         kopf.index(*jobs, registry=registry, id="jobs")(self._index_job)
+        kopf.index(*queues, registry=registry, id="queues")(self._index_queue)
         kopf.index(*classes, registry=registry, id="priorities")(self._index_priority)
         kopf.on.event("v1", "nodes", registry=registry, id="node")(self._node_changed)
         kopf.on.event("v1", "pods", registry=registry, id="pod")(self._pod_changed)
         kopf.on.event(*jobs, registry=registry, id="job")(self._job_changed)
+        kopf.on.event(*queues, registry=registry, id="queue")(self._queue_changed)
         kopf.on.event(*classes, registry=registry, id="priority")(self._priority_changed)
 
     async def _login(self, **_: Any) -> kopf.ConnectionInfo:
@@ -101,11 +104,12 @@ class Watcher:
         pods: Mapping[str, Iterable[views.PodView]],
         jobs: Mapping[str, Iterable[views.JobView]],
         priorities: Mapping[str, Iterable[views.PriorityClass]],
+        queues: Mapping[str, Iterable[queueing.QueueView]],
         **_: Any,
     ) -> None:
         settings.posting.enabled = False
         settings.watching.inactivity_timeout = _INACTIVITY_TIMEOUT_SECONDS
-        self.store = Store(nodes=nodes, pods=pods, jobs=jobs, priorities=priorities)
+        self.store = Store(nodes=nodes, pods=pods, jobs=jobs, priorities=priorities, queues=queues)
         self.started.set()
 
     async def _index_node(self, *, body: Mapping[str, Any], **_: Any) -> dict[str, views.NodeView]:
@@ -146,6 +150,10 @@ class Watcher:
     def _is_ours(self, job: Mapping[str, Any]) -> bool:
         return not self._namespaces or job["metadata"]["namespace"] in self._namespaces
 
+    async def _index_queue(self, *, body: Mapping[str, Any], **_: Any) -> dict[str, queueing.QueueView]:
+        table = self.store.queues if self.store else None
+        return _read(table, body, lambda: queueing.QueueView.from_body(body))
+
     async def _index_priority(self, *, body: Mapping[str, Any], **_: Any) -> dict[str, views.PriorityClass]:
         return {body["metadata"]["name"]: views.PriorityClass.from_body(body)}
 
@@ -174,6 +182,13 @@ class Watcher:
             meta = body["metadata"]
             self.store.jobs.observed(meta["uid"], meta["resourceVersion"], deleted=type == "DELETED")
         self._on_event(api.PLURAL)
+        self._on_change()
+
+    async def _queue_changed(self, *, type: str | None, body: Mapping[str, Any], **_: Any) -> None:
+        if self.store is not None:
+            meta = body["metadata"]
+            self.store.queues.observed(meta["uid"], meta["resourceVersion"], deleted=type == "DELETED")
+        self._on_event(api.QUEUES)
         self._on_change()
 
     async def _priority_changed(self, **_: Any) -> None:

@@ -31,12 +31,13 @@ _IN_FLIGHT = 16
 _IN_FLIGHT_FOR_LEASE = 2
 _MAX_METRICS_BYTES = 1024 * 1024
 _METADATA_ONLY = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json"
-_JOBS = f"/apis/{api.GROUP}/{api.VERSION}"
+_OURS = f"/apis/{api.GROUP}/{api.VERSION}"
 _SERVICE_ACCOUNT_TOKEN = pathlib.Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
 _COLLECTIONS = {
     "nodes": "/api/v1/nodes",
     "pods": "/api/v1/pods",
-    api.PLURAL: f"{_JOBS}/{api.PLURAL}",
+    api.PLURAL: f"{_OURS}/{api.PLURAL}",
+    api.QUEUES: f"{_OURS}/{api.QUEUES}",
     "priorityclasses": "/apis/scheduling.k8s.io/v1/priorityclasses",
 }
 
@@ -70,12 +71,15 @@ class KubeApi(Protocol):
     """What the operator asks of the API server."""
 
     async def list_keys(self, resource: str, namespace: str | None = None) -> dict[str, str]:
-        """UID → resourceVersion of every object of ``nodes``, ``pods``, ``trainingjobs`` or ``priorityclasses``."""
+        """UID → resourceVersion of every object of one of the kinds that are watched, such as ``nodes``."""
 
-    async def patch_job_status(
-        self, namespace: str, name: str, *, patch: Json, uid: str, resource_version: str
+    async def patch_status(
+        self, kind: str, namespace: str, name: str, *, patch: Json, uid: str, resource_version: str
     ) -> Json:
-        """Merge ``patch`` into the status if the job still has this UID and resourceVersion; the new object."""
+        """Merge ``patch`` into the status of an object of ours, if it is still this one as read; the new object.
+
+        ``kind`` is the plural; the namespace is empty for kinds that are cluster-scoped.
+        """
 
     async def delete_job(self, namespace: str, name: str, *, uid: str, resource_version: str) -> None:
         """Delete the job if it is still this one; its children follow through owner references."""
@@ -267,17 +271,14 @@ class Kube:
             if not token:
                 return keys
 
-    async def patch_job_status(
-        self, namespace: str, name: str, *, patch: Json, uid: str, resource_version: str
+    async def patch_status(
+        self, kind: str, namespace: str, name: str, *, patch: Json, uid: str, resource_version: str
     ) -> Json:
         """See ``KubeApi``."""
         body = {"metadata": {"uid": uid, "resourceVersion": resource_version}, "status": patch}
-        text = await self.request(
-            "PATCH",
-            f"{_JOBS}/namespaces/{namespace}/{api.PLURAL}/{name}/status",
-            body=body,
-            content_type="application/merge-patch+json",
-        )
+        where = f"{_OURS}/namespaces/{namespace}" if namespace else _OURS
+        path = f"{where}/{kind}/{name}/status"
+        text = await self.request("PATCH", path, body=body, content_type="application/merge-patch+json")
         answer: Json = json.loads(text)
         return answer
 
@@ -289,7 +290,7 @@ class Kube:
             "propagationPolicy": "Background",
             "preconditions": {"uid": uid, "resourceVersion": resource_version},
         }
-        await self._delete(f"{_JOBS}/namespaces/{namespace}/{api.PLURAL}/{name}", body)
+        await self._delete(f"{_OURS}/namespaces/{namespace}/{api.PLURAL}/{name}", body)
 
     async def create(self, kind: str, namespace: str, body: Json) -> Json:
         """See ``KubeApi``."""

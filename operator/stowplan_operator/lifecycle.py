@@ -14,21 +14,16 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from stowplan_operator import api, failures, podspec, rules, steps, views
+from stowplan_operator import api, failures, podspec, queueing, retries, rules, steps, views
 
 Json = dict[str, Any]
 
 FAULT_GRACE_SECONDS = 2
-AVOID_SECONDS = 300
-# A node that is only suspected: if it is lost, it is NotReady by then.
-SUSPECT_SECONDS = 60
-_FIRST_BACKOFF_SECONDS = 5
-MAX_BACKOFF_SECONDS = 300
 KEPT_ATTEMPTS = 2
 _NOTHING_HEARD = steps.Heard()
 HISTORY_LENGTH = 10
-# An attempt that ran this long was no crash loop: the next one starts without delay.
-_STEADY_SECONDS = 60
+# In the reason of an attempt that was preempted for its quota, and not for a higher priority.
+RECLAIMS = "takes back quota"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,12 +64,13 @@ def advance(
     now_seconds: float,
     node_fault: failures.Failure | None = None,
     heard: steps.Heard = _NOTHING_HEARD,
+    queue_limit: queueing.RunLimit | None = None,
 ) -> Transition | None:
     """What the job's status must become, or None where it stands right.
 
     ``lost_nodes`` are nodes that are gone or NotReady for too long; ``node_fault`` is what is wrong with a node or
     GPU under the gang (see ``node_faults``). ``max_infrastructure_restarts`` is for faults that are not charged.
-    ``heard`` is what is known of its progress.
+    ``heard`` is what is known of its progress, ``queue_limit`` what its queue allows.
     """
     status = job.status
     if phase_of(status).is_terminal:
@@ -109,12 +105,10 @@ def advance(
             new, ("Suspended", f"Attempt {placement['attempt']} stops; its {len(ranks)} pods may save first.")
         )
     started = views.parse_time(status.get("startTime"))
-    if spec.active_deadline_seconds and started and now_seconds - started >= spec.active_deadline_seconds:
-        failure = failures.Failure(
-            failures.Cause.DEADLINE_EXCEEDED,
-            f"the job ran longer than spec.activeDeadlineSeconds ({spec.active_deadline_seconds} s)",
-        )
-        return end.failed(failure)
+    limit = queueing.shorter(spec.active_deadline_seconds, queue_limit)
+    if limit is not None and started and now_seconds - started >= limit.seconds:
+        text = f"the job ran longer than {limit.source} ({limit.seconds} s)"
+        return end.failed(failures.Failure(failures.Cause.DEADLINE_EXCEEDED, text))
     failure_found = failures.find_failure(
         current,
         placement,
@@ -138,19 +132,28 @@ def advance(
 
 
 def preempted(
-    job: views.JobView, *, by: str, cost: int, accelerators_per_pod: int, grace_seconds: int, now_seconds: float
+    job: views.JobView,
+    *,
+    by: str,
+    cost: int,
+    accelerators_per_pod: int,
+    grace_seconds: int,
+    now_seconds: float,
+    reclaim: str = "",
 ) -> Transition:
     """The job gives its place to the job ``by`` (namespace/name), and waits again with its place by age.
 
-    ``cost`` is what it loses, in accelerator-seconds; its pods get ``grace_seconds`` to write a checkpoint.
+    ``cost`` is what it loses, in accelerator-seconds; its pods get ``grace_seconds`` to write a checkpoint. ``reclaim``
+    says whose quota is taken back, in words with ``RECLAIMS``; it is empty where a higher priority decides.
     """
     end = _Ending(job=job, accelerators_per_pod=accelerators_per_pod, now_seconds=now_seconds)
     attempt = job.status["placement"]["attempt"]
-    new = end.released(api.Outcome.PREEMPTED, f"{by} takes its place")
+    new = end.released(api.Outcome.PREEMPTED, f"{by} takes its place" + (f": {reclaim}" if reclaim else ""))
     new["phase"] = api.Phase.PENDING.value
     new["preemptions"] = int(new.get("preemptions", 0)) + 1
+    why = f": {reclaim}" if reclaim else ", which has a higher priority"
     text = (
-        f"Attempt {attempt} gives its place to {by}, which has a higher priority; it loses about {cost} GPU-seconds. "
+        f"Attempt {attempt} gives its place to {by}{why}; it loses about {cost} GPU-seconds. "
         f"Its pods get {grace_seconds} s to write a checkpoint; then the job waits again, at its place by age."
     )
     return Transition(new, ("Preempted", text), is_warning=True)
@@ -252,9 +255,11 @@ class _Ending:
         new["lastFailure"] = failure.to_status(attempt=attempt, now_seconds=self.now_seconds)
         if action is api.FailureAction.RESTART_ELSEWHERE:
             new["lastFailure"]["avoidNode"] = True
-        delay = backoff_seconds(new["history"])
+        delay = retries.backoff_seconds(new["history"])
         if failure.cause is failures.Cause.NOT_CREATED:
-            delay = max(delay, _FIRST_BACKOFF_SECONDS)  # or it would take its accelerators back before others see them
+            delay = max(
+                delay, retries.FIRST_BACKOFF_SECONDS
+            )  # or it would take its accelerators back before others see them
         new.pop("retryAfter", None)
         if delay:
             new["retryAfter"] = views.format_time(self.now_seconds + delay)
@@ -263,42 +268,6 @@ class _Ending:
         later = f", after {delay} s" if delay else ""
         text = f"Attempt {attempt} ended: {failure.message}. The gang starts again ({budget}{by}){later}."
         return Transition(new, ("GangRestart", text), is_warning=True, failure=failure)
-
-
-def backoff_seconds(history: Sequence[Mapping[str, Any]]) -> int:
-    """Seconds before the next attempt: none after one failure, then 5 s doubling for each quick failure in a row."""
-    quick = 0
-    for entry in reversed(history):
-        ran = views.parse_time(entry["endTime"]) - views.parse_time(entry["startTime"])
-        if entry["outcome"] != api.Outcome.FAILED or (
-            ran >= _STEADY_SECONDS and entry["reason"] not in failures.NEVER_STARTED
-        ):
-            break
-        quick += 1
-    return min(_FIRST_BACKOFF_SECONDS * 2 ** (quick - 2), MAX_BACKOFF_SECONDS) if quick >= 2 else 0
-
-
-def avoided_nodes(status: Mapping[str, Any], spec: api.TrainingJobSpec, *, now_seconds: float) -> frozenset[str]:
-    """The node that the last attempt failed on, when it is to blame or a rule says so, while it is to be avoided.
-
-    It ends by itself: on a small cluster the job would otherwise wait for ever for a node that it had. A node that is
-    only suspected is avoided where there is another place at once: a job that was told to wait for one takes any.
-    """
-    failure = status.get("lastFailure") or {}
-    is_to_blame = spec.failure_policy.avoid_failed_nodes and failure.get("reason") in failures.NODES_FAULTS
-    if not is_to_blame and not failure.get("avoidNode"):
-        return frozenset()
-    if now_seconds >= _avoided_until(failure) or (_is_guess(failure) and status.get("decision")):
-        return frozenset()
-    return frozenset({failure["node"]}) if failure.get("node") else frozenset()
-
-
-def _is_guess(failure: Mapping[str, Any]) -> bool:
-    return failure.get("reason") == failures.Cause.PEER_LOST and not failure.get("avoidNode")
-
-
-def _avoided_until(failure: Mapping[str, Any]) -> float:
-    return views.parse_time(failure.get("time")) + (SUSPECT_SECONDS if _is_guess(failure) else AVOID_SECONDS)
 
 
 def is_plannable(
@@ -348,13 +317,19 @@ def expires_at(job: views.JobView, spec: api.TrainingJobSpec | None) -> float:
     return views.parse_time(job.status.get("completionTime")) + spec.ttl_seconds_after_finished
 
 
-def deadlines(job: views.JobView, spec: api.TrainingJobSpec, pods: Sequence[views.PodView]) -> list[float]:
+def deadlines(
+    job: views.JobView,
+    spec: api.TrainingJobSpec,
+    pods: Sequence[views.PodView],
+    *,
+    queue_limit: queueing.RunLimit | None = None,
+) -> list[float]:
     """Times (Unix seconds) at which the clock alone, without any watch event, changes what is to be done."""
     status = job.status
     times = [expires_at(job, spec), views.parse_time(status.get("retryAfter"))]
     failure = status.get("lastFailure") or {}
     if failure.get("time") and status.get("placement") is None:
-        times.append(_avoided_until(failure))
+        times.append(retries.avoided_until(failure))
     placement = status.get("placement")
     if placement is not None and not phase_of(status).is_terminal:
         times.extend(steps.deadlines(status, spec))
@@ -368,6 +343,7 @@ def deadlines(job: views.JobView, spec: api.TrainingJobSpec, pods: Sequence[view
                 for pod in current_pods(job, pods).values()
                 if not pod.node and pod.created_at
             )
-        if spec.active_deadline_seconds and status.get("startTime"):
-            times.append(views.parse_time(status["startTime"]) + spec.active_deadline_seconds)
+        limit = queueing.shorter(spec.active_deadline_seconds, queue_limit)
+        if limit is not None and status.get("startTime"):
+            times.append(views.parse_time(status["startTime"]) + limit.seconds)
     return [at for at in times if at]

@@ -9,7 +9,7 @@ import dataclasses
 from collections.abc import Mapping
 
 from stowplan_allocator.advising import Advice
-from stowplan_operator import estimates, node_watch, states, status, views
+from stowplan_operator import estimates, node_watch, queueing, states, status, views
 from stowplan_operator.progress import Pace, Progress
 from stowplan_operator.settings import Settings
 
@@ -37,6 +37,7 @@ class Moment:
     nodes: node_watch.Nodes
     stale: str | None
     expected: Mapping[str, estimates.Estimate]
+    queues: queueing.Queues = queueing.NONE
 
 
 def facts(state: states.JobState, moment: Moment) -> status.Facts:
@@ -59,4 +60,5 @@ def facts(state: states.JobState, moment: Moment) -> status.Facts:
         advice=readings.advice.get(uid),
         telemetry_stale=moment.stale,
         problem=state.problem,
+        queue=state.queue,
     )

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from stowplan_allocator import codec, inputs, snapshots, types
+from stowplan_operator import queueing
 
 SCHEMA = "stowplan-observation/1"
 
@@ -28,12 +29,13 @@ class Priority:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
-    """How this operator reads TrainingJobs: its topology levels with their labels, and the PriorityClasses."""
+    """How this operator reads TrainingJobs: its topology levels with their labels, PriorityClasses, and queues."""
 
     accelerator_resource: str
     levels: tuple[tuple[str, str], ...]
     priorities: Mapping[str, Priority]
     default_priority: Priority
+    queues: Mapping[str, queueing.Door] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -27,6 +27,8 @@ from stowplan_operator import (
     moments,
     node_watch,
     placing,
+    preemption,
+    queueing,
     snapshot,
     states,
     status,
@@ -96,8 +98,9 @@ class Planner:
         """One cycle; the number of seconds after which the clock alone calls for the next one."""
         # 1. Observe.
         settings, now = self._get_settings(), self._clock()
-        jobs = states.observe(self._store, settings)
-        moment = await self._observe(jobs, settings, now)
+        queues = queueing.read(self._store.queues)
+        jobs = states.observe(self._store, settings, queues=queues)
+        moment = await self._observe(jobs, settings, now, queues)
         present = {state.job.uid for state in jobs}
         self._children.forget_all_but(present)
         self._faults = {state.job.uid: self._faults[state.job.uid] for state in jobs if state.job.uid in self._faults}
@@ -107,9 +110,9 @@ class Planner:
         plan = await self._plan(jobs, moment)
         # 4. Take places back from the plan's victims, and write the placements, before any pod exists.
         victims = {eviction.job_id: eviction for eviction in plan.evictions}
-        names = {state.job.uid: state.job.key for state in jobs}
+        requests = {state.job.uid: state.request for state in jobs if state.request is not None}
         evicted = [state for state in jobs if state.job.uid in victims and not state.skip]
-        await self._each(evicted, lambda state: self._evict(state, victims[state.job.uid], names, moment))
+        await self._each(evicted, lambda state: self._evict(state, victims[state.job.uid], requests, moment))
         placed = [state for state in jobs if state.job.uid in plan.placements and not state.skip]
         await self._each(placed, lambda state: self._place(state, plan, moment))
         # 5. Create and delete pods until they match the placements.
@@ -123,7 +126,9 @@ class Planner:
             self._desk.put(self._seen(jobs, plan, moment))
         return self._seconds_to_next(jobs, moment)
 
-    async def _observe(self, jobs: Sequence[states.JobState], settings: Settings, now: float) -> moments.Moment:
+    async def _observe(
+        self, jobs: Sequence[states.JobState], settings: Settings, now: float, queues: queueing.Queues
+    ) -> moments.Moment:
         readings = self._get_readings()
         self._history.look(state.job for state in jobs)
         return moments.Moment(
@@ -137,7 +142,9 @@ class Planner:
                 history=self._history,
                 seconds_left=readings.seconds_left,
                 now_seconds=now,
+                queue_limits={state.job.uid: state.run_limit for state in jobs if state.run_limit is not None},
             ),
+            queues=queues,
         )
 
     async def _each(self, jobs: Sequence[states.JobState], step: Callable[[states.JobState], Awaitable[None]]) -> None:
@@ -171,6 +178,7 @@ class Planner:
             ),
             now_seconds=moment.now,
             node_fault=moment.nodes.fault(state, moment.settings),
+            queue_limit=state.run_limit,
         )
         if transition is None:
             return
@@ -183,6 +191,7 @@ class Planner:
             priorities=self._store.priorities(),
             default_priority=self._store.default_priority(),
             settings=moment.settings,
+            queues=moment.queues,
         )
         if transition.failure and not lifecycle.phase_of(transition.status).is_terminal:
             self._metrics.count_gang_restart(transition.failure.cause.value)
@@ -193,7 +202,9 @@ class Planner:
         versions = {state.job.uid: state.job.resource_version for state in jobs}
         self._in_doubt = {uid: doubt for uid, doubt in self._in_doubt.items() if versions.get(uid) == doubt[0]}
         again = {uid: placement for uid, (_, placement) in self._in_doubt.items()}
-        current = gathering.gather(jobs, self._scene(moment), in_doubt=again, settings=settings)
+        current = gathering.gather(
+            jobs, self._scene(moment), in_doubt=again, settings=settings, queues=moment.queues.planned
+        )
         if current is None:
             nothing = types.Certificate(
                 status=types.SolveStatus.NOTHING_TO_DO, strategy=settings.planner.strategy.value
@@ -237,16 +248,27 @@ class Planner:
             stale=moment.stale,
             expected=moment.expected,
             advice=moment.readings.advice,
+            queues=moment.queues,
         )
 
     async def _evict(
-        self, state: states.JobState, eviction: types.Eviction, names: Mapping[str, str], moment: moments.Moment
+        self,
+        state: states.JobState,
+        eviction: types.Eviction,
+        requests: Mapping[str, types.Job],
+        moment: moments.Moment,
     ) -> None:
-        if state.spec is None or state.job.deleting or state.job.status.get("placement") is None:
+        if (
+            state.spec is None
+            or state.request is None
+            or state.job.deleting
+            or state.job.status.get("placement") is None
+        ):
             return
         transition = lifecycle.preempted(
             state.job,
-            by=names[eviction.for_job],
+            by=requests[eviction.for_job].name,
+            reclaim=preemption.reclaim_text(state.request, requests[eviction.for_job]),
             cost=eviction.cost,
             accelerators_per_pod=state.accelerators_per_pod,
             grace_seconds=state.spec.grace_period_seconds,
@@ -342,7 +364,7 @@ class Planner:
                 times.append(now + _RETRY_SECONDS if retry_at is None or state.skip else retry_at)
         for state in jobs:
             if state.spec is not None and not state.skip:
-                times.extend(lifecycle.deadlines(state.job, state.spec, state.pods))
+                times.extend(lifecycle.deadlines(state.job, state.spec, state.pods, queue_limit=state.run_limit))
                 times.extend(moment.nodes.deadlines(state))
         limit = settings.health.node_lost_after_seconds
         times.extend(node.ready_since + limit for node in moment.nodes.by_name.values() if not node.ready)

@@ -19,6 +19,7 @@ from stowplan_operator.settings import PreemptionSettings
 RESTART_SECONDS = 60
 _STEP_SECONDS = 60
 _HOUR_SECONDS = 3600
+_NOWHERE: Mapping[str, str] = {}
 
 
 def disruption_cost(
@@ -61,6 +62,53 @@ def recent_preemptions(status: Mapping[str, Any], *, now_seconds: float) -> int:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Threat:
+    """Whose places waiting jobs could take.
+
+    ``highest`` has the highest priority that waits in a queue whose jobs may take each other's places; the jobs of a
+    queue that is ``reclaiming`` may take those of any other.
+    """
+
+    highest: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    reclaiming: frozenset[str] = frozenset()
+    is_anybody: bool = False
+
+    @classmethod
+    def of(cls, waiting: Iterable[types.Job], *, queues: Iterable[types.Queue]) -> Threat:
+        """The threat that these jobs are."""
+        policies = {queue.name: queue.preemption for queue in queues}
+        highest: dict[str, int] = {}
+        reclaiming = set()
+        for job in waiting:
+            if not job.preempts:
+                continue
+            policy = policies.get(job.queue, (types.QueuePreemption.WITHIN_QUEUE,))
+            if types.QueuePreemption.WITHIN_QUEUE in policy:
+                highest[job.queue] = max(job.priority, highest.get(job.queue, job.priority))
+            if types.QueuePreemption.RECLAIM_LENT in policy:
+                reclaiming.add(job.queue)
+        return cls(highest, frozenset(reclaiming))
+
+    def hangs_over(self, job: types.Job) -> bool:
+        """Whether the running job could lose its place; never said too seldom."""
+        highest = self.highest.get(job.queue)
+        return (
+            self.is_anybody or (highest is not None and job.priority < highest) or bool(self.reclaiming - {job.queue})
+        )
+
+
+def reclaim_text(victim: types.Job, preemptor: types.Job) -> str:
+    """Whose quota comes back when the victim leaves; empty where the preemptor goes before it in one queue."""
+    if victim.queue == preemptor.queue:
+        return ""
+    borrower = f'queue "{victim.queue}"' if victim.queue else "jobs without a queue"
+    return f'queue "{preemptor.queue}" {lifecycle.RECLAIMS} that it lent to {borrower}'
+
+
+ANYBODY = Threat(is_anybody=True)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Leaving:
     """Gangs whose pods are on their way out, as running jobs of the allocator, and the UIDs of these pods."""
 
@@ -69,9 +117,17 @@ class Leaving:
 
 
 def leaving(
-    jobs: Sequence[views.JobView], pods: Iterable[views.PodView], *, lost_nodes: Collection[str], only_victims: bool
+    jobs: Sequence[views.JobView],
+    pods: Iterable[views.PodView],
+    *,
+    lost_nodes: Collection[str],
+    only_victims: bool,
+    queues: Mapping[str, str] = _NOWHERE,
+    products: Mapping[str, str] = _NOWHERE,
 ) -> Leaving:
     """Gangs that no job's status asks for any more while some of their pods still hold their room.
+
+    Their quota is still in use, too: ``queues`` says by job UID where they stand, ``products`` what each node has.
 
     With ``only_victims`` those that were preempted. The others matter only where somebody can be preempted: most want
     their room back themselves, and whoever waits need not hear for two seconds that it is on its way to them. Pods on
@@ -98,12 +154,12 @@ def leaving(
         if len({pod.requests for pod in members}) == 1 and (key in victims or not only_victims)
     }
     return Leaving(
-        gangs=tuple(_as_job(members) for _, members in sorted(gangs.items())),
+        gangs=tuple(_as_job(members, queues=queues, products=products) for _, members in sorted(gangs.items())),
         pods=frozenset(pod.uid for members in gangs.values() for pod in members),
     )
 
 
-def _as_job(members: Sequence[views.PodView]) -> types.Job:
+def _as_job(members: Sequence[views.PodView], *, queues: Mapping[str, str], products: Mapping[str, str]) -> types.Job:
     first = members[0]
     counts: dict[str, int] = {}
     for pod in sorted(members, key=lambda pod: pod.rank):
@@ -114,6 +170,7 @@ def _as_job(members: Sequence[views.PodView]) -> types.Job:
         name=f"{first.namespace}/{first.job}",
         num_pods=len(members),
         pod=dataclasses.replace(first.requests, other=(*first.requests.other, ("pods", 1))),
-        placement=types.Placement(product="", shares=shares),
+        placement=types.Placement(product=products.get(first.claimed_node, ""), shares=shares),
         leaving=True,
+        queue=queues.get(first.owner_uid, ""),
     )

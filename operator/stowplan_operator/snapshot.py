@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from decimal import Decimal, InvalidOperation
 
 from stowplan_allocator import types
-from stowplan_operator import api, elastic, health, lifecycle, podspec, throughput, views
+from stowplan_operator import api, elastic, health, lifecycle, podspec, queueing, throughput, views
 from stowplan_operator.settings import Settings
 
 # Times numNodes it fits the status' 32 bits; shares of devices count, so a node may have many.
@@ -88,14 +88,21 @@ def build_job(
     default_priority: views.PriorityClass,
     settings: Settings,
     pods: Sequence[views.PodView] = (),
+    queues: queueing.Queues = queueing.NONE,
 ) -> types.Job:
     """The allocator's job. ValueError where the spec asks for something that cannot be, naming the field.
 
-    A job that has a place keeps it, whatever has become of PriorityClasses and topology levels since: without its
-    request in the snapshot, what it holds would be given to others.
+    A job that has a place keeps it, whatever has become of PriorityClasses, queues and topology levels since: without
+    its request in the snapshot, what it holds would be given to others.
     """
-    standing = priorities.get(spec.priority_class_name or "", default_priority)
     placement = read_placement(job.status, finished_ranks=_finished_ranks(job, pods))
+    if placement is not None:
+        stood_in = str(job.status.get("queue") or "")
+        choice = queueing.Choice(queues.of_placed(job.namespace, named=spec.queue, stood_in=stood_in))
+    else:
+        choice = queues.choose(job.namespace, named=spec.queue)
+    class_name = spec.priority_class_name or queues.default_class(choice.queue)
+    standing = priorities.get(class_name, default_priority)
     request = types.Job(
         id=job.uid,
         name=job.key,
@@ -104,15 +111,20 @@ def build_job(
         priority=standing.value,
         preempts=standing.preempts,
         created_at_seconds=int(job.created_at),
+        queue=choice.queue,
+        other_queues=choice.others,
     )
     if placement is not None:
         with contextlib.suppress(ValueError):
             request = _with_wishes(request, spec, settings)
         return _standing(dataclasses.replace(request, placement=placement), job, spec)
-    if spec.priority_class_name and spec.priority_class_name not in priorities:
+    if class_name and class_name not in priorities:
         known = ", ".join(sorted(priorities)[:8]) or "none"
+        if spec.priority_class_name:
+            raise ValueError(f"spec.priorityClassName: there is no PriorityClass {class_name!r}; existing: {known}")
         raise ValueError(
-            f"spec.priorityClassName: there is no PriorityClass {spec.priority_class_name!r}; existing: {known}"
+            f'spec.priorityClassName: queue "{choice.queue}" gives its jobs PriorityClass {class_name!r} (its '
+            f"spec.defaultPriorityClassName), which does not exist; name one of {known}, or have the queue changed"
         )
     return _with_sizes(_with_wishes(request, spec, settings), job, elastic.usable(spec, job.status))
 

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 
 from stowplan_allocator import types
-from stowplan_operator import api, elastic, health, lifecycle, podspec, snapshot, views
+from stowplan_operator import api, elastic, health, lifecycle, podspec, queueing, snapshot, views
 from stowplan_operator.metrics import GpuCounts
 from stowplan_operator.settings import Settings
 from stowplan_operator.store import Store
@@ -23,6 +23,11 @@ class JobState:
     misconfigured: str = ""
     problem: str = ""
     skip: bool = False
+    # Where it stands, or stood when it got its place; empty for the default queue.
+    queue: str = ""
+    # The queue in which it stood is there and cannot be planned with: it counts in none, and is not disturbed.
+    is_adrift: bool = False
+    run_limit: queueing.RunLimit | None = None
     # The last write of its status had no answer, and may have been made.
     in_doubt: bool = False
     # Pods of an earlier job of the same name are still there: their names are taken.
@@ -44,7 +49,7 @@ class JobState:
         return self.accelerators_per_pod * (elastic.num_pods(self.spec, self.job.status) if self.spec else 0)
 
 
-def observe(store: Store, settings: Settings) -> list[JobState]:
+def observe(store: Store, settings: Settings, *, queues: queueing.Queues = queueing.NONE) -> list[JobState]:
     """Every TrainingJob with its pods, its spec read, and what it asks of the allocator; by age."""
     # A pod of another namespace that names a job as its owner is not the job's, whatever its labels say.
     pods: dict[tuple[str, str], list[views.PodView]] = {}
@@ -64,7 +69,7 @@ def observe(store: Store, settings: Settings) -> list[JobState]:
     _recall_finished(store, states)
     priorities, default = store.priorities(), store.default_priority()
     for state in states:
-        interpret(state, priorities=priorities, default_priority=default, settings=settings)
+        interpret(state, priorities=priorities, default_priority=default, settings=settings, queues=queues)
     return states
 
 
@@ -90,9 +95,11 @@ def interpret(
     priorities: Mapping[str, views.PriorityClass],
     default_priority: views.PriorityClass,
     settings: Settings,
+    queues: queueing.Queues = queueing.NONE,
 ) -> None:
     """Read the job's spec, and what it asks of the allocator as its status stands; anew when its place has gone."""
     state.misconfigured, state.request = "", None
+    state.queue, state.is_adrift, state.run_limit = "", False, None
     try:
         state.spec = api.parse_spec(dict(state.job.spec))
         state.request = snapshot.build_job(
@@ -102,11 +109,21 @@ def interpret(
             default_priority=default_priority,
             settings=settings,
             pods=state.pods,
+            queues=queues,
         )
+        _stand(state, state.request, queues)
     except ValueError as error:
         state.misconfigured = str(error)
     except Exception as error:  # one object that nobody foresaw must not stop the others
         state.misconfigured = f"the job cannot be read ({type(error).__name__}: {error})"
+
+
+def _stand(state: JobState, request: types.Job, queues: queueing.Queues) -> None:
+    """Note where the job stands, and what that means for it."""
+    stood_in = str(state.job.status.get("queue") or "") if request.placement is not None else ""
+    state.queue = request.queue or stood_in
+    state.is_adrift = not request.queue and queues.is_adrift(stood_in)
+    state.run_limit = queues.run_limit(request.queue)
 
 
 def lost_nodes(

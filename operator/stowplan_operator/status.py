@@ -47,6 +47,7 @@ class Facts:
     advice: Advice | None = None
     telemetry_stale: str | None = None
     problem: str = ""
+    queue: str = ""
 
 
 def derive(job: views.JobView, core: Mapping[str, Any], pods: Sequence[views.PodView], facts: Facts) -> Json:
@@ -67,6 +68,7 @@ def derive(job: views.JobView, core: Mapping[str, Any], pods: Sequence[views.Pod
     status["ready"] = f"{running}/{num_pods}"
     status["readyNodes"] = running
     status["gpus"] = facts.accelerators
+    status["queue"] = facts.queue or None
     status.setdefault("restarts", 0)
     if not phase.is_terminal:
         _decide(status, phase, facts, is_new_spec=job.status.get("observedGeneration") != job.generation)
@@ -329,8 +331,9 @@ def _conditions(
     stopped = history[-1] if history and not placed else {}
     preempted = stopped.get("outcome") == api.Outcome.PREEMPTED
     if preempted or _has(job, api.Condition.PREEMPTED):
-        word = "HigherPriority" if preempted else "NotPreempted"
-        wanted.append((api.Condition.PREEMPTED, preempted, word, stopped.get("reason", "") if preempted else ""))
+        why = str(stopped.get("reason", "")) if preempted else ""
+        word = "QuotaReclaimed" if lifecycle.RECLAIMS in why else "HigherPriority" if preempted else "NotPreempted"
+        wanted.append((api.Condition.PREEMPTED, preempted, word, why))
     if facts.telemetry_stale is not None and (facts.telemetry_stale or _has(job, api.Condition.TELEMETRY_STALE)):
         stale = bool(facts.telemetry_stale)
         word = "PrometheusNotAnswering" if stale else "TelemetryFresh"

@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Protocol
 
-from stowplan_operator import views
+from stowplan_operator import queueing, views
 
 _LONGEST_LAG_SECONDS = 120
 
@@ -98,10 +98,12 @@ class Store:
         pods: Mapping[str, Iterable[views.PodView]],
         jobs: Mapping[str, Iterable[views.JobView]],
         priorities: Mapping[str, Iterable[views.PriorityClass]],
+        queues: Mapping[str, Iterable[queueing.QueueView]],
     ) -> None:
         self.nodes: Table[views.NodeView] = Table(nodes)
         self.pods: Table[views.PodView] = Table(pods)
         self.jobs: Table[views.JobView] = Table(jobs)
+        self.queues: Table[queueing.QueueView] = Table(queues)
         self._priorities = priorities
         self._finished: dict[str, views.PodView] = {}
 

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from stowplan_operator import events, kube, status, views
+from stowplan_operator import api, events, kube, status, views
 from stowplan_operator.metrics import Metrics
 from stowplan_operator.states import JobState
 from stowplan_operator.store import Store
@@ -44,8 +44,8 @@ class Writer:
             return False
         self._guard()
         try:
-            answer = await self._kube.patch_job_status(
-                job.namespace, job.name, patch=patch, uid=job.uid, resource_version=job.resource_version
+            answer = await self._kube.patch_status(
+                api.PLURAL, job.namespace, job.name, patch=patch, uid=job.uid, resource_version=job.resource_version
             )
         except kube.ApiError as error:
             state.skip, state.in_doubt = True, error.is_in_doubt

@@ -24,7 +24,7 @@ USERS = {
 def api() -> Iterator[apiserver.ApiServer]:
     """A real API server that serves TrainingJobs, with the controllers that join ClusterRoles and make accounts."""
     with apiserver.run(users=USERS, controller_manager=True) as server:
-        server.install_crd()
+        server.install_crds()
         apiserver.wait_until(lambda: server.kubectl("get", "serviceaccount", "default").code == 0, what="accounts")
         yield server
 

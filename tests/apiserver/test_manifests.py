@@ -1,4 +1,4 @@
-"""`kubectl apply` of wrong and right TrainingJobs against a real API server: what it says, what it fills in.
+"""`kubectl apply` of wrong and right TrainingJobs and Queues against a real API server: what it says, what it fills in.
 
 The manifests lie in tests/manifests; its index holds for each wrong one the words that must be in the answer: the
 field, and what to do. A file without an entry in the index fails, and so does an entry without a file.
@@ -45,12 +45,13 @@ def test_wrong_manifest_is_refused_in_words_that_help(api: apiserver.ApiServer, 
 @pytest.mark.parametrize("name", INDEX["valid"], ids=lambda name: INDEX["valid"][name])
 def test_right_manifest_is_accepted(api: apiserver.ApiServer, name: str, way: list[str]) -> None:
     path = MANIFESTS / "valid" / f"{name}.yaml"
-    job = yaml.safe_load(path.read_text())["metadata"]["name"]
+    manifest = yaml.safe_load(path.read_text())
+    kind, named = manifest["kind"].lower(), manifest["metadata"]["name"]
     api.kubectl("apply", *way, "-f", str(path), check=True)
-    stored = api.get("tj", job)
-    api.kubectl("delete", "tj", job, check=True)
-    assert crd_schema.unknown_fields(stored) == []
-    for field, want in yaml.safe_load(path.read_text())["spec"].items():
+    stored = api.get(kind, named)
+    api.kubectl("delete", kind, named, check=True)
+    assert crd_schema.unknown_fields(stored, crd_schema.root_schema(f"{kind}s")) == []
+    for field, want in manifest["spec"].items():
         have = stored["spec"][field]
         assert have == want or field in ("accelerators", "checkpoint", "env", "resourcesPerNode")
 
@@ -58,6 +59,13 @@ def test_right_manifest_is_accepted(api: apiserver.ApiServer, name: str, way: li
 def test_defaults_are_filled_in(api: apiserver.ApiServer) -> None:
     api.apply(_job("defaults"))
     assert api.get("tj", "defaults")["spec"] == {**_job("defaults")["spec"], **DEFAULTS}
+
+
+def test_defaults_of_a_queue_are_filled_in(api: apiserver.ApiServer) -> None:
+    queue = {"apiVersion": "stowplan.dev/v1alpha1", "kind": "Queue", "metadata": {"name": "defaults"}, "spec": {}}
+    api.apply(queue)
+    want = {"weight": "1", "limits": {}, "preemption": ["ReclaimLent", "WithinQueue"]}
+    assert api.get("queue", "defaults")["spec"] == want
 
 
 def test_defaults_of_nested_fields_are_filled_in(api: apiserver.ApiServer) -> None:
@@ -98,6 +106,7 @@ FIXED = [
 ]
 FREE = [
     Change(field="priorityClassName", to="urgent"),
+    Change(field="queue", to="team-b"),
     Change(field="failurePolicy", to={"maxRestarts": 1}),
     Change(field="hangTimeoutSeconds", to=900),
     Change(field="startupTimeoutSeconds", to=600),
@@ -184,6 +193,7 @@ def test_columns(api: apiserver.ApiServer) -> None:
     status = {
         **PLACED,
         "reason": "AllPodsRunning",
+        "queue": "team-a",
         "ready": "1/1",
         "gpus": 4,
         "restarts": 2,
@@ -195,10 +205,10 @@ def test_columns(api: apiserver.ApiServer) -> None:
     }
     _write_status(api, "columns", status)
     header, row = api.kubectl("get", "tj", "columns", "-o", "wide", check=True).stdout.splitlines()
-    want = "NAME PHASE REASON READY GPUS PROGRESS ETA RESTARTS AGE ATTEMPT LOSS ADMITTED MESSAGE"
+    want = "NAME PHASE REASON READY GPUS PROGRESS ETA RESTARTS AGE QUEUE ATTEMPT LOSS ADMITTED MESSAGE"
     assert header.split() == want.split()
     assert row.split()[:8] == ["columns", "Running", "AllPodsRunning", "1/1", "4", "42%", "about", "3m"]
-    assert row.split()[-4:] == ["1", "0.125", "True", "well"]
+    assert row.split()[-5:] == ["team-a", "1", "0.125", "True", "well"]
     narrow = api.kubectl("get", "stowplan", check=True).stdout.splitlines()[0].split()
     assert narrow[-1] == "AGE", "by category, without the wide columns"
 
@@ -209,7 +219,9 @@ def test_jobs_are_selected_by_phase(api: apiserver.ApiServer, placed: str) -> No
     assert "defaults" not in names
 
 
-@pytest.mark.parametrize("field", ["tj.spec.numProcPerNode", "tj.spec.checkpoint.path", "tj.status.decision"])
+@pytest.mark.parametrize(
+    "field", ["tj.spec.numProcPerNode", "tj.spec.checkpoint.path", "tj.status.decision", "q.spec.quotas"]
+)
 def test_kubectl_explain_describes(api: apiserver.ApiServer, field: str) -> None:
     text = api.kubectl("explain", field, check=True).stdout
     assert "DESCRIPTION" in text

@@ -70,7 +70,7 @@ def server(audit_log: pathlib.Path) -> Iterator[apiserver.ApiServer]:
     flags = [f"--audit-policy-file={policy}", f"--audit-log-path={audit_log}"]
     users = {OPERATOR: ["system:serviceaccounts", "system:authenticated"]}
     with apiserver.run(users=users, controller_manager=True, flags=flags) as server:
-        server.install_crd()
+        server.install_crds()
         for namespace in ("stowplan-system", "team-a", "team-b"):
             server.kubectl("create", "namespace", namespace, check=True)
         for namespace in ("default", "team-a"):

@@ -9,7 +9,7 @@ import copy
 import datetime
 from typing import Any, Self
 
-from stowplan_operator import api, failures, views
+from stowplan_operator import api, failures, queueing, views
 
 Json = dict[str, Any]
 
@@ -197,6 +197,45 @@ def a_job(name: str = "a") -> JobBuilder:
                 "numNodes": 2,
                 "resourcesPerNode": {GPU: 4},
             },
+        }
+    )
+
+
+class QueueBuilder(Builder):
+    """A stowplan.dev/v1alpha1 Queue."""
+
+    def spec(self, **fields: Any) -> Self:
+        return self._with(spec={**self._body["spec"], **fields})
+
+    def admits(self, *namespaces: str) -> Self:
+        return self.spec(namespaces=list(namespaces))
+
+    def under(self, parent: str) -> Self:
+        return self.spec(parent=parent)
+
+    def owns(self, nominal: int, *, product: str = H100, borrows: int | None = None, lends: int | None = None) -> Self:
+        limits = {"borrowingLimit": borrows, "lendingLimit": lends}
+        quota = {"product": product, "nominal": nominal} | {k: v for k, v in limits.items() if v is not None}
+        return self.spec(quotas=[*self._body["spec"].get("quotas", []), quota])
+
+    def limits(self, **limits: int) -> Self:
+        return self.spec(limits=limits)
+
+    def status(self, **fields: Any) -> Self:
+        return self._with(status={**self._body.get("status", {}), **fields})
+
+    def view(self) -> queueing.QueueView:
+        return queueing.QueueView.from_body(self._body)
+
+
+def a_queue(name: str = "q", *namespaces: str) -> QueueBuilder:
+    """A queue without quotas that admits these namespaces, or the jobs' one."""
+    return QueueBuilder(
+        {
+            "apiVersion": api.API_VERSION,
+            "kind": api.QUEUE_KIND,
+            "metadata": {"name": name, "uid": f"uid-queue-{name}", "resourceVersion": "1", "generation": 1},
+            "spec": {"namespaces": list(namespaces or (NAMESPACE,))},
         }
     )
 

@@ -8,7 +8,7 @@ from typing import Any
 from fakes import builders
 from fakes.server import Event, Json, Server, owner_uid
 from stowplan_allocator import types
-from stowplan_operator import api, views
+from stowplan_operator import api, queueing, views
 from stowplan_operator.store import Store
 
 
@@ -136,13 +136,14 @@ class Watch:
         self._server = server
         self._position = len(server.events)
         self._tables: dict[str, dict[str, tuple[Any, ...]]] = {
-            kind: {} for kind in ("nodes", "pods", api.PLURAL, "priorityclasses")
+            kind: {} for kind in ("nodes", "pods", api.PLURAL, api.QUEUES, "priorityclasses")
         }
         self.store = Store(
             nodes=self._tables["nodes"],
             pods=self._tables["pods"],
             jobs=self._tables[api.PLURAL],
             priorities=self._tables["priorityclasses"],
+            queues=self._tables[api.QUEUES],
         )
         for kind in self._tables:
             for body in server.all(kind):
@@ -171,14 +172,16 @@ class Watch:
             row, key = views.NodeView.from_body(event.body, accelerator=builders.GPU), meta["uid"]
         elif event.kind == "pods":
             row, key = views.PodView.from_body(event.body, accelerator=builders.GPU), meta["uid"]
+        elif event.kind == api.QUEUES:
+            row, key = queueing.QueueView.from_body(event.body), meta["uid"]
         else:
             row, key = views.JobView.from_body(event.body), meta["uid"]
         if event.type == "DELETED":
             table.pop(key, None)
         else:
             table[key] = (row,)
-        if event.kind in ("pods", api.PLURAL):
-            own = self.store.pods if event.kind == "pods" else self.store.jobs
+        own = {"pods": self.store.pods, api.PLURAL: self.store.jobs, api.QUEUES: self.store.queues}.get(event.kind)
+        if own is not None:
             own.observed(meta["uid"], meta["resourceVersion"], deleted=event.type == "DELETED")
         if event.kind == "pods" and event.type == "DELETED":
             self.store.pod_deleted(row)

@@ -23,7 +23,10 @@ from stowplan_operator import api, kube, views
 Json = dict[str, Any]
 Key = tuple[str, str]
 
-KINDS = ("nodes", "pods", api.PLURAL, "services", "networkpolicies", "events", "priorityclasses", "configmaps")
+KINDS = (
+    *("nodes", "pods", api.PLURAL, api.QUEUES, "priorityclasses"),
+    *("services", "networkpolicies", "events", "configmaps"),
+)
 OPERATOR = "operator"
 
 
@@ -67,8 +70,8 @@ def apply_merge_patch(target: Any, patch: Any) -> Any:
 
 
 @functools.cache
-def _status_validator() -> Any:
-    return jsonschema.Draft202012Validator(crd_schema.root_schema()["properties"]["status"])
+def _status_validator(kind: str) -> Any:
+    return jsonschema.Draft202012Validator(crd_schema.root_schema(kind)["properties"]["status"])
 
 
 class Server:
@@ -149,22 +152,22 @@ class Server:
 
     # What the operator's requests do.
 
-    def patch_status(self, namespace: str, name: str, *, patch: Json, uid: str, version: str) -> Json:
-        job = self.get(api.PLURAL, namespace, name)
-        if job is None:
-            raise kube.ApiError(404, "NotFound", f"trainingjobs {name!r} not found")
-        if (job["metadata"]["uid"], job["metadata"]["resourceVersion"]) != (uid, version):
+    def patch_status(self, kind: str, namespace: str, name: str, *, patch: Json, uid: str, version: str) -> Json:
+        old = self.get(kind, namespace, name)
+        if old is None:
+            raise kube.ApiError(404, "NotFound", f"{kind} {name!r} not found")
+        if (old["metadata"]["uid"], old["metadata"]["resourceVersion"]) != (uid, version):
             raise kube.ApiError(409, "Conflict", "the object has been modified")
         if not patch:
             self.complaints.append(f"an empty patch of the status of {name}")
-        status = apply_merge_patch(job.get("status", {}), patch)
-        for path in crd_schema.unknown_fields({"status": status}):
+        status = apply_merge_patch(old.get("status", {}), patch)
+        for path in crd_schema.unknown_fields({"status": status}, crd_schema.root_schema(kind)):
             self.complaints.append(f"the CRD has no field {path}, which the operator wrote on {name}")
-        for error in _status_validator().iter_errors(status):
+        for error in _status_validator(kind).iter_errors(status):
             self.complaints.append(f"{name}: {error.json_path}: {error.message}"[:300])
-        if status == job.get("status", {}):
+        if status == old.get("status", {}):
             self.complaints.append(f"a patch of the status of {name} that changes nothing")
-        return self.change(api.PLURAL, namespace, name, lambda body: body.update(status=status))
+        return self.change(kind, namespace, name, lambda body: body.update(status=status))
 
 
 class Connection:
@@ -212,14 +215,14 @@ class Connection:
             if namespace in (None, where)
         }
 
-    async def patch_job_status(
-        self, namespace: str, name: str, *, patch: Json, uid: str, resource_version: str
+    async def patch_status(
+        self, kind: str, namespace: str, name: str, *, patch: Json, uid: str, resource_version: str
     ) -> Json:
         answer = await self._write(
             "patch",
-            api.PLURAL,
+            kind,
             name,
-            lambda: self.server.patch_status(namespace, name, patch=patch, uid=uid, version=resource_version),
+            lambda: self.server.patch_status(kind, namespace, name, patch=patch, uid=uid, version=resource_version),
         )
         assert answer is not None
         return answer

@@ -7,7 +7,7 @@ from typing import Any
 
 import stowplan_allocator
 from fakes import builders, invariants
-from fakes.builders import NAMESPACE, JobBuilder, NodeBuilder, PodBuilder
+from fakes.builders import NAMESPACE, JobBuilder, NodeBuilder, PodBuilder, QueueBuilder
 from fakes.machinery import Machinery, Watch
 from fakes.server import Connection, Crash, Json, Server, Write, owner_uid
 from stowplan_allocator import types
@@ -143,6 +143,15 @@ class World:
         body = {"metadata": {"name": name}, "value": value, "preemptionPolicy": policy}
         self.server.create("priorityclasses", body)
 
+    def add_queue(self, queue: QueueBuilder) -> None:
+        body = queue.body()
+        for name in ("uid", "resourceVersion"):
+            body["metadata"].pop(name, None)
+        self.server.create(api.QUEUES, body)
+
+    def edit_queue(self, name: str, **fields: Any) -> None:
+        self.server.change(api.QUEUES, "", name, lambda body: body["spec"].update(fields))
+
     def add_pod(self, pod: PodBuilder) -> None:
         """Somebody else's pod, bound and running."""
         body = pod.running().body()
@@ -202,6 +211,13 @@ class World:
         body = self.server.get(api.PLURAL, NAMESPACE, name)
         assert body is not None, f"there is no job {name}"
         return body
+
+    def queue(self, name: str) -> Json:
+        """The status of a Queue."""
+        body = self.server.get(api.QUEUES, "", name)
+        assert body is not None, f"there is no queue {name}"
+        status: Json = body.get("status", {})
+        return status
 
     def exists(self, name: str) -> bool:
         return self.server.get(api.PLURAL, NAMESPACE, name) is not None

@@ -74,24 +74,24 @@ def _forgets_leaving_pods() -> None:
 @_variant("creates before it writes")
 def _creates_before_it_writes() -> None:
     """The status is written a little after the pods of its placement are created."""
-    patch_job_status = kube.Kube.patch_job_status
+    patch_status = kube.Kube.patch_status
     late: set[asyncio.Task[Any]] = set()
 
-    async def patch(self: kube.Kube, namespace: str, name: str, **named: Any) -> Json:
+    async def patch(self: kube.Kube, kind: str, namespace: str, name: str, **named: Any) -> Json:
         if (named["patch"].get("placement") or {}).get("startedAt") or "placement" not in named["patch"]:
-            return await patch_job_status(self, namespace, name, **named)
+            return await patch_status(self, kind, namespace, name, **named)
         path = f"/apis/stowplan.dev/v1alpha1/namespaces/{namespace}/trainingjobs/{name}"
         job: Json = json.loads(await self.request("GET", path))
         job["status"] = {**(job.get("status") or {}), **named["patch"]}
 
         async def write() -> None:
             await asyncio.sleep(0.5)
-            await patch_job_status(self, namespace, name, **named)
+            await patch_status(self, kind, namespace, name, **named)
 
         late.add(asyncio.create_task(write()))
         return job
 
-    kube.Kube.patch_job_status = patch  # type: ignore[method-assign]
+    kube.Kube.patch_status = patch  # type: ignore[method-assign]
 
 
 @_variant("leaves pods behind")

@@ -257,7 +257,7 @@ def run(*, num_nodes: int = NUM_NODES) -> Iterator[World]:
     """Start everything and end it again."""
     kwok = apiserver.find_program("kwok")
     with (
-        apiserver.run(controller_manager=True, scheduler=True, with_crd=True) as server,
+        apiserver.run(controller_manager=True, scheduler=True, with_crds=True) as server,
         contextlib.ExitStack() as stack,
     ):
         apiserver.wait_until(lambda: server.kubectl("get", "serviceaccount", "default").code == 0, what="accounts")

@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 
 from stowplan_allocator import relaxing, types
-from stowplan_operator import api, observation, settings, snapshot, views
+from stowplan_operator import api, observation, queueing, settings, snapshot, views
 from stowplan_operator.cli.exits import CliError, Exit
 from stowplan_operator.cli.model import mapping, text
 
@@ -246,6 +246,7 @@ def _as_job(body: Mapping[str, Any], seen: observation.Observation, *, file: str
         spec=spec,
         status={},
     )
+    queues = queueing.Queues(planned=seen.snapshot.queues, doors=reading.queues)
     try:
         parsed = api.parse_spec(spec)
         job = snapshot.build_job(
@@ -259,10 +260,12 @@ def _as_job(body: Mapping[str, Any], seen: observation.Observation, *, file: str
                 ),
                 accelerator_resource=reading.accelerator_resource,
             ),
+            queues=queues,
         )
     except ValueError as error:
         raise CliError(f"{file}: {name}: {error}", code=Exit.USAGE) from None
-    return replace(job, expected_seconds=parsed.active_deadline_seconds)
+    limit = queueing.shorter(parsed.active_deadline_seconds, queues.run_limit(job.queue))
+    return replace(job, expected_seconds=limit.seconds if limit else None)
 
 
 def _class(one: observation.Priority) -> views.PriorityClass:

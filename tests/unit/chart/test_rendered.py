@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 import apiserver
+import crd_schema
 from stowplan_operator import podspec, settings
 from stowplan_operator.cli import client
 
@@ -105,6 +106,7 @@ WANTED_RIGHTS = {
     ("stowplan-reader", "", "pods", "list watch"),
     ("stowplan-reader", "apiextensions.k8s.io", "customresourcedefinitions", "list watch"),
     ("stowplan-reader", "scheduling.k8s.io", "priorityclasses", "list watch"),
+    ("stowplan-reader", "stowplan.dev", "queues", "list watch"),
     ("stowplan-reader", "stowplan.dev", "trainingjobs", "list watch"),
     ("stowplan-jobs", "", "pods", "create delete"),
     ("stowplan-jobs", "", "services", "create get"),
@@ -248,15 +250,17 @@ def test_gangs_have_a_class_that_never_preempts(render: Render) -> None:
     assert one["globalDefault"] is False
 
 
-def test_crd_is_kept_at_uninstall_unless_told_otherwise(render: Render) -> None:
-    kept = _one(render(), "CustomResourceDefinition")
-    assert kept["metadata"]["annotations"] == {"helm.sh/resource-policy": "keep"}
-    assert "annotations" not in _one(render({"crds": {"keep": False}}), "CustomResourceDefinition")["metadata"]
+def test_crds_are_kept_at_uninstall_unless_told_otherwise(render: Render) -> None:
+    for kept in _of(render(), "CustomResourceDefinition"):
+        assert kept["metadata"]["annotations"] == {"helm.sh/resource-policy": "keep"}
+    for one in _of(render({"crds": {"keep": False}}), "CustomResourceDefinition"):
+        assert "annotations" not in one["metadata"]
 
 
-def test_rendered_crd_is_the_one_in_the_repository(render: Render) -> None:
-    source = yaml.safe_load((apiserver.ROOT / "crds" / "trainingjobs.yaml").read_text())
-    assert _one(render(), "CustomResourceDefinition")["spec"] == source["spec"]
+def test_rendered_crds_are_those_in_the_repository(render: Render) -> None:
+    rendered = {one["metadata"]["name"]: one["spec"] for one in _of(render(), "CustomResourceDefinition")}
+    sources = [yaml.safe_load(path.read_text()) for path in crd_schema.FILES.values()]
+    assert rendered == {source["metadata"]["name"]: source["spec"] for source in sources}
 
 
 def test_switched_off_parts_are_not_rendered(render: Render) -> None:

@@ -1,4 +1,4 @@
-"""The Python model of the spec against the CRD: same fields, same defaults, same words."""
+"""The Python models of the specs against the CRDs: same fields, same defaults, same words."""
 
 from __future__ import annotations
 
@@ -30,7 +30,8 @@ def models(model: type[pydantic.BaseModel], schema: dict[str, Any], path: str) -
     return found
 
 
-MODELS = models(api.TrainingJobSpec, SPEC, "spec")
+QUEUE_SPEC = crd_schema.root_schema(api.QUEUES)["properties"]["spec"]
+MODELS = models(api.TrainingJobSpec, SPEC, "spec") + models(api.QueueSpec, QUEUE_SPEC, "queue spec")
 
 
 @pytest.mark.parametrize(("path", "model", "schema"), MODELS, ids=[path for path, _, _ in MODELS])
@@ -66,8 +67,10 @@ def test_names_are_those_of_the_crd() -> None:
 @pytest.mark.parametrize("path", sorted(MANIFESTS.glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_valid_manifest_can_be_read(path: pathlib.Path) -> None:
     for manifest in yaml.safe_load_all(path.read_text()):
-        spec = api.parse_spec(manifest["spec"])
-        assert spec.image == manifest["spec"]["image"]
+        if manifest["kind"] == api.QUEUE_KIND:
+            assert api.parse_queue_spec(manifest["spec"]).parent == manifest["spec"].get("parent")
+        else:
+            assert api.parse_spec(manifest["spec"]).image == manifest["spec"]["image"]
 
 
 def test_defaults_of_a_minimal_spec() -> None:

@@ -55,7 +55,8 @@ def spy(monkeypatch: pytest.MonkeyPatch, watch: Watch) -> list[float]:
 async def test_pods_of_all_namespaces_are_compared(namespaces: tuple[str, ...], server: Server) -> None:
     connection = Lists(server)
     await audit.wait_until_indexed(Watch(server).store, connection, namespaces)
-    assert connection.asked == {("nodes", None), ("pods", None), (api.PLURAL, namespaces[0] if namespaces else None)}
+    everywhere = {("nodes", None), ("pods", None), (api.QUEUES, None)}
+    assert connection.asked == {*everywhere, (api.PLURAL, namespaces[0] if namespaces else None)}
 
 
 async def test_an_api_server_that_does_not_answer_is_waited_for(

@@ -58,7 +58,7 @@ async def test_only_what_a_cycle_sees_wakes_the_planner(
         connection=lambda: kopf.ConnectionInfo(server="https://example"),
         on_change=lambda: woken.append(None),
     )
-    tables: dict[str, dict[str, list[Any]]] = {"nodes": {}, "pods": {}, "jobs": {}, "priorities": {}}
+    tables: dict[str, dict[str, list[Any]]] = {"nodes": {}, "pods": {}, "jobs": {}, "priorities": {}, "queues": {}}
     watcher.store = Store(**tables)
     is_node = isinstance(later, NodeBuilder)
     index = watcher._index_node if is_node else watcher._index_pod

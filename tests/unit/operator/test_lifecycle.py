@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from fakes.builders import NOW, JobBuilder, PodBuilder, a_gang, a_job, a_pod, an_attempt, time_text
-from stowplan_operator import api, lifecycle, steps, views
+from stowplan_operator import api, lifecycle, retries, steps, views
 from stowplan_operator.failures import BIND_TIMEOUT_SECONDS, CREATE_TIMEOUT_SECONDS, Cause, Failure
 from stowplan_operator.lifecycle import Transition
 from stowplan_operator.progress import Progress
@@ -779,7 +779,7 @@ def test_an_attempt_that_moved_says_so() -> None:
     assert transition is not None
     assert transition.status["history"][-1]["outcome"] == "Migrated"
     assert transition.status["lastFailure"]["xid"] == 119
-    avoided = lifecycle.avoided_nodes(transition.status, RUNNING.parsed(), now_seconds=NOW + 20)
+    avoided = retries.avoided_nodes(transition.status, RUNNING.parsed(), now_seconds=NOW + 20)
     assert avoided == {"n2"}
 
 
@@ -846,7 +846,7 @@ def test_history_keeps_the_last_ten_attempts_enough_for_the_longest_backoff() ->
     history = transition.status["history"]
     assert [entry["attempt"] for entry in history] == list(range(2, 12))
     quick = [an_attempt(number) for number in range(lifecycle.HISTORY_LENGTH)]
-    assert lifecycle.backoff_seconds(quick) == lifecycle.MAX_BACKOFF_SECONDS
+    assert retries.backoff_seconds(quick) == retries.MAX_BACKOFF_SECONDS
     assert history[-1] == {
         "attempt": 11,
         "startTime": time_text(NOW),
@@ -882,13 +882,13 @@ BACK_OFFS: dict[str, tuple[list[dict[str, Any]], int]] = {
         0,
     ),
     "a suspension forgives": ([an_attempt(1), an_attempt(2), an_attempt(3, outcome="Suspended"), an_attempt(4)], 0),
-    "no wait is longer than the limit": ([an_attempt(number) for number in range(40)], lifecycle.MAX_BACKOFF_SECONDS),
+    "no wait is longer than the limit": ([an_attempt(number) for number in range(40)], retries.MAX_BACKOFF_SECONDS),
 }
 
 
 @pytest.mark.parametrize(("history", "want"), BACK_OFFS.values(), ids=BACK_OFFS)
 def test_backoff_seconds(history: list[dict[str, Any]], want: int) -> None:
-    assert lifecycle.backoff_seconds(history) == want
+    assert retries.backoff_seconds(history) == want
 
 
 def test_a_restart_after_quick_failures_says_when() -> None:
@@ -951,11 +951,11 @@ AVOIDED: dict[str, tuple[JobBuilder, float, set[str]]] = {
     "a node on which nothing started": (after(Cause.STARTUP_TIMEOUT), 0, {"n1"}),
     "a node is not to blame for the user's code": (after(Cause.CONTAINER_FAILED), 0, set()),
     "nor for a pod that somebody deleted": (after(Cause.POD_DELETED), 0, set()),
-    "it is avoided for a while": (after(Cause.NODE_LOST), lifecycle.AVOID_SECONDS - 1, {"n1"}),
-    "and then no longer": (after(Cause.NODE_LOST), lifecycle.AVOID_SECONDS, set()),
+    "it is avoided for a while": (after(Cause.NODE_LOST), retries.AVOID_SECONDS - 1, {"n1"}),
+    "and then no longer": (after(Cause.NODE_LOST), retries.AVOID_SECONDS, set()),
     "a node that is only suspected for a shorter while": (
         after(Cause.PEER_LOST),
-        lifecycle.SUSPECT_SECONDS - 1,
+        retries.SUSPECT_SECONDS - 1,
         {"n1"},
     ),
     "and not by a job that found no other place": (
@@ -963,7 +963,7 @@ AVOIDED: dict[str, tuple[JobBuilder, float, set[str]]] = {
         1,
         set(),
     ),
-    "by which it would be NotReady": (after(Cause.PEER_LOST), lifecycle.SUSPECT_SECONDS, set()),
+    "by which it would be NotReady": (after(Cause.PEER_LOST), retries.SUSPECT_SECONDS, set()),
     "the user may do without": (after(Cause.NODE_LOST, avoidFailedNodes=False), 0, set()),
     "a node that a rule keeps the job away from, whatever else the user wants": (
         after(Cause.OUT_OF_MEMORY, rule=True, avoidFailedNodes=False),
@@ -976,12 +976,12 @@ AVOIDED: dict[str, tuple[JobBuilder, float, set[str]]] = {
 
 @pytest.mark.parametrize(("job", "later", "want"), AVOIDED.values(), ids=AVOIDED)
 def test_avoided_nodes(job: JobBuilder, later: float, want: set[str]) -> None:
-    assert lifecycle.avoided_nodes(job.view().status, job.parsed(), now_seconds=NOW + later) == want
+    assert retries.avoided_nodes(job.view().status, job.parsed(), now_seconds=NOW + later) == want
 
 
 def test_the_end_of_avoidance_is_announced() -> None:
     job = after(Cause.NODE_LOST)
-    assert lifecycle.deadlines(job.view(), job.parsed(), []) == [NOW + lifecycle.AVOID_SECONDS]
+    assert lifecycle.deadlines(job.view(), job.parsed(), []) == [NOW + retries.AVOID_SECONDS]
 
 
 def attempts(*numbers: int) -> list[PodBuilder]:

@@ -20,7 +20,7 @@ def a_store(*objects: Builder) -> Store:
     for one in objects:
         view = one.view()  # type: ignore[attr-defined]
         tables[type(one)][view.uid] = [view]
-    return Store(nodes=tables[NodeBuilder], pods=tables[PodBuilder], jobs=tables[JobBuilder], priorities={})
+    return Store(nodes=tables[NodeBuilder], pods=tables[PodBuilder], jobs=tables[JobBuilder], priorities={}, queues={})
 
 
 def observe(*objects: Builder) -> dict[str, states.JobState]:
