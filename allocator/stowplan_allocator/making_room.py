@@ -136,11 +136,14 @@ class _Scene:
     def ask(self) -> None:
         """Moves for those who ask and have no place, in queue order."""
         asking = [job for job in self._later.problem.queue if job.make_room > 0]
+        tried = 0
         for job in asking:
             left = self._snapshot.move_budget - sum(move.cost for move in self._moves.values())
-            if len(self._asked) == MAX_JOBS or left <= 0 or time.monotonic() > self._deadline:
+            # The first one is always answered, if only quickly.
+            if len(self._asked) == MAX_JOBS or left <= 0 or (tried and time.monotonic() > self._deadline):
                 return
             if job.id not in self._later.spots and not self._is_evicting(job):
+                tried += 1
                 self._make_room(job, budget=min(job.make_room, left))
 
     def _is_evicting(self, job: types.Job) -> bool:
