@@ -225,9 +225,14 @@ class Replay:
         moment = Moment(self.snapshot, dict(made.placements))
         evicted = {eviction.job_id for eviction in made.evictions}
         evicted |= {job.id for job in self.snapshot.jobs if job.leaving}
+        evicted |= {move.job_id for move in made.moves}
+        moved = {move.job_id for move in made.moves}
+        back = {job.name for job in self.snapshot.jobs if job.placement is None and job.returning}
         now = self.snapshot.now_seconds
         jobs = []
         for job in self.snapshot.jobs:
+            if job.leaving and job.placement is not None and job.name in back:
+                continue
             if job.id in made.placements:
                 started = _started(job, placement=made.placements[job.id])
                 if started.expected_seconds is not None:
@@ -235,7 +240,7 @@ class Replay:
                 jobs.append(started)
             elif job.id in evicted:
                 self._ends.pop(job.id, None)
-                jobs.append(replace(job, placement=None, leaving=False))
+                jobs.append(replace(job, placement=None, leaving=False, returning=job.returning or job.id in moved))
             else:
                 jobs.append(job)
         self.snapshot = replace(

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import stowplan_allocator as sa
+from stowplan_allocator import forecast
 from unit.allocator import worlds
 from unit.allocator.worlds import job, node, running
 
@@ -271,3 +272,11 @@ def test_it_comes_to_an_end(snapshot: sa.Snapshot, data: st.DataObject) -> None:
     moved = [move.job_id for move in loop.told]
     assert not loop.waiting & (promised | set(moved))
     assert len(set(moved)) == len(moved), "nobody moves twice"
+
+
+def test_a_forecast_knows_of_moves_and_of_those_who_are_on_their_way() -> None:
+    snapshot = world(TWO, [*HALVES, asking("x")])
+    assert forecast.predict_starts(snapshot)["x"].starts_at_seconds == 0
+    loop = Loop(snapshot)
+    loop.cycle()
+    assert {one.starts_at_seconds for one in forecast.predict_starts(loop.snapshot).values()} == {0}
