@@ -15,7 +15,7 @@ from stowplan_allocator import types
 from stowplan_operator import api, lifecycle, views
 from stowplan_operator.settings import PreemptionSettings
 
-# From the deletion of a gang's pods to the first new step of the next attempt.
+# From the creation of a gang's pods to its first new step, until that has been measured.
 RESTART_SECONDS = 60
 _STEP_SECONDS = 60
 _HOUR_SECONDS = 3600
@@ -50,7 +50,12 @@ def disruption_cost(
     if started and saved >= started:
         lost = max(0.0, now_seconds - saved)
     lost -= lost % _STEP_SECONDS
-    return int(lost + RESTART_SECONDS) * max(1, num_accelerators)
+    return int(lost + restart_seconds(job.status)) * max(1, num_accelerators)
+
+
+def restart_seconds(status: Mapping[str, Any]) -> int:
+    """How long the job takes from the creation of its pods to its first new step, measured where that was possible."""
+    return int(status.get("restartSeconds", RESTART_SECONDS))
 
 
 def recent_preemptions(status: Mapping[str, Any], *, now_seconds: float) -> int:

@@ -14,7 +14,18 @@ from typing import Any
 
 from stowplan_allocator.advising import Advice
 from stowplan_allocator.types import Certificate, Waiting
-from stowplan_operator import api, elastic, estimates, lifecycle, podspec, progress, steps, throughput, views
+from stowplan_operator import (
+    api,
+    elastic,
+    estimates,
+    lifecycle,
+    podspec,
+    progress,
+    restart_time,
+    steps,
+    throughput,
+    views,
+)
 
 Json = dict[str, Any]
 
@@ -74,6 +85,9 @@ def derive(job: views.JobView, core: Mapping[str, Any], pods: Sequence[views.Pod
         _decide(status, phase, facts, is_new_spec=job.status.get("observedGeneration") != job.generation)
     status["reason"], status["message"] = _reason(status, phase, current, facts)
     _add_progress(status, phase, _last_rank_zero(placed, pods), facts)
+    seconds = restart_time.measured(status, facts.progress, facts.pace)
+    if seconds is not None:
+        status["restartSeconds"], status["progress"] = seconds, {**status["progress"], "startSeconds": seconds}
     status["estimate"] = None if phase.is_terminal else _estimate(status, facts)
     status["elastic"] = throughput.noted(job, status, facts.pace)
     status["conditions"] = _conditions(job, status, phase, running == num_pods, facts)
@@ -215,7 +229,7 @@ def _add_progress(status: Json, phase: api.Phase, rank_zero: views.PodView | Non
     if reading is None:
         _say_unknown_progress(status, old, phase, facts)
         return
-    new = progress_json(reading, old, attempt=int(status.get("attempt", 0)), now_seconds=facts.now_seconds)
+    new = steps.to_status(reading, old, attempt=int(status.get("attempt", 0)), now_seconds=facts.now_seconds)
     took, grace = reading.checkpoint_save_seconds, facts.grace_seconds
     if took is not None and grace is not None and took > grace:
         text = (
@@ -255,43 +269,6 @@ def _say_unknown_progress(status: Json, old: Json, phase: api.Phase, facts: Fact
     started = views.parse_time((status.get("placement") or {}).get("startedAt"))
     if phase is api.Phase.RUNNING and facts.progress_error and facts.now_seconds - started >= UNKNOWN_PROGRESS_SECONDS:
         status["progress"] = {**old, "message": f"progress is unknown: {facts.progress_error}"[:512]}
-
-
-def progress_json(reading: progress.Progress, old: Mapping[str, Any], *, attempt: int, now_seconds: float) -> Json:
-    """A reading as ``status.progress``; the last known checkpoint stays when a reading has none.
-
-    ``stepTime`` is when the step or the checkpoint last moved, on the operator's clock: see ``steps``.
-    """
-    same = old if old.get("attempt") == attempt else {}
-    new: Json = {"attempt": attempt, "lastReportTime": views.format_time(now_seconds)}
-    if reading.step is not None:
-        new["step"] = int(reading.step)
-        new["firstStep"] = same.get("firstStep", new["step"])
-        if reading.steps_total:
-            new["totalSteps"] = int(reading.steps_total)
-            new["percent"] = f"{min(100, int(100 * reading.step / reading.steps_total))}%"
-    if steps.has_moved(reading, same) or "stepTime" not in same:
-        new["stepTime"] = views.format_time(reading.read_at_seconds or now_seconds)
-    for name, value, form in (
-        ("loss", reading.loss, "{:.4g}"),
-        ("accuracy", reading.eval_accuracy, "{:.4f}"),
-        ("samplesPerSecond", reading.samples_per_second, "{:.1f}"),
-    ):
-        if value is not None:
-            new[name] = form.format(value)
-    if reading.checkpoint_step is not None and reading.checkpoint_step >= 0:
-        new["checkpointStep"] = int(reading.checkpoint_step)
-    if reading.checkpoint_timestamp_seconds:
-        new["checkpointTime"] = views.format_time(reading.checkpoint_timestamp_seconds)
-    if reading.message:
-        new["message"] = reading.message
-    for name in ("checkpointStep", "checkpointTime"):
-        if name in old:
-            new.setdefault(name, old[name])
-    for name in ("step", "firstStep", "stepTime", "totalSteps", "percent", "loss", "samplesPerSecond"):
-        if name in same:
-            new.setdefault(name, same[name])
-    return new
 
 
 def _conditions(

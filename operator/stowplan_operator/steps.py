@@ -99,3 +99,42 @@ def deadlines(status: Mapping[str, Any], spec: api.TrainingJobSpec) -> list[floa
     if not spec.hang_timeout_seconds or not since:
         return []
     return [since + spec.hang_timeout_seconds + later for later in _LOOK_AGAIN_SECONDS]
+
+
+def to_status(
+    reading: progress.Progress, old: Mapping[str, Any], *, attempt: int, now_seconds: float
+) -> dict[str, Any]:
+    """A reading as ``status.progress``; the last known checkpoint stays when a reading has none.
+
+    ``stepTime`` is when the step or the checkpoint last moved, on the operator's clock.
+    """
+    same = old if old.get("attempt") == attempt else {}
+    new: dict[str, Any] = {"attempt": attempt, "lastReportTime": views.format_time(now_seconds)}
+    if reading.step is not None:
+        new["step"] = int(reading.step)
+        new["firstStep"] = same.get("firstStep", new["step"])
+        if reading.steps_total:
+            new["totalSteps"] = int(reading.steps_total)
+            new["percent"] = f"{min(100, int(100 * reading.step / reading.steps_total))}%"
+    if has_moved(reading, same) or "stepTime" not in same:
+        new["stepTime"] = views.format_time(reading.read_at_seconds or now_seconds)
+    for name, value, form in (
+        ("loss", reading.loss, "{:.4g}"),
+        ("accuracy", reading.eval_accuracy, "{:.4f}"),
+        ("samplesPerSecond", reading.samples_per_second, "{:.1f}"),
+    ):
+        if value is not None:
+            new[name] = form.format(value)
+    if reading.checkpoint_step is not None and reading.checkpoint_step >= 0:
+        new["checkpointStep"] = int(reading.checkpoint_step)
+    if reading.checkpoint_timestamp_seconds:
+        new["checkpointTime"] = views.format_time(reading.checkpoint_timestamp_seconds)
+    if reading.message:
+        new["message"] = reading.message
+    for name in ("checkpointStep", "checkpointTime"):
+        if name in old:
+            new.setdefault(name, old[name])
+    for name in ("startSeconds", "step", "firstStep", "stepTime", "totalSteps", "percent", "loss", "samplesPerSecond"):
+        if name in same:
+            new.setdefault(name, same[name])
+    return new

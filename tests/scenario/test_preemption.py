@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from fakes.builders import NAMESPACE, JobBuilder, a_job, a_node
 from fakes.world import World
 from stowplan_operator.moments import Readings
-from stowplan_operator.progress import Progress
+from stowplan_operator.progress import Pace, Progress
 from stowplan_operator.settings import PreemptionSettings, Settings
 from stowplan_operator.views import Telemetry
 
@@ -186,3 +188,39 @@ async def test_killed_at_any_write_of_a_preemption(number: int, *, before: bool)
     world.submit(an_urgent_job())
     await world.settle()
     assert (world.phase("low"), world.phase("vip"), world.status("low")["preemptions"]) == ("Pending", "Running", 1)
+
+
+async def test_the_job_that_starts_again_sooner_loses_its_place() -> None:
+    """How long each took from the creation of its pods to its first new step is measured, and told in its status."""
+    world = a_world(nodes=2)
+    for name in ("slow", "quick"):
+        world.submit(a_saving_job(name).nodes(1))
+    await world.settle()
+    uids = {name: world.job(name)["metadata"]["uid"] for name in ("slow", "quick")}
+    begun, took = world.now, {"slow": 600, "quick": 40}
+    world.now += 700
+
+    def readings(step: int, later: float) -> dict[str, Progress]:
+        saved = begun + 690
+        return {
+            uids[name]: Progress(
+                step=step,
+                checkpoint_step=1,
+                checkpoint_timestamp_seconds=saved,
+                read_at_seconds=begun + seconds + later,
+            )
+            for name, seconds in took.items()
+        }
+
+    first = readings(1, 0.0)
+    world.readings = Readings(telemetry=Telemetry(), progress=first, eta={})
+    await world.settle()
+    world.now += 60
+    paces = {uid: Pace(29, 60.0) for uid in first}
+    world.readings = dataclasses.replace(world.readings, progress=readings(30, 60.0), paces=paces)
+    await world.settle()
+    measured = {name: world.status(name)["restartSeconds"] for name in took}
+    assert all(abs(measured[name] - seconds) <= 10 for name, seconds in took.items())
+    world.submit(an_urgent_job("vip", nodes=1))
+    await world.settle()
+    assert {name: world.phase(name) for name in took} == {"slow": "Running", "quick": "Pending"}

@@ -21,6 +21,10 @@ LOSSES: dict[str, tuple[JobBuilder, int | None]] = {
         RUNNING.status(progress={"checkpointTime": time_text(NOW - 60)}),
         8 * (1800 + 60),
     ),
+    "the restart as it was measured": (
+        RUNNING.status(progress={"checkpointTime": time_text(LATER - 600)}, restartSeconds=300),
+        8 * (600 + 300),
+    ),
     "a gang that has not started loses the restart": (a_job("a").placed_on("n1", "n2", attempt=1), 8 * 60),
     "a gang without accelerators loses time as well": (RUNNING.gpus(0), 1 * (1800 + 60)),
     "a job that must keep its place": (RUNNING.spec(preemption={"preemptible": False}), None),
