@@ -12,8 +12,8 @@ from fakes.builders import A100, H100, a_job, a_node, a_pod
 from fakes.world import World
 from stowplan_operator import api, kube, podspec, settings
 from stowplan_operator.failures import BIND_TIMEOUT_SECONDS
-from stowplan_operator.lifecycle import AVOID_SECONDS
 from stowplan_operator.moments import Readings
+from stowplan_operator.retries import AVOID_SECONDS
 from stowplan_operator.views import GpuReading, Telemetry, parse_time
 
 
