@@ -20,7 +20,7 @@ reservations unless the budget cut it, and then those that were there stay.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from stowplan_allocator import compiling, forecast, planner, types
@@ -61,11 +61,17 @@ def reservations(
     then = _after(snapshot, made=made)
     # Whose room is decided already waits for others to leave.
     found = [kept[job_id] for job_id in sorted(made.held) if job_id in kept]
-    taken = [types.Reservation(job_id, made.held[job_id], snapshot.now_seconds) for job_id in sorted(made.held)]
-    problem = compiling.compile_problem(replace(then, reservations=()), order=settings.order)
+    taken = _decided(made.held, now=snapshot.now_seconds)
+    started = tuple(replace(job, placement=made.placements.get(job.id, job.placement)) for job in then.jobs)
+    problem = compiling.compile_problem(replace(then, jobs=started, reservations=()), order=settings.order)
     waiting = [job for job in problem.queue if job.id not in made.held and not job.returning]
     firsts = _firsts(waiting, problem=problem, snapshot=then, settings=settings, late=late, kept=kept)
-    for job in sorted(firsts, key=lambda job: (_standing(job, problem=problem), job.created_at_seconds, job.id)):
+
+    def rank(job: types.Job) -> tuple[int, bool, int, str]:
+        """Who has room already comes before others of the same standing: promises are kept."""
+        return _standing(job, problem=problem), job.id not in kept, job.created_at_seconds, job.id
+
+    for job in sorted(firsts, key=rank):
         if len(found) >= at_most:
             break
         old = kept.get(job.id)
@@ -73,25 +79,24 @@ def reservations(
             promised = expected = old
         else:
             seen = then if old is not None else _before(job, then=then, made=made, order=settings.order)
-            promised, expected = _reserve(replace(seen, reservations=tuple(taken)), job, old=old, settings=settings)
+            beside = (*_decided(made.placements, now=snapshot.now_seconds), *taken)
+            promised, expected = _reserve(replace(seen, reservations=beside), job, old=old, settings=settings)
         if promised is not None and expected is not None:
             found.append(promised)
             taken.append(expected)
     return tuple(found)
 
 
+def _decided(placements: Mapping[str, types.Placement], *, now: int) -> list[types.Reservation]:
+    """Who is to start there now. As reservations: where nobody knows their ends, nobody's room may rest on them."""
+    return [types.Reservation(job_id, placements[job_id], now) for job_id in sorted(placements)]
+
+
 def _after(snapshot: types.Snapshot, *, made: types.Plan) -> types.Snapshot:
-    """The cluster once the plan is followed."""
+    """The cluster once its victims were told."""
     leaving = {one.job_id for one in made.evictions}
-    return replace(
-        snapshot,
-        jobs=tuple(
-            replace(job, placement=made.placements[job.id])
-            if job.id in made.placements
-            else replace(job, leaving=job.leaving or job.id in leaving)
-            for job in snapshot.jobs
-        ),
-    )
+    jobs = tuple(replace(job, leaving=True) if job.id in leaving else job for job in snapshot.jobs)
+    return replace(snapshot, jobs=jobs)
 
 
 def _before(job: types.Job, *, then: types.Snapshot, made: types.Plan, order: types.QueueOrder) -> types.Snapshot:

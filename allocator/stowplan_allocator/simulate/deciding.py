@@ -39,6 +39,9 @@ class Decider(Protocol):
     def submitted(self, life: Life) -> None:
         """A job waits (again)."""
 
+    def found_running(self, life: Life) -> None:
+        """A job runs that nobody here has started: it was there before."""
+
     def released(self, life: Life, *, placement: types.Placement) -> None:
         """A job gave its place back."""
 
@@ -79,6 +82,9 @@ class BySnapshot:
         """See ``Decider``."""
         self._waiting[life.number] = life
         self._new.append(life)
+
+    def found_running(self, life: Life) -> None:
+        """See ``Decider``."""
 
     def released(self, life: Life, *, placement: types.Placement) -> None:
         """See ``Decider``."""

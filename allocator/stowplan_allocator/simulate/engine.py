@@ -114,10 +114,8 @@ class Simulation:
     def _choose_decider(self) -> deciding.Decider:
         options, levels, settings = self._options, self._options.levels, self._settings
         jobs = [life.job for life in self.lives]
-        # The living stock hears of starts that it decides itself, and of no others.
-        fresh = all(life.submission.placement is None for life in self.lives)
         plain = not options.queues and options.reserve_after_seconds is None
-        if options.shortcut and fresh and plain and live.serves(jobs, settings=settings):
+        if options.shortcut and plain and live.serves(jobs, settings=settings):
             return live.ByLiveStock(self.nodes, jobs=jobs, levels=levels, settings=settings)
         return deciding.BySnapshot(
             self.nodes,
@@ -191,6 +189,7 @@ class Simulation:
             else:
                 self._books.wait(life)
                 self._start(life, placement=placement)
+                self._decider.found_running(life)
 
     def _decide(self) -> None:
         # Nobody is stopped twice at one moment: a decider that could not use the room would ask for ever.

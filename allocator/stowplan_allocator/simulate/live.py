@@ -179,12 +179,17 @@ class ByLiveStock:
         self._queues = Queues(rank=rank or functools.partial(turn, order=settings.order))
         self._new: list[Life] = []
         self._changed_nodes: list[types.Node] = []
+        self._stock_is_old = False
         # Kinds that wait and were not refused since room last grew, in the order in which they came.
         self._open: dict[Hashable, None] = {}
 
     def submitted(self, life: Life) -> None:
         """See ``Decider``."""
         self._new.append(life)
+
+    def found_running(self, life: Life) -> None:
+        """See ``Decider``."""
+        self._stock_is_old = True
 
     def released(self, life: Life, *, placement: types.Placement) -> None:
         """See ``Decider``."""
@@ -198,9 +203,10 @@ class ByLiveStock:
 
     def decide(self, now: int, *, running: Iterable[Life]) -> deciding.Decision:
         """See ``Decider``."""
-        if self._changed_nodes:
+        if self._changed_nodes or self._stock_is_old:
             self._room.set_nodes(self._changed_nodes, running=running)
             self._changed_nodes.clear()
+            self._stock_is_old = False
         for life in self._new:
             kind = kind_of(life.job)
             if kind in self._room.requests:  # Others are misconfigured, and wait for ever.

@@ -122,6 +122,13 @@ CASES = {
         ],
         [kept("large", 70, "n1", "n2")],
     ),
+    "nor is room kept where somebody starts now of whom nobody knows the end: it would keep him from it": Case(
+        [A, job("starts", 1, created_at_seconds=0), job("next", 2, created_at_seconds=OLD)], []
+    ),
+    "but it is where his end is known": Case(
+        [A, job("starts", 1, created_at_seconds=0, expected_seconds=900), job("next", 2, created_at_seconds=OLD)],
+        [kept("next", 900, "n1", "n2")],
+    ),
     "those of other queues do": Case(
         [
             *(
