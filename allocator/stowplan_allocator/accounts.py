@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from stowplan_allocator import compiling, greedy, terms, types
-from stowplan_allocator.choosing import Victim
+from stowplan_allocator import compiling, greedy, reserving, terms, types
 from stowplan_allocator.namespaces import Key, Spare
 from stowplan_allocator.problem import Problem
 from stowplan_allocator.quotas import Allowance
 from stowplan_allocator.reclaiming import Claim
 from stowplan_allocator.terms import Terms
+from stowplan_allocator.victims import Victim
 
 Spots = Mapping[str, greedy.Spot]
 
@@ -32,8 +32,14 @@ class Accounts:
         shared = self.problem.quotas
         if shared is None:
             return None
-        left = {victim.job.id for victim in gone}
-        allowance = compiling.allowance_of(self.snapshot, shared=shared, gone=left)
+        left = {victim.job.id: victim for victim in gone}
+        allowance = compiling.allowance_of(self.snapshot, shared=shared, gone=left.keys())
+        for victim in left.values():
+            if victim.size and victim.job.placement is not None:
+                bound = reserving.binding(name for name, _ in victim.job.pod.other)
+                amount = victim.size * victim.job.pod.accelerators
+                leaf = shared.leaf(victim.job)
+                allowance.add(leaf, victim.job.placement.product, amount, jobs=1, bound=bound)
         for job_id, spot in spots.items():
             self._count(job_id, spot=spot, allowance=allowance)
         return allowance
@@ -49,7 +55,9 @@ class Accounts:
             return {}
         jobs = {job.id: job for job in self.problem.queue if job.id in spots}
         come = [(jobs[job_id], spot.num_pods) for job_id, spot in spots.items()]
-        return self.problem.namespaces.left(gone={victim.job.id for victim in gone}, come=come)
+        left = {victim.job.id: victim for victim in gone}
+        come += [(victim.job, victim.size) for victim in left.values() if victim.size]
+        return self.problem.namespaces.left(gone=left.keys(), come=come)
 
     def terms(self, job: types.Job, *, num_pods: int, gone: Iterable[Victim], spots: Spots) -> Terms:
         """What one more job, with so many pods, may take of quotas and limits, and of whom."""

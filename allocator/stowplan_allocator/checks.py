@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Mapping
 
-from stowplan_allocator import limit_checks, move_checks, problem, quota_checks, types
+from stowplan_allocator import limit_checks, move_checks, problem, quota_checks, resize_checks, types
 
 NOWHERE = -1
 ANY = types.CapacityType.ANY
@@ -118,7 +118,7 @@ def _known(placement: types.Placement, *, index: Mapping[str, int]) -> tuple[lis
 
 def find_eviction_breaches(plan: types.Plan, *, snapshot: types.Snapshot, settings: types.Settings) -> Iterator[str]:
     """Every breach of the rules of eviction and moves in words, and of the hard constraints once all are gone."""
-    if not plan.evictions and not plan.held and not plan.moves:
+    if not plan.evictions and not plan.held and not plan.moves and not plan.resizes:
         return
     if plan.evictions and settings.preemption is types.Preemption.NEVER:
         yield "the plan evicts jobs, and the settings never allow that"
@@ -147,15 +147,18 @@ def find_eviction_breaches(plan: types.Plan, *, snapshot: types.Snapshot, settin
         if job_id not in plan.waiting or plan.waiting[job_id].reason is not types.Reason.WAITING_FOR_PREEMPTION:
             yield f"{job_id}: room is held for a job that does not wait for preemption"
     yield from move_checks.find_breaches(plan, snapshot=snapshot)
+    yield from resize_checks.find_breaches(plan, snapshot=snapshot, settings=settings)
     moved = {move.job_id: move.placement for move in plan.moves}
+    resized = {resize.job_id: resize.placement for resize in plan.resizes if resize.placement is not None}
     later = dataclasses.replace(
         plan,
-        placements={**plan.placements, **plan.held, **moved},
+        placements={**plan.placements, **plan.held, **moved, **resized},
         waiting={job_id: why for job_id, why in plan.waiting.items() if job_id not in plan.held},
     )
     staying = (job for job in snapshot.jobs if job.id not in gone)
+    stopped = (move_checks.lifted(job) if job.id in moved and job.placement else job for job in staying)
     left = dataclasses.replace(
-        snapshot, jobs=tuple(move_checks.lifted(job) if job.id in moved and job.placement else job for job in staying)
+        snapshot, jobs=tuple(dataclasses.replace(job, placement=None) if job.id in resized else job for job in stopped)
     )
     yield from (f"once victims are gone: {breach}" for breach in find_breaches(later, snapshot=left))
 

@@ -19,17 +19,9 @@ from stowplan_allocator.gangs import Gang, Group
 from stowplan_allocator.problem import Problem, Vector
 from stowplan_allocator.stock import Take
 from stowplan_allocator.terms import Terms
+from stowplan_allocator.victims import Shrink, Victim, deepest
 
 SHARE_OF_TIME = 0.5  # of what is left, for one programme
-
-
-@dataclass(frozen=True, slots=True)
-class Victim:
-    """A running job that may lose its place: what that costs, and what it holds, by node index."""
-
-    job: types.Job
-    cost: int
-    held: Mapping[int, Vector]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,23 +47,26 @@ def cheapest(
     settings: types.Settings,
     deadline: float,
     terms: Terms | None = None,
+    shrinks: Sequence[Shrink] = (),
 ) -> Solution | None:
     """Least lost work, then fewest victims, so that the gang fits into the rooms; None where no set will do.
 
-    With ``terms`` it must be within quotas and limits, too, and the victims must be such as may leave together.
+    Of the ``victims``, who leave whole, and the ``shrinks`` each job gives room in one way at most. With ``terms`` it
+    must be within quotas and limits, too, and the victims must be such as may leave together.
     """
+    ways: list[Victim | Shrink] = [*victims, *shrinks]
     standing: dict[int, list[int]] = defaultdict(list)
-    for i, victim in enumerate(victims):
-        for node in victim.held:
+    for i, way in enumerate(ways):
+        for node in way.held if isinstance(way, Victim) else way.stands:
             standing[node].append(i)
     offers = []
     for group in gang.groups:
         inside = sorted({i for node in group.nodes for i in standing.get(node, ())})
-        near = [victims[i] for i in inside]
+        near = [ways[i] for i in inside]
         if terms is not None and not terms.enough(group.product, ()):
-            away = [i for i in range(len(victims)) if i not in set(inside)]
-            near += [victims[i] for i in away if terms.frees(group.product, victims[i].job)]
-        offers.append(_Offer(gang, group=group, problem=problem, rooms=rooms, victims=near, terms=terms))
+            away = [i for i in range(len(ways)) if i not in set(inside)]
+            near += [ways[i] for i in away if terms.frees(group.product, ways[i])]
+        offers.append(_Offer(gang, group=group, problem=problem, rooms=rooms, ways=near, terms=terms))
     offers = [offer for offer in offers if offer.could_fit()]
     sets = [(offer, found) for offer in offers if (found := offer.quick_set()) is not None]
     if not sets:
@@ -84,9 +79,9 @@ def cheapest(
     best = Solution(tuple(quick), {gang.job.id: (offer.group.product, offer.fill(quick))}, bound=0)
     if not number:
         return best
-    useful = {id(victim): victim for offer in offers for victim in offer.victims if victim.cost <= cost}
-    candidates = [victim for victim in victims if id(victim) in useful]
-    least = min(victim.cost for victim in candidates)
+    useful = {id(way): way for offer in offers for way in offer.ways if way.cost <= cost}
+    candidates = [way for way in ways if id(way) in useful]
+    least = min(way.cost for way in candidates)
     if number == 1 and cost == least:
         return replace(best, bound=cost)
     exact = _by_programme(
@@ -114,7 +109,7 @@ def _by_programme(
     settings: types.Settings,
     deadline: float,
     terms: Terms | None,
-    candidates: Sequence[Victim] | None = None,
+    candidates: Sequence[Victim | Shrink] | None = None,
     quick: Sequence[Victim] = (),
 ) -> Solution | None:
     """The exact answer; None where there is none, or none in time. Without candidates, of all victims."""
@@ -125,8 +120,10 @@ def _by_programme(
     from stowplan_allocator import disruption
 
     if candidates is None:
-        candidates = list({victim.job.id: victim for offer in offers for victim in offer.victims}.values())
-    programme = disruption.Programme(problem, rooms=rooms, victims=candidates)
+        candidates = list({id(way): way for offer in offers for way in offer.ways}.values())
+    victims = [way for way in candidates if isinstance(way, Victim)]
+    shrinks = [way for way in candidates if isinstance(way, Shrink)]
+    programme = disruption.Programme(problem, rooms=rooms, victims=victims, shrinks=shrinks)
     programme.add_gang(replace(gang, groups=tuple(offer.group for offer in offers)))
     if terms is not None:
         programme.add_terms(terms)
@@ -145,7 +142,7 @@ def each_enough(
     """The victims of whom one alone makes room enough, and satisfies the terms."""
     found: dict[str, Victim] = {}
     for group in gang.groups:
-        offer = _Offer(gang, group=group, problem=problem, rooms=rooms, victims=victims, terms=terms)
+        offer = _Offer(gang, group=group, problem=problem, rooms=rooms, ways=victims, terms=terms)
         found |= {victim.job.id: victim for victim in victims if offer.would_do(victim)}
     return list(found.values())
 
@@ -161,7 +158,7 @@ def victim_of(job: types.Job, *, problem: Problem, index: Mapping[str, int]) -> 
 
 
 class _Offer:
-    """One group of nodes, and the victims on them."""
+    """One group of nodes, and the ways in which those on them could give room."""
 
     def __init__(
         self,
@@ -170,23 +167,35 @@ class _Offer:
         group: Group,
         problem: Problem,
         rooms: Sequence[Vector],
-        victims: Sequence[Victim],
+        ways: Sequence[Victim | Shrink],
         terms: Terms | None = None,
     ) -> None:
         self.group = group
+        self.ways = ways
         self._terms = terms
         self._gang = gang
         self._problem = problem
-        self.victims = victims
         self._rooms = {node: rooms[node] for node in group.nodes}
         self._known: dict[Vector, int] = {}
         self._slots = {node: self._slots_in(room) for node, room in self._rooms.items()}
+        self._victims = [way if isinstance(way, Victim) else way.giving_first(self._rank(way)) for way in ways]
 
     def _slots_in(self, room: Vector) -> int:
         known = self._known.get(room)
         if known is None:
             known = self._known[room] = gangs.slots(self._gang, room)
         return known
+
+    def _rank(self, shrink: Shrink) -> Callable[[int], tuple[float, ...]]:
+        """Which nodes a job should give up first: those of the group that hold the most once it has left them."""
+
+        def rank(node: int) -> tuple[float, ...]:
+            if node not in self._rooms:
+                return (1, 0, node)
+            all_of_it = tuple(amount * shrink.stands[node] for amount in shrink.pod)
+            return (0, self._slots[node] - self._slots_in(_sum(self._rooms[node], all_of_it)), node)
+
+        return rank
 
     def _after(self, leaving: Iterable[Victim]) -> dict[int, int]:
         """Slots by node once these have left."""
@@ -199,18 +208,25 @@ class _Offer:
 
     def _holds(self, leaving: Sequence[Victim]) -> bool:
         """Whether the gang fits once these have left."""
+        leaving = deepest(leaving)
         slots = self._after(leaving)
         if gangs.capacity(self._gang, slots=slots, problem=self._problem) < self._gang.num_blocks:
             return False
-        return self._terms is None or self._terms.enough(self.group.product, [victim.job for victim in leaving])
+        return self._terms is None or self._terms.enough(self.group.product, leaving)
 
     def would_do(self, victim: Victim) -> bool:
         """Whether the gang fits once this one has left."""
         return self._holds([victim])
 
     def could_fit(self) -> bool:
-        """Whether the gang fits once all have left."""
-        return self._holds(self.victims)
+        """Whether the gang fits once all have left; of those who shrink, whatever they give up on each node."""
+        most = {(way.job.id, way.size): way for way in deepest(self._victims)}
+        widest = [
+            way if isinstance(way, Victim) else way.giving({n: min(pods, way.gives) for n, pods in way.stands.items()})
+            for way in self.ways
+            if (way.job.id, way.size) in most
+        ]
+        return self._holds(widest)
 
     def fill(self, leaving: Sequence[Victim]) -> list[Take]:
         """Nodes for the gang once these have left."""
@@ -222,13 +238,13 @@ class _Offer:
         """Victims that will do, none of them needless; not always the cheapest, and None if no set is found."""
         if self._holds([]):
             return []
-        held = {id(v): sum(v.held[node][0] for node in v.held.keys() & self._rooms.keys()) for v in self.victims}
+        held = {id(v): sum(v.held[node][0] for node in v.held.keys() & self._rooms.keys()) for v in self._victims}
         orders: list[Callable[[Victim], tuple[float, ...]]] = [
             lambda victim: (victim.cost,),
             lambda victim: (victim.cost / max(held[id(victim)], 1),),
             lambda victim: (-held[id(victim)], victim.cost),
         ]
-        together = [self._together(sorted(self.victims, key=order)) for order in orders]
+        together = [self._together(sorted(self._victims, key=order)) for order in orders]
         sets = [self._shrunk(ranked) for ranked in together if self._holds(ranked)]
         return min(sets, key=lambda found: (sum(victim.cost for victim in found), len(found)), default=None)
 
@@ -236,8 +252,7 @@ class _Offer:
         """Those that may leave together, the first first."""
         if self._terms is None:
             return ranked
-        allowed = {job.id for job in self._terms.admissible(victim.job for victim in ranked)}
-        return [victim for victim in ranked if victim.job.id in allowed]
+        return self._terms.admissible(ranked)
 
     def _shrunk(self, ranked: list[Victim]) -> list[Victim]:
         """The shortest prefix that will do, then without each, the dearest first, that is not needed."""

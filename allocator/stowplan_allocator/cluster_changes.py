@@ -25,11 +25,11 @@ from stowplan_allocator import (
     words,
 )
 from stowplan_allocator import problem as problems
-from stowplan_allocator.choosing import Victim
 from stowplan_allocator.oracle import Oracle, OutOfTime
 from stowplan_allocator.problem import Vector
 from stowplan_allocator.reclaiming import Claim
 from stowplan_allocator.relaxing import Alternative, ChangeKind, Patch, copies, is_broken, restored
+from stowplan_allocator.victims import Victim
 
 # How many candidates of a kind are planned before it is given up.
 MAX_TRIES = 10

@@ -5,12 +5,14 @@ What must stay true: at most one way of giving room for each running job; the or
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from stowplan_allocator import greedy, strategies, types
 from stowplan_allocator.choosing import Solution
 
 TIER = "disruptions"
+RESIZES = "resizes"
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +23,11 @@ class Hold:
     solution: Solution
     waits_for: tuple[str, ...]
 
+    @property
+    def is_surplus(self) -> bool:
+        """Whether others only come back with fewer pods for it."""
+        return bool(self.solution.leaving) and all(victim.size for victim in self.solution.leaving)
+
 
 @dataclass(slots=True)
 class Decision:
@@ -28,6 +35,7 @@ class Decision:
 
     outcome: strategies.Outcome
     holds: dict[str, Hold] = field(default_factory=dict)
+    resizes: tuple[types.Resize, ...] = ()
 
     def with_holds(self) -> strategies.Outcome:
         """The outcome in which held room counts as taken: for whoever asks why another job waits."""
@@ -40,16 +48,27 @@ class Decision:
             types.Eviction(victim.job.id, job_id, victim.cost)
             for job_id, hold in self.holds.items()
             for victim in hold.solution.leaving
+            if not victim.size
         )
 
-    def tier(self, *, status: types.SolveStatus) -> types.TierResult:
-        """What is lost in all, and the least that these jobs could have cost, each after those before it."""
-        value = sum(hold.solution.cost for hold in self.holds.values())
-        bound = sum(hold.solution.bound for hold in self.holds.values())
-        return types.TierResult(
-            name=TIER,
-            value=float(value),
-            bound=float(bound),
-            gap=(value - bound) / value if value else 0.0,
-            status=types.SolveStatus.OPTIMAL if value == bound else status,
-        )
+    def tiers(self, *, status: types.SolveStatus) -> list[types.TierResult]:
+        """What is lost in all, and the least that these jobs could have cost, each after those before it.
+
+        Where surplus was enough for a job, that counts as the resizes' loss.
+        """
+        surplus = [hold.solution for hold in self.holds.values() if hold.is_surplus]
+        others = [hold.solution for hold in self.holds.values() if not hold.is_surplus]
+        found = [_tier(RESIZES, solutions=surplus, status=status)] if surplus else []
+        return [*found, _tier(TIER, solutions=others, status=status)] if others else found
+
+
+def _tier(name: str, *, solutions: Sequence[Solution], status: types.SolveStatus) -> types.TierResult:
+    value = sum(solution.cost for solution in solutions)
+    bound = sum(solution.bound for solution in solutions)
+    return types.TierResult(
+        name=name,
+        value=float(value),
+        bound=float(bound),
+        gap=(value - bound) / value if value else 0.0,
+        status=types.SolveStatus.OPTIMAL if value == bound else status,
+    )

@@ -6,21 +6,23 @@ Sets
     g ∈ G_i          groups of nodes of which gang i may use only one: of a product, in a domain of its required level
     n ∈ N            single nodes: those of V, and all where several gangs choose
     b ∈ B            bins: all other nodes that are alike in group and in the domains of the gang's limits
+    k ∈ S_j          fewer pods with which j could come back on a part of its nodes; it may leave whole, or not
     d ∈ D_{i,l}      domains of a level l that limits gang i: slices (multiples of m), spread (at most t)
 Data
-    c_j              what is lost when j leaves or moves, in accelerator-seconds
+    c_j, c_{j,k}     what is lost when j leaves or moves, and when it comes back with k pods, in accelerator-seconds
     f_{n,r}          what is free of resource r while all of V stay: less than zero where a device was lost
     h_{j,n,r}        what j holds there
     a_{i,r}          what a block of gang i takes: a pod, or what must share a node; K_i blocks
     u_b, u_n         blocks that fit into bin b; into node n once all of V have left
 Variables
     leave_j ∈ {0, 1} j leaves; otherwise its pods stay pinned to their nodes
+    y_{j,k} ∈ {0, 1} j comes back with k pods; g_{j,n} of those that it has on node n are given up
     q_{i,n}, q_{i,b} blocks of gang i, integers from 0 to u
     z_{i,g} ∈ {0, 1} gang i stands in group g
     s_{i,d}          whole slices of gang i in d, integers ≥ 0
     o_n ∈ {0, 1}     somebody new uses node n, where the pinned pods hold more than there is
 Objective
-    min Σ_j c_j leave_j, exactly; then, of all that reach it, min Σ_j leave_j
+    min Σ_j c_j leave_j + Σ_{j,k} c_{j,k} y_{j,k}, exactly; then, of all that reach it, min Σ leave_j + Σ y_{j,k}
 Constraints
     (1) gang         Σ_{n,b ∈ g} q_i = K_i z_{i,g}                              for i, g
     (2) group        Σ_g z_{i,g} = 1 for the waiting job; = leave_i for a job that moves
@@ -33,6 +35,9 @@ Constraints
                      another one and each of its victims i: even without the others it uses more than it owns
     (8) limits       Σ_j n_j·a_{j,l} leave_j ≥ what the job takes − c_{l,t}     for each l and t of ``namespaces`` that
                      has too little left
+    (9) one way      leave_j + Σ_k y_{j,k} ≤ 1;  Σ_n g_{j,n} = Σ_k (size_j − k) y_{j,k}
+    (10) whole slices Σ_{n ∈ d} g_{j,n} is a multiple of j's slice size        for d of the level of its slices
+In (3) a pod of j for each g_{j,n}, in (6) to (8) size_j − k for y_{j,k}, is given back as by leave_j.
 
 One gang alone fills a bin without loss, so bins cost no exactness; victims' nodes are never
 in one. What must stay true: an answer fits by integer arithmetic and not by the solver's
@@ -44,19 +49,20 @@ from __future__ import annotations
 import functools
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import pulp
 
 from stowplan_allocator import gangs, model, quota_rows, types
-from stowplan_allocator.choosing import Solution, Victim
+from stowplan_allocator.choosing import Solution
 from stowplan_allocator.gangs import Gang
 from stowplan_allocator.namespaces import Key
 from stowplan_allocator.problem import Path, Problem, Vector
 from stowplan_allocator.reclaiming import Claim
 from stowplan_allocator.stock import Take
 from stowplan_allocator.terms import Terms
+from stowplan_allocator.victims import Shrink, Victim
 
 Term = tuple[pulp.LpVariable, float]
 
@@ -79,11 +85,25 @@ class _Candidate:
     groups: list[tuple[str, pulp.LpVariable, list[_Bin]]] = field(default_factory=list)
 
 
+@dataclass(slots=True)
+class _Giving:
+    """How one job may shrink: y by its ways, g by node."""
+
+    ways: list[tuple[Shrink, pulp.LpVariable]]
+    g: dict[int, pulp.LpVariable]
+
+
 class Programme:
     """The programme over the problem's nodes; ``rooms`` is what is free while all victims stay, by node index."""
 
     def __init__(
-        self, problem: Problem, *, rooms: Sequence[Vector], victims: Sequence[Victim], single: Iterable[int] = ()
+        self,
+        problem: Problem,
+        *,
+        rooms: Sequence[Vector],
+        victims: Sequence[Victim],
+        shrinks: Sequence[Shrink] = (),
+        single: Iterable[int] = (),
     ) -> None:
         """``single`` are further nodes that may be in no bin, because several gangs choose among them."""
         self._problem = problem
@@ -98,6 +118,7 @@ class Programme:
             for node, held in victim.held.items():
                 self._pinned[node].append((leave, held))
                 self._emptied[node] = [have + more for have, more in zip(self._emptied[node], held, strict=True)]
+        self._giving = self._add_shrinks(shrinks)
         self._single = self._pinned.keys() | set(single)
         self._asked: dict[int, list[tuple[pulp.LpVariable, Vector]]] = defaultdict(list)
         self._gangs: list[_Candidate] = []
@@ -110,6 +131,37 @@ class Programme:
     def _require(self, terms: Sequence[Term], sense: str, right: float) -> None:
         left = pulp.LpAffineExpression.from_list(list(terms))
         self._lp.addConstraint(left <= right if sense == "<=" else left == right)
+
+    def _add_shrinks(self, shrinks: Sequence[Shrink]) -> list[_Giving]:
+        """(9), (10), and what may be given up where."""
+        leaves = {victim.job.id: leave for leave, victim in zip(self._leave, self._victims, strict=True)}
+        by_job: dict[str, list[Shrink]] = defaultdict(list)
+        for shrink in shrinks:
+            by_job[shrink.job.id].append(shrink)
+        found = []
+        for job_id, ways in by_job.items():
+            first, most = ways[0], max(way.gives for way in ways)
+            y = [(way, self._add("y", 1)) for way in ways]
+            g = {node: self._add("g", min(pods, most)) for node, pods in first.stands.items()}
+            leave = [(leaves[job_id], 1.0)] if job_id in leaves else []
+            self._require([*((one, 1.0) for _, one in y), *leave], "<=", 1.0)  # (9)
+            given = [(one, 1.0) for one in g.values()]
+            self._require([*given, *((one, -float(way.gives)) for way, one in y)], "==", 0.0)  # (9)
+            for nodes in first.by_domain().values() if first.unit > 1 else ():
+                slices = self._add("s", sum(first.stands[node] for node in nodes) // first.unit)
+                self._require([*((g[node], 1.0) for node in nodes), (slices, -float(first.unit))], "==", 0.0)  # (10)
+            for node, one in g.items():
+                self._pinned[node].append((one, first.pod))
+                if not leave:
+                    least = [amount * min(first.stands[node], most) for amount in first.pod]
+                    self._emptied[node] = [a + b for a, b in zip(self._emptied[node], least, strict=True)]
+            found.append(_Giving(y, g))
+        return found
+
+    def _ways(self) -> list[tuple[Victim | Shrink, pulp.LpVariable]]:
+        """Every way with its variable."""
+        shrinks = [way for giving in self._giving for way in giving.ways]
+        return [*zip(self._victims, self._leave, strict=True), *shrinks]
 
     def _slots(self, gang: Gang, node: int) -> int:
         """Blocks that fit into the node once all victims have left."""
@@ -144,31 +196,31 @@ class Programme:
             self._add_claim(terms.claim)
         if terms.bill is not None:
             freed: dict[Key, list[Term]] = defaultdict(list)
-            for leave, victim in zip(self._leave, self._victims, strict=True):
-                for key, amount in terms.bill.given_back(victim.job):
+            for way, leave in self._ways():
+                for key, amount in terms.bill.given_back(way):
                     freed[key].append((leave, -float(amount)))
             for key, missing in terms.bill.missing().items():
                 self._require(freed[key], "<=", -float(missing))  # (8)
 
     def _add_claim(self, claim: Claim) -> None:
-        jobs = [victim.job for victim in self._victims]
-        held = [claim.holding(job) for job in jobs]
+        ways = self._ways()
+        held = [claim.holding(way.job, size=way.size) for way, _ in ways]
         terms: dict[tuple[int, str], list[Term]] = defaultdict(list)
         for product, z, _ in self._gangs[0].groups:
             terms[claim.leaf, claim.quotas.kind(claim.leaf, product)].append((z, float(claim.size)))
-        for leave, holding in zip(self._leave, held, strict=True):
+        for (_, leave), holding in zip(ways, held, strict=True):
             if holding.amount:
                 terms[holding.leaf, holding.kind].append((leave, -float(holding.amount)))
         rows = quota_rows.rows(claim.quotas, usage=claim.usage, terms=terms, variable=functools.partial(self._add, "r"))
         for left, right in rows:
             self._require(left, "<=", right)  # (6)
-        for beyond, members in claim.floors(jobs).values():
+        for beyond, members in claim.floors([way for way, _ in ways]).values():
             total = sum(held[i].amount for i in members)
             t = self._add("t", total)
-            self._require([*((self._leave[i], float(held[i].amount)) for i in members), (t, -1.0)], "==", 0.0)
+            self._require([*((ways[i][1], float(held[i].amount)) for i in members), (t, -1.0)], "==", 0.0)
             for i in members:
                 right = float(beyond - 1 + held[i].amount + total)
-                self._require([(t, 1.0), (self._leave[i], float(total))], "<=", right)  # (7)
+                self._require([(t, 1.0), (ways[i][1], float(total))], "<=", right)  # (7)
 
     def _bins(self, gang: Gang, *, slots: Mapping[int, int]) -> list[_Bin]:
         """Single nodes, and bins of all others by the domains of the gang's limits."""
@@ -219,16 +271,16 @@ class Programme:
 
     def start_from(self, leaving: Iterable[Victim]) -> None:
         """Offer a set of victims as the solver's first; where the gangs then stand is left to the solver."""
-        names = {victim.job.id for victim in leaving}
-        for leave, victim in zip(self._leave, self._victims, strict=True):
-            leave.varValue = float(victim.job.id in names)
+        chosen = {(victim.job.id, victim.size) for victim in leaving}
+        for way, variable in self._ways():
+            variable.varValue = float((way.job.id, way.size) in chosen)
 
     def solve(self, *, settings: types.Settings, limit_seconds: float) -> Solution | None:
         """The cheapest set, and of all such sets the smallest; None where there is none, or none in time."""
         self._add_rooms()
         exactly = replace(settings, gap_tolerance=0.0)
-        each = [(leave, 1) for leave in self._leave]
-        costs = [(leave, v.cost) for leave, v in zip(self._leave, self._victims, strict=True) if v.cost]
+        each = [(variable, 1) for _, variable in self._ways()]
+        costs = [(variable, way.cost) for way, variable in self._ways() if way.cost]
         if not costs:
             fewest = self._minimise(each, settings=exactly, limit_seconds=limit_seconds)
             return None if fewest is None else replace(fewest, bound=0)
@@ -267,9 +319,9 @@ class Programme:
 
     def _read(self) -> Solution | None:
         """The last solution in integers; None where these do not fit."""
-        leaving = tuple(
-            victim for leave, victim in zip(self._leave, self._victims, strict=True) if round(leave.varValue or 0.0)
-        )
+        leaving = tuple(self._left())
+        if any(sum(pods for _, pods in victim.kept) != victim.size for victim in leaving):
+            return None
         left = {node: list(self._rooms[node]) for node in self._asked}
         for victim in leaving:
             for node in victim.held.keys() & left.keys():
@@ -286,9 +338,19 @@ class Programme:
                     for node, pods in takes:
                         if node in left and not _take(left[node], block=gang.block, count=pods // gang.block_pods):
                             return None
-                    if self._terms is not None and not self._terms.allows(product, [v.job for v in leaving]):
+                    if self._terms is not None and not self._terms.allows(product, leaving):
                         return None
         return Solution(leaving, stands, bound=0)
+
+    def _left(self) -> Iterator[Victim]:
+        """Who gives room in the last solution."""
+        for victim, leave in zip(self._victims, self._leave, strict=True):
+            if round(leave.varValue or 0.0):
+                yield victim
+        for giving in self._giving:
+            for way, variable in giving.ways:
+                if round(variable.varValue or 0.0):
+                    yield way.giving({node: round(one.varValue or 0.0) for node, one in giving.g.items()})
 
     def _takes(self, gang: Gang, *, bins: Sequence[_Bin]) -> list[Take]:
         """Nodes for the counts; of a bin few and full ones."""

@@ -29,9 +29,9 @@ from stowplan_allocator import (
     types,
 )
 from stowplan_allocator import problem as problems
-from stowplan_allocator.choosing import Victim
 from stowplan_allocator.problem import Vector
 from stowplan_allocator.stopwatch import Stopwatch
+from stowplan_allocator.victims import Victim
 
 # Gangs times nodes in one programme. Beyond that only the cheapest candidates are looked at.
 MAX_PLACES = 20_000

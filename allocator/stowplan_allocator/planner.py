@@ -76,7 +76,15 @@ def plan(
         job_id: greedy.to_placement(hold.spot, problem=problem, request=problem.shape_of[job_id].request)
         for job_id, hold in decision.holds.items()
     }
-    finished = types.Plan(placements, waiting, certificate, evictions=decision.evictions(), held=held, moves=room.moves)
+    finished = types.Plan(
+        placements,
+        waiting,
+        certificate,
+        evictions=decision.evictions(),
+        held=held,
+        resizes=decision.resizes,
+        moves=room.moves,
+    )
     with watch.phase("checks"):
         checks.verify(finished, snapshot=original, settings=settings)
     timed = dataclasses.replace(certificate, seconds=time.monotonic() - started, phases=watch.phases())

@@ -25,10 +25,11 @@ import time
 from dataclasses import replace
 
 from stowplan_allocator import strategies, types, words
-from stowplan_allocator.decisions import TIER, Decision
+from stowplan_allocator.decisions import Decision
 from stowplan_allocator.problem import Problem
 from stowplan_allocator.scene import Scene
 from stowplan_allocator.stopwatch import Stopwatch
+from stowplan_allocator.victims import Victim
 
 # Beyond so many the rest waits for the next plan.
 MAX_PREEMPTORS = 100
@@ -45,7 +46,7 @@ def decide(
 ) -> Decision:
     """Hold room, and name victims, for the jobs that the outcome leaves out."""
     decision = Decision(outcome)
-    may_leave = settings.preemption is not types.Preemption.NEVER
+    may_leave = settings.preemption is not types.Preemption.NEVER or settings.resize
     if len(outcome.spots) == len(problem.queue) or not (may_leave or any(job.leaving for job in snapshot.jobs)):
         return decision
     scene = Scene(snapshot, problem=problem, settings=settings, deadline=deadline, watch=watch)
@@ -63,14 +64,14 @@ def decide(
         planned = None if hold is None else scene.plan_beside(job, hold=hold, decision=decision)
         if hold is None or planned is None:
             # Later jobs have no more rank, and no more room: their equal requests need not be asked.
-            if job.preempts:
+            if job.preempts and not job.returning:
                 refused.add(request)
             continue
         decision.holds[job.id] = hold
         decision.outcome = planned
-    if decision.holds:
-        tier = decision.tier(status=types.SolveStatus.FEASIBLE)
-        decision.outcome = _with_tier(decision.outcome, tier=tier)
+    decision.resizes = scene.resizes(decision.holds)
+    for tier in decision.tiers(status=types.SolveStatus.FEASIBLE):
+        decision.outcome = with_tier(decision.outcome, tier=tier)
     return decision
 
 
@@ -78,13 +79,19 @@ def _with_note(outcome: strategies.Outcome, note: str) -> strategies.Outcome:
     return replace(outcome, note="; ".join(part for part in (outcome.note, note) if part))
 
 
-def _with_tier(outcome: strategies.Outcome, *, tier: types.TierResult) -> strategies.Outcome:
+def with_tier(outcome: strategies.Outcome, *, tier: types.TierResult) -> strategies.Outcome:
+    """The outcome with one more tier, and what that says of its status."""
     proven = tier.status is types.SolveStatus.OPTIMAL
-    note = "" if proven else f'tier "{TIER}" is not proven, gap {tier.gap:.2%}'
+    note = "" if proven else f'tier "{tier.name}" is not proven, gap {tier.gap:.2%}'
     status = outcome.status
     if status is types.SolveStatus.NOTHING_TO_DO or (status is types.SolveStatus.OPTIMAL and not proven):
         status = types.SolveStatus.OPTIMAL if proven else types.SolveStatus.FEASIBLE
     return _with_note(replace(outcome, status=status, tiers=(*outcome.tiers, tier)), note)
+
+
+def _gives(victim: Victim) -> str:
+    before = 0 if victim.job.placement is None else victim.job.placement.num_pods
+    return f"{victim.job.name} shrinks from {before} to {victim.size} {'pod' if victim.size == 1 else 'pods'}"
 
 
 def explain(decision: Decision, *, problem: Problem) -> dict[str, types.Waiting]:
@@ -93,18 +100,29 @@ def explain(decision: Decision, *, problem: Problem) -> dict[str, types.Waiting]
     found = {}
     for job_id, hold in decision.holds.items():
         needs = words.needs(problem.shape_of[job_id].request, dims=problem.dims)
-        victims = [victim.job.name for victim in hold.solution.leaving]
+        leaving = [victim.job.name for victim in hold.solution.leaving if not victim.size]
+        shrinking = [_gives(victim) for victim in hold.solution.leaving if victim.size]
         numbers = {
             "pods_needed": str(hold.spot.num_pods),
             "accelerators_needed": str(hold.spot.num_pods * jobs[job_id].pod.accelerators),
-            "evictions": str(len(victims)),
+            "evictions": str(len(leaving)),
+            "shrinks": str(len(shrinking)),
             "disruption_cost": str(hold.solution.cost),
             "disruption_bound": str(hold.solution.bound),
         }
-        if victims:
+        if not shrinking:
+            del numbers["shrinks"]
+        lost = f"{hold.solution.cost} accelerator-seconds of work"
+        if shrinking:
+            parts = [f"{words.names(leaving)} must leave"] if leaving else []
             message = (
-                f"needs {needs}; {words.names(victims)} must leave for it and lose{'s' if len(victims) == 1 else ''} "
-                f"{hold.solution.cost} accelerator-seconds of work; its room is kept until then"
+                f"needs {needs}; {' and '.join([*parts, words.names(shrinking)])} for it, which loses {lost}; "
+                "its room is kept until then"
+            )
+        elif leaving:
+            message = (
+                f"needs {needs}; {words.names(leaving)} must leave for it and lose{'s' if len(leaving) == 1 else ''} "
+                f"{lost}; its room is kept until then"
             )
         else:
             have = "has" if len(hold.waits_for) == 1 else "have"

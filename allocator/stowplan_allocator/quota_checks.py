@@ -56,7 +56,10 @@ def _exceeded(tree: Tree, *, before: Standing, started: Standing) -> Iterator[st
 
 
 def find_eviction_breaches(plan: types.Plan, *, snapshot: types.Snapshot) -> Iterator[str]:
-    """Every victim that a job had no right to: one preempting job after the other, as the plan names them."""
+    """Every victim that a job had no right to, one preempting job after the other, as the plan names them.
+
+    Who gives surplus up is one, too, but for what priorities say: that ``resize_checks`` asks.
+    """
     jobs = {job.id: job for job in snapshot.jobs}
     tree = Tree(snapshot.queues)
     running = {job.id: (job, job.placement) for job in snapshot.jobs if job.placement is not None and not job.leaving}
@@ -67,12 +70,18 @@ def find_eviction_breaches(plan: types.Plan, *, snapshot: types.Snapshot) -> Ite
             continue
         job = jobs[job_id]
         victims = [one.job_id for one in plan.evictions if one.for_job == job_id and one.job_id in running]
+        smaller = {
+            one.job_id: one.placement
+            for one in plan.resizes
+            if one.for_job == job_id and one.job_id in running and one.placement is not None
+        }
+        victims += smaller
         own = tree.amounts([*running.values(), *come, (job, placement)])
         for victim_id in victims:
             victim, held = running[victim_id]
             what = f"eviction of {victim_id} for {job_id}"
             if victim.queue == job.queue:
-                if victim.priority >= job.priority:
+                if victim.priority >= job.priority and victim_id not in smaller:
                     yield f"{what}: the victim is of the same queue and not of lower priority"
                 if types.QueuePreemption.WITHIN_QUEUE not in tree.policy(job.queue):
                     yield f'{what}: queue "{job.queue}" does not allow it within the queue'
@@ -87,13 +96,16 @@ def find_eviction_breaches(plan: types.Plan, *, snapshot: types.Snapshot) -> Ite
                 yield f"{what}: its queue does not own what it takes"
             else:
                 others = [one for name, one in running.items() if name not in victims or name == victim_id]
+                others += [(running[name][0], at) for name, at in smaller.items() if name != victim_id]
                 left = tree.amounts([*others, *started, *come])
                 for name in theirs:
                     if name and tree.used(name, kind, amounts=left) <= tree.owned(name, kind):
                         yield f'{what}: queue "{name}" is within its own without the other victims'
         come.append((job, placement))
         for victim_id in victims:
-            del running[victim_id]
+            victim, _ = running.pop(victim_id)
+            if victim_id in smaller:
+                running[victim_id] = victim, smaller[victim_id]
 
 
 def _limits(tree: Tree, *, running: Standing, started: Standing) -> Iterator[str]:

@@ -9,9 +9,10 @@ A job may take the place of
   no common ancestor, the victim must be a guest: of a tree without quotas.
 
 So nobody loses what its queue owns to another queue, and nobody is evicted for what would be
-borrowed again. All is asked of the state in which those who were told to leave are gone, and
-those ahead stand. What must stay true: of victims that may leave together any part may; more
-victims never make ``enough`` less.
+borrowed again. What elastic jobs can do without may be taken of whom the policy names, whatever their
+priority. All is asked of the state in which those who were told to leave are gone, and those ahead
+stand. What must stay true: of victims that may leave together any part may; more victims never make
+``enough`` less.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from dataclasses import dataclass, field
 from stowplan_allocator import reserving, types
 from stowplan_allocator.queues import QueuePreemption
 from stowplan_allocator.quotas import ROOT, Allowance, Branch, Quotas, Usage
+from stowplan_allocator.victims import Shrink, Victim
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +46,7 @@ class Claim:
     job: types.Job
     size: int
     bound: frozenset[int] = frozenset()
-    held: dict[str, Holding] = field(default_factory=dict)
+    held: dict[tuple[str, int], Holding] = field(default_factory=dict)
 
     @property
     def quotas(self) -> Quotas:
@@ -61,29 +63,36 @@ class Claim:
         """Where the job counts."""
         return self.quotas.leaf(self.job)
 
-    def holding(self, victim: types.Job) -> Holding:
-        """What the victim gives back."""
-        known = self.held.get(victim.id)
+    def holding(self, victim: types.Job, *, size: int = 0) -> Holding:
+        """What the victim gives back if it keeps so many pods."""
+        known = self.held.get((victim.id, size))
         if known is None:
             leaf, product, pods = self.quotas.leaf(victim), "", 0
             if victim.placement is not None:
-                product, pods = victim.placement.product, victim.placement.num_pods
+                product, pods = victim.placement.product, victim.placement.num_pods - size
             known = Holding(leaf, self.quotas.kind(leaf, product), pods * victim.pod.accelerators)
-            self.held[victim.id] = known
+            self.held[victim.id, size] = known
         return known
+
+    def is_same_queue(self, victim: types.Job) -> bool:
+        """Whether the two are of one queue."""
+        return self.quotas.leaf(victim) == self.leaf
 
     def is_open_to(self, victim: types.Job) -> bool:
         """Whether the job may take the victim's place, if nobody else leaves."""
-        if self.quotas.leaf(victim) == self.leaf:
-            return self._within_queue(victim)
-        if QueuePreemption.RECLAIM_LENT not in self.quotas.branches[self.leaf].preemption:
+        return self.is_open_to_shrink(victim) and (
+            not self.is_same_queue(victim) or victim.priority < self.job.priority
+        )
+
+    def is_open_to_shrink(self, victim: types.Job) -> bool:
+        """Whether the job may take what the victim can do without; how much its priority says, within one queue."""
+        policy = self.quotas.branches[self.leaf].preemption
+        if self.is_same_queue(victim):
+            return QueuePreemption.WITHIN_QUEUE in policy
+        if QueuePreemption.RECLAIM_LENT not in policy:
             return False
         holding = self.holding(victim)
         return bool(holding.amount) and self._owns(holding) and all(more > 0 for _, more in self._beyond(holding))
-
-    def _within_queue(self, victim: types.Job) -> bool:
-        policy = self.quotas.branches[self.leaf].preemption
-        return QueuePreemption.WITHIN_QUEUE in policy and victim.priority < self.job.priority
 
     def _sides(self, leaf: int) -> tuple[list[Branch], list[Branch]]:
         """Below the nearest common ancestor: the job's branches and those of the other leaf, from the leaves up."""
@@ -106,20 +115,20 @@ class Claim:
             amount = max(used + amount - kept, 0) - max(used - kept, 0)
         raise AssertionError("a side ends at its top")
 
-    def _without(self, victims: Iterable[types.Job]) -> Allowance:
+    def _without(self, victims: Iterable[Victim]) -> Allowance:
         allowance = self.allowance.copy()
         for victim in victims:
-            holding = self.holding(victim)
-            bound = reserving.binding(name for name, _ in victim.pod.other)
-            allowance.add(holding.leaf, holding.kind, -holding.amount, jobs=-1, bound=bound)
+            holding = self.holding(victim.job, size=victim.size)
+            bound = reserving.binding(name for name, _ in victim.job.pod.other)
+            allowance.add(holding.leaf, holding.kind, -holding.amount, jobs=0 if victim.size else -1, bound=bound)
         return allowance
 
-    def admissible(self, victims: Iterable[types.Job]) -> list[types.Job]:
+    def admissible(self, victims: Iterable[Victim]) -> list[Victim]:
         """Those of the victims, the first first, that may leave together."""
         found = []
         lost: dict[tuple[int, str], tuple[int, int]] = {}
         for victim in victims:
-            holding = self.holding(victim)
+            holding = self.holding(victim.job, size=victim.size)
             after = {}
             for branch, beyond in self._beyond(holding):
                 total, least = lost.get((branch, holding.kind), (0, holding.amount))
@@ -144,12 +153,12 @@ class Claim:
             for branch in self._sides(holding.leaf)[1]
         ]
 
-    def enough(self, product: str, victims: Iterable[types.Job]) -> bool:
+    def enough(self, product: str, victims: Iterable[Victim]) -> bool:
         """Whether the quotas let the job stand on the product once these have left."""
         left = self._without(victims)
         return not left.is_full(self.leaf) and left.fits(self.leaf, product, self.size, bound=self.bound)
 
-    def allows(self, product: str, victims: Sequence[types.Job]) -> bool:
+    def allows(self, product: str, victims: Sequence[Victim]) -> bool:
         """Whether these may leave together, and are enough."""
         return len(self.admissible(victims)) == len(victims) and self.enough(product, victims)
 
@@ -159,11 +168,11 @@ class Claim:
         same_tree = self.quotas.path(holding.leaf)[-1].index == self.quotas.path(self.leaf)[-1].index
         return same_tree and (not holding.amount or holding.kind == self.quotas.kind(self.leaf, product))
 
-    def floors(self, victims: Sequence[types.Job]) -> dict[tuple[int, str], tuple[int, list[int]]]:
+    def floors(self, victims: Sequence[Victim | Shrink]) -> dict[tuple[int, str], tuple[int, list[int]]]:
         """For each branch and kind that loses to another queue: what it uses beyond its own; its victims' indexes."""
         found: dict[tuple[int, str], tuple[int, list[int]]] = {}
         for i, victim in enumerate(victims):
-            holding = self.holding(victim)
+            holding = self.holding(victim.job, size=victim.size)
             for branch, beyond in self._beyond(holding):
                 found.setdefault((branch, holding.kind), (beyond, []))[1].append(i)
         return found

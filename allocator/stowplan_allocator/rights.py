@@ -1,9 +1,9 @@
-"""Whose place a waiting job may take."""
+"""Whose place a waiting job may take, and whose surplus."""
 
 from __future__ import annotations
 
+from stowplan_allocator import goodput, types
 from stowplan_allocator import problem as problems
-from stowplan_allocator import types
 from stowplan_allocator.reclaiming import Claim
 
 
@@ -19,3 +19,21 @@ def may_evict(victim: types.Job, *, job: types.Job, settings: types.Settings, cl
         order = settings.order
         return problems.standing_key(victim, order=order) > problems.queue_key(job, order=order)
     return False
+
+
+def surplus(
+    victim: types.Job, *, job: types.Job, settings: types.Settings, claim: Claim | None = None
+) -> tuple[int, ...]:
+    """The smaller sizes that ``job`` may ask the running ``victim`` to come back with, ascending.
+
+    Any that is allowed, where the victim's priority is not higher; otherwise it keeps its preferred size. With queues,
+    these say who may be asked at all, and priorities count only within one.
+    """
+    if not settings.resize or victim.resize_cost is None or victim.leaving or not job.preempts:
+        return ()
+    if victim.placement is None or (claim is not None and not claim.is_open_to_shrink(victim)):
+        return ()
+    least = 0
+    if victim.priority > job.priority and (claim is None or claim.is_same_queue(victim)):
+        least = victim.num_pods
+    return tuple(size for size in goodput.useful(victim) if least <= size < victim.placement.num_pods)

@@ -6,20 +6,23 @@ beside held room loses nothing to a job behind him.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from stowplan_allocator import choosing, compiling, gangs, greedy, rights, strategies, types
 from stowplan_allocator import problem as problems
 from stowplan_allocator.accounts import Accounts
-from stowplan_allocator.choosing import Solution, Victim
+from stowplan_allocator.choosing import Solution
 from stowplan_allocator.decisions import Decision, Hold
 from stowplan_allocator.namespaces import Key
 from stowplan_allocator.problem import Problem, Vector
 from stowplan_allocator.quotas import Allowance
 from stowplan_allocator.stock import Take
 from stowplan_allocator.stopwatch import Stopwatch
+from stowplan_allocator.surplus import Surplus
 from stowplan_allocator.terms import Terms
+from stowplan_allocator.victims import Victim
 
 
 class Scene:
@@ -52,6 +55,7 @@ class Scene:
         self._leaving = [victim for victim in everyone if victim.job.leaving]
         # Of equal losses the first are taken: whoever stands last in the queue.
         self._victims = [v for v in reversed(everyone) if v.job.disruption_cost is not None and not v.job.leaving]
+        self._surplus = Surplus(snapshot, problem=problem, settings=settings)
 
     def promised(self, outcome: strategies.Outcome) -> dict[str, greedy.Spot]:
         """Who stands where once all that leave already are gone: planned for all who wait together.
@@ -62,7 +66,8 @@ class Scene:
             return {}
         waiting = [job for job in self._problem.queue if job.id not in outcome.spots]
         first = self._problem.queue.index(waiting[0])
-        fixed = {job.id: job for job in self._problem.queue[:first]}
+        # Who has grown may have to stand smaller beside those who come.
+        fixed = [job.id for job in self._problem.queue[:first] if not self._has_surplus(job, outcome=outcome)]
         gone = {victim.job.id for victim in self._leaving}
         jobs = [
             replace(job, placement=self._placement(outcome.spots[job.id])) if job.id in fixed else job
@@ -73,6 +78,9 @@ class Scene:
         allowance = self._accounts.allowance(gone=self._leaving, spots=spots)
         left = self._accounts.left(gone=self._leaving, spots=spots)
         return self._solve(replace(self._snapshot, jobs=tuple(jobs)), allowance=allowance, left=left).spots
+
+    def _has_surplus(self, job: types.Job, *, outcome: strategies.Outcome) -> bool:
+        return outcome.spots[job.id].num_pods > self._problem.shape_of[job.id].request.num_pods
 
     def _placement(self, spot: greedy.Spot) -> types.Placement:
         shares = tuple(types.NodeShare(self._problem.nodes[node].name, pods) for node, pods in spot.takes)
@@ -111,7 +119,7 @@ class Scene:
         waits_for = [
             v.job.name
             for v in (*gone, *solution.leaving)
-            if not nodes.isdisjoint(v.held) or (not paid and terms.frees(product, v.job))
+            if not nodes.isdisjoint(v.held) or (not paid and terms.frees(product, v))
         ]
         return Hold(spot, solution, tuple(waits_for))
 
@@ -134,14 +142,28 @@ class Scene:
             for v in self._victims
             if v.job.id not in taken and rights.may_evict(v.job, job=job, settings=self._settings, claim=terms.claim)
         ]
-        return choosing.cheapest(
+        shrinks = [way for way in self._surplus.ways(job, claim=terms.claim) if way.job.id not in taken]
+        choose = functools.partial(
+            choosing.cheapest,
             gang,
             problem=self._problem,
             rooms=rooms,
-            victims=victims,
             settings=self._settings,
             deadline=self._deadline,
             terms=terms,
+            shrinks=shrinks,
+        )
+        # Surplus comes first: nobody is evicted where enough of it is given up.
+        found = choose(victims=()) if shrinks else None
+        return choose(victims=victims) if found is None and (victims or not shrinks) else found
+
+    def resizes(self, holds: Mapping[str, Hold]) -> tuple[types.Resize, ...]:
+        """Who shrinks, in the order of the queue of those who come."""
+        return tuple(
+            types.Resize(v.job.id, v.size, job_id, v.cost, placement=self._surplus.placement(v))
+            for job_id, hold in holds.items()
+            for v in hold.solution.leaving
+            if v.size
         )
 
     def _beside(self, *, position: int, decision: Decision) -> list[Vector]:

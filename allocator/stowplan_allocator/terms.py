@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from stowplan_allocator import reserving, types
 from stowplan_allocator.namespaces import Charges, Key, Namespaces
 from stowplan_allocator.reclaiming import Claim
+from stowplan_allocator.victims import Shrink, Victim
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,20 +25,21 @@ class Bill:
     namespaces: Namespaces
     needed: Mapping[Key, int]
     left: Mapping[Key, int]
-    held: dict[str, Charges] = field(default_factory=dict)
+    held: dict[tuple[str, int], Charges] = field(default_factory=dict)
 
-    def given_back(self, victim: types.Job) -> Charges:
-        """What the victim's end frees of what the job needs."""
-        known = self.held.get(victim.id)
+    def given_back(self, victim: Victim | Shrink) -> Charges:
+        """What the victim frees of what the job needs."""
+        job = victim.job
+        known = self.held.get((job.id, victim.size))
         if known is None:
-            bound = reserving.binding(name for name, _ in victim.pod.other)
-            pods = victim.placement.num_pods if victim.placement is not None else 0
-            charges = self.namespaces.charges(victim, bound=bound)
+            bound = reserving.binding(name for name, _ in job.pod.other)
+            pods = job.placement.num_pods - victim.size if job.placement is not None else 0
+            charges = self.namespaces.charges(job, bound=bound)
             known = tuple((key, pods * amount) for key, amount in charges if key in self.needed)
-            self.held[victim.id] = known
+            self.held[job.id, victim.size] = known
         return known
 
-    def missing(self, victims: Iterable[types.Job] = ()) -> dict[Key, int]:
+    def missing(self, victims: Iterable[Victim] = ()) -> dict[Key, int]:
         """What lacks once these have left; nothing where the limits allow the job."""
         left = {key: self.left[key] for key in self.needed}
         for victim in victims:
@@ -59,25 +61,25 @@ class Terms:
     claim: Claim | None = None
     bill: Bill | None = None
 
-    def enough(self, product: str, victims: Iterable[types.Job]) -> bool:
+    def enough(self, product: str, victims: Iterable[Victim]) -> bool:
         """Whether the job may stand on the product once these have left."""
         leaving = list(victims)
         if self.bill is not None and self.bill.missing(leaving):
             return False
         return self.claim is None or self.claim.enough(product, leaving)
 
-    def frees(self, product: str, victim: types.Job) -> bool:
+    def frees(self, product: str, victim: Victim | Shrink) -> bool:
         """Whether the victim's end could matter, wherever it stands."""
         if self.bill is not None:
             missing = self.bill.missing()
             if any(key in missing for key, _ in self.bill.given_back(victim)):
                 return True
-        return self.claim is not None and self.claim.frees(product, victim)
+        return self.claim is not None and self.claim.frees(product, victim.job)
 
-    def admissible(self, victims: Iterable[types.Job]) -> list[types.Job]:
+    def admissible(self, victims: Iterable[Victim]) -> list[Victim]:
         """Those of the victims, the first first, that may leave together."""
         return list(victims) if self.claim is None else self.claim.admissible(victims)
 
-    def allows(self, product: str, victims: Sequence[types.Job]) -> bool:
+    def allows(self, product: str, victims: Sequence[Victim]) -> bool:
         """Whether these may leave together, and are enough."""
         return len(self.admissible(victims)) == len(victims) and self.enough(product, victims)

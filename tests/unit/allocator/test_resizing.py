@@ -1,0 +1,435 @@
+"""Running elastic jobs: what they give up for whom, at the least loss, and that all of it comes to rest."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import stowplan_allocator as sa
+from unit.allocator import brute, worlds
+
+RESIZE = sa.Settings(resize=True)
+EVICT = dataclasses.replace(RESIZE, preemption=sa.Preemption.LOWER_PRIORITY)
+BOTH = [sa.Strategy.EXACT, sa.Strategy.GREEDY]
+HOUR = 3600
+
+
+def node(name: str, **fields: Any) -> sa.Node:
+    return worlds.node(name, **fields)
+
+
+def elastic(name: str, on: dict[str, int], gpus: int = 8, *, sizes: tuple[int, ...], **fields: Any) -> sa.Job:
+    """A running job that may be resized; it prefers its largest size unless told."""
+    preferred = fields.pop("preferred", sizes[-1])
+    fields = {"resize_cost": 100, "cost": None} | fields
+    one = worlds.running(name, on, gpus, **fields)
+    return dataclasses.replace(one, num_pods=preferred, allowed_num_pods=sizes)
+
+
+def four(rack: str = "r1") -> list[sa.Node]:
+    return [node(f"n{i}", rack=rack) for i in range(1, 5)]
+
+
+@dataclass(frozen=True)
+class Case:
+    nodes: list[sa.Node]
+    jobs: list[sa.Job]
+    settings: sa.Settings = RESIZE
+    want: dict[str, tuple[int, str]] = field(default_factory=dict)  # job → its new size, and for whom
+    want_evicted: set[str] = field(default_factory=set)
+    want_kept: dict[str, set[str]] = field(default_factory=dict)  # job → the nodes that it keeps
+    want_held: set[str] = field(default_factory=set)
+    strategies: tuple[sa.Strategy, ...] = tuple(BOTH)
+
+
+ON_FOUR = {"n1": 1, "n2": 1, "n3": 1, "n4": 1}
+SHRINKS = {
+    "unless the settings say so, nobody is resized": Case(
+        four(), [elastic("s", ON_FOUR, sizes=(1, 2, 4)), worlds.job("j")], settings=sa.Settings()
+    ),
+    "a job gives up the least that will do": Case(
+        four(), [elastic("s", ON_FOUR, sizes=(1, 2, 4)), worlds.job("j")], want={"s": (2, "j")}, want_held={"j"}
+    ),
+    "down to its smallest size for one of equal priority": Case(
+        four(), [elastic("s", ON_FOUR, sizes=(1, 2, 4)), worlds.job("j", 3)], want={"s": (1, "j")}, want_held={"j"}
+    ),
+    "no further": Case(four(), [elastic("s", ON_FOUR, sizes=(1, 2, 4)), worlds.job("j", 4)]),
+    "for one of lower priority it keeps its preferred size": Case(
+        four(), [elastic("s", ON_FOUR, sizes=(1, 2, 4), preferred=4, priority=5), worlds.job("j")]
+    ),
+    "for one of lower priority it gives up what it has beyond that": Case(
+        four(),
+        [elastic("s", ON_FOUR, sizes=(1, 2, 4), preferred=2, priority=5), worlds.job("j")],
+        want={"s": (2, "j")},
+        want_held={"j"},
+    ),
+    "one that must not be resized is left alone": Case(
+        four(), [elastic("s", ON_FOUR, sizes=(1, 2, 4), resize_cost=None), worlds.job("j", priority=5)]
+    ),
+    "one that is polite takes no surplus": Case(
+        four(), [elastic("s", ON_FOUR, sizes=(1, 2, 4)), worlds.job("j", preempts=False)]
+    ),
+    "a shrink may be dearer than an eviction and still comes first": Case(
+        [*four(), node("n5")],
+        [
+            elastic("s", ON_FOUR, sizes=(2, 4), resize_cost=10**6),
+            worlds.running("low", {"n5": 1}, 8, cost=1),
+            worlds.job("j", priority=5),
+        ],
+        settings=EVICT,
+        want={"s": (2, "j")},
+        want_held={"j"},
+    ),
+    "where surplus is not enough, both together": Case(
+        [*four(), node("n5")],
+        [
+            elastic("s", ON_FOUR, sizes=(2, 4)),
+            worlds.running("low", {"n5": 1}, 8, cost=1),
+            worlds.job("j", 3, priority=5),
+        ],
+        settings=EVICT,
+        want={"s": (2, "j")},
+        want_evicted={"low"},
+        want_held={"j"},
+    ),
+    "where an eviction alone loses less than both, nobody shrinks": Case(
+        [*four(), *(node(f"m{i}") for i in range(3))],
+        [
+            elastic("s", ON_FOUR, sizes=(2, 4)),
+            worlds.running("low", {"m0": 1, "m1": 1, "m2": 1}, 8, cost=1),
+            worlds.job("j", 3, priority=5),
+        ],
+        settings=EVICT,
+        want_evicted={"low"},
+        want_held={"j"},
+    ),
+    "the one that gets least done with its surplus gives it up": Case(
+        [*four(), node("m1"), node("m2")],
+        [
+            elastic("steep", ON_FOUR, sizes=(2, 4)),
+            elastic("flat", {"m1": 1, "m2": 1}, sizes=(1, 2), goodput_milli=((1, 990), (2, 1000))),
+            worlds.job("j"),
+        ],
+        want={"flat": (1, "j")},
+        want_held={"j"},
+    ),
+    "one that soon ends loses little by it": Case(
+        [*four(), node("m1"), node("m2")],
+        [
+            elastic("ends", ON_FOUR, sizes=(2, 4), expected_seconds=60),
+            elastic("stays", {"m1": 1, "m2": 1}, sizes=(1, 2)),
+            worlds.job("j"),
+        ],
+        want={"ends": (2, "j")},
+        want_held={"j"},
+    ),
+    "two give up together what one alone has not": Case(
+        four(),
+        [
+            elastic("a", {"n1": 1, "n2": 1}, sizes=(1, 2)),
+            elastic("b", {"n3": 1, "n4": 1}, sizes=(1, 2)),
+            worlds.job("j", 2),
+        ],
+        want={"a": (1, "j"), "b": (1, "j")},
+        want_held={"j"},
+    ),
+    "the rack that the waiting job needs is given up": Case(
+        [node("n1", rack="r1"), node("n2", rack="r1"), node("n3", rack="r2"), node("n4", rack="r2")],
+        [elastic("s", ON_FOUR, sizes=(2, 4)), worlds.job("j", 2, level="rack")],
+        want={"s": (2, "j")},
+        want_held={"j"},
+    ),
+    "whole slices stay": Case(
+        # Two in each rack; what is left must be one whole slice of two in one rack.
+        [node("n1", rack="r1"), node("n2", rack="r1"), node("n3", rack="r2"), node("n4", rack="r2")],
+        [
+            dataclasses.replace(
+                elastic("s", ON_FOUR, sizes=(2, 4)), topology=sa.TopologyRequest("rack", worlds.REQUIRED, 2)
+            ),
+            worlds.job("j", 1, node_selector=(("pool", "a"),)),
+            worlds.job("k", 1),
+        ],
+        want={"s": (2, "k")},
+        want_held={"k"},
+    ),
+    "one who could not come back where he stands is not asked": Case(
+        [*four()[:3], node("n4", blocked="cordoned")], [elastic("s", ON_FOUR, sizes=(1, 2, 4)), worlds.job("j")]
+    ),
+    "one with a lost device is not asked": Case(
+        [node("n1", free=7), *four()[1:]], [elastic("s", ON_FOUR, sizes=(1, 2, 4)), worlds.job("j")]
+    ),
+    "parts of a node are given up": Case(
+        [node("n1")],
+        [elastic("s", {"n1": 8}, 1, sizes=(2, 4, 8)), worlds.job("j", 1, 4)],
+        want={"s": (4, "j")},
+        want_kept={"s": {"n1"}},
+        want_held={"j"},
+    ),
+    "who is leaving to return is not asked again, and its room is kept": Case(
+        four(),
+        [
+            worlds.running("s/1", ON_FOUR, 8, leaving=True),
+            dataclasses.replace(
+                elastic("s", ON_FOUR, sizes=(2, 4), leaving=True, returning=True, most_num_pods=2), placement=None
+            ),
+            worlds.job("j", 2, priority=5),
+            worlds.job("k", 1, priority=5, created_at_seconds=1),
+        ],
+        want_held={"j", "s"},
+    ),
+    "two waiting jobs, one surplus: it serves both": Case(
+        four(),
+        [
+            elastic("s", ON_FOUR, sizes=(2, 4)),
+            worlds.job("j", created_at_seconds=1),
+            worlds.job("k", created_at_seconds=2),
+        ],
+        want={"s": (2, "j")},
+        want_held={"j", "k"},
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    ("case", "strategy"),
+    [(case, strategy) for case in SHRINKS.values() for strategy in case.strategies],
+    ids=[f"{name}, {strategy}" for name, case in SHRINKS.items() for strategy in case.strategies],
+)
+def test_shrinking(case: Case, strategy: sa.Strategy) -> None:
+    plan = sa.plan(worlds.snapshot(case.nodes, case.jobs), dataclasses.replace(case.settings, strategy=strategy))
+    assert {one.job_id: (one.num_pods, one.for_job) for one in plan.resizes} == case.want
+    assert {one.job_id for one in plan.evictions} == case.want_evicted
+    assert plan.held.keys() == case.want_held
+    kept = {one.job_id: {share.node for share in one.placement.shares} for one in plan.resizes if one.placement}
+    assert {name: kept[name] for name in case.want_kept} == case.want_kept
+    for job_id in case.want_held:
+        assert plan.waiting[job_id].reason is sa.Reason.WAITING_FOR_PREEMPTION
+
+
+def test_the_waiting_job_is_told_who_gives_up_what() -> None:
+    snapshot = worlds.snapshot(four(), [elastic("team/s", ON_FOUR, sizes=(2, 4)), worlds.job("j")])
+    plan = sa.plan(snapshot, RESIZE)
+    lost = 100 + 2 * 8 * HOUR
+    assert [(one.cost, one.gain) for one in plan.resizes] == [(lost, 0)]
+    waiting = plan.waiting["j"]
+    assert f"team/s shrinks from 4 to 2 pods for it, which loses {lost} accelerator-seconds of work" in waiting.message
+    assert waiting.blockers == ("team/s",)
+    assert dict(waiting.numbers)["shrinks"] == "1"
+    [tier] = [tier for tier in plan.certificate.tiers if tier.name == "resizes"]
+    assert (tier.value, tier.bound, tier.status) == (lost, lost, sa.SolveStatus.OPTIMAL)
+
+
+def test_a_shrink_and_an_eviction_are_told_together() -> None:
+    case = SHRINKS["where surplus is not enough, both together"]
+    message = sa.plan(worlds.snapshot(case.nodes, case.jobs), case.settings).waiting["j"].message
+    assert "low must leave and s shrinks from 4 to 2 pods for it" in message
+
+
+@st.composite
+def elastic_snapshots(draw: st.DrawFn, max_waiting: int = 1, max_nodes: int = 4) -> sa.Snapshot:
+    """Running jobs of which most are elastic, some in slices or spread, and a few waiting ones."""
+    nodes = []
+    for i in range(draw(st.integers(2, max_nodes))):
+        free = draw(st.sampled_from([4, 4, 4, 4, 3]))
+        blocked = draw(st.sampled_from(["", "", "", "", "", "cordoned"]))
+        nodes.append(node(f"n{i}", free=free, of=4, cpu=8, rack=draw(st.sampled_from(["r1", "r2"])), blocked=blocked))
+    base = worlds.snapshot(nodes, [])
+    placed: list[sa.Job] = []
+    for i in range(draw(st.integers(2, 4))):
+        sizes = draw(st.sampled_from([(1, 2), (1, 3), (1, 2, 3), (2, 4), (1, 2, 4)]))
+        now = draw(st.sampled_from([sizes[-1], *sizes]))
+        level = draw(st.sampled_from([None, None, "rack", "zone", "node"]))
+        topology = None if level is None else sa.TopologyRequest(level, worlds.REQUIRED)
+        if topology is not None and sizes == (2, 4) and draw(st.booleans()):
+            topology = sa.TopologyRequest(topology.level, worlds.REQUIRED, 2)
+        one = worlds.job(f"r{i}", now, draw(st.sampled_from([1, 2, 2, 3])), cpu=draw(st.sampled_from([0, 1, 2])))
+        one = dataclasses.replace(one, topology=topology)
+        if draw(st.sampled_from([True, False, False])):
+            one = dataclasses.replace(one, spread=sa.Spread("rack", 2), topology=None)
+        ways = brute.ways(one, worlds.snapshot(list(base.nodes), placed))
+        if not ways:
+            continue
+        goodput = tuple((size, draw(st.integers(1, 12)) * 100) for size in sizes[: draw(st.integers(0, 3))])
+        placed.append(
+            dataclasses.replace(
+                one,
+                num_pods=draw(st.sampled_from(sizes)),
+                allowed_num_pods=sizes,
+                goodput_milli=goodput,
+                placement=draw(st.sampled_from(ways)),
+                disruption_cost=draw(st.sampled_from([None, 0, 10, 20, 400])),
+                resize_cost=draw(st.sampled_from([None, 0, 5, 10, 10, 300])),
+                expected_seconds=draw(st.sampled_from([None, 10, 100, 10**5])),
+                priority=draw(st.sampled_from([0, 0, 0, 5])),
+            )
+        )
+    waiting = []
+    for i in range(draw(st.integers(1, max_waiting))):
+        pods = draw(st.integers(1, 3))
+        sizes = draw(st.sampled_from([(), (), (pods, pods * 2)]))
+        one = worlds.job(
+            f"w{i}",
+            pods,
+            draw(st.sampled_from([1, 2, 2, 4])),
+            level=draw(st.sampled_from([None, None, "rack", "node"])),
+            cpu=draw(st.sampled_from([0, 1, 2])),
+            priority=draw(st.sampled_from([0, 5, 9])),
+            created_at_seconds=i,
+            allowed_num_pods=sizes,
+            resize_cost=10,
+            disruption_cost=10,
+        )
+        waiting.append(one)
+    return dataclasses.replace(base, jobs=(*placed, *waiting))
+
+
+def worth(job: sa.Job, size: int) -> int:
+    return dict(job.goodput_milli).get(size, 0) * job.num_pods if size in dict(job.goodput_milli) else size * 1000
+
+
+def done(job: sa.Job, size: int, horizon: int) -> int:
+    seconds = horizon if job.expected_seconds is None else min(horizon, job.expected_seconds)
+    return worth(job, size) * job.pod.accelerators * seconds // 1000
+
+
+def smaller(one: sa.Job, taker: sa.Job, snapshot: sa.Snapshot) -> list[tuple[sa.Placement, int]]:
+    """Every part of its place that a job could keep for the other one, and what that loses."""
+    if one.placement is None or one.resize_cost is None:
+        return []
+    alone = dataclasses.replace(snapshot, jobs=tuple(job for job in snapshot.jobs if job.id != one.id))
+    best = 0
+    found = []
+    for size in one.allowed_num_pods:
+        if worth(one, size) <= best:
+            continue
+        best = worth(one, size)
+        if size >= one.placement.num_pods or (one.priority > taker.priority and size < one.num_pods):
+            continue
+        cost = one.resize_cost + max(done(one, one.placement.num_pods, HOUR) - done(one, size, HOUR), 0)
+        had = {share.node: share.num_pods for share in one.placement.shares}
+        fixed = dataclasses.replace(one, placement=None, num_pods=size, allowed_num_pods=())
+        for way in brute.ways(fixed, alone):
+            if all(share.num_pods <= had.get(share.node, 0) for share in way.shares):
+                found.append((way, cost))
+    return found
+
+
+def stands(one: sa.Job, snapshot: sa.Snapshot) -> bool:
+    """Whether the running job could start anew exactly where it is."""
+    alone = dataclasses.replace(snapshot, jobs=tuple(job for job in snapshot.jobs if job.id != one.id))
+    assert one.placement is not None
+    again = dataclasses.replace(one, placement=None, num_pods=one.placement.num_pods, allowed_num_pods=())
+    return any({*way.shares} == {*one.placement.shares} for way in brute.ways(again, alone))
+
+
+def least_loss(snapshot: sa.Snapshot, taker: sa.Job, *, evict: bool) -> tuple[int, int] | None:
+    """The least loss, and then the fewest who lose, so that the job fits; None where nothing will do."""
+    running = [one for one in snapshot.jobs if one.placement is not None]
+    choices: list[list[tuple[sa.Placement | None, int, int]]] = []
+    for one in running:
+        mine: list[tuple[sa.Placement | None, int, int]] = [(one.placement, 0, 0)]
+        if evict and one.disruption_cost is not None and one.priority < taker.priority:
+            mine.append((None, one.disruption_cost, 1))
+        if stands(one, snapshot):
+            mine += [(way, cost, 1) for way, cost in smaller(one, taker, snapshot)]
+        choices.append(mine)
+    found = []
+    for chosen in itertools.product(*choices):
+        kept = tuple(
+            dataclasses.replace(one, placement=at)
+            for one, (at, _, _) in zip(running, chosen, strict=True)
+            if at is not None
+        )
+        if brute.ways(taker, dataclasses.replace(snapshot, jobs=kept)):
+            found.append((sum(cost for _, cost, _ in chosen), sum(number for *_, number in chosen)))
+    return min(found, default=None)
+
+
+@given(elastic_snapshots(max_nodes=3), st.booleans())
+@settings(max_examples=120, deadline=None)
+def test_no_other_way_loses_less(snapshot: sa.Snapshot, evict: bool) -> None:
+    """Surplus alone, where that is enough; otherwise surplus and evictions together."""
+    [taker] = brute.queue(snapshot)
+    taker = dataclasses.replace(taker, num_pods=min(taker.allowed_num_pods or (taker.num_pods,)), allowed_num_pods=())
+    snapshot = dataclasses.replace(snapshot, jobs=tuple(taker if job.id == taker.id else job for job in snapshot.jobs))
+    plan = sa.plan(snapshot, EVICT if evict else RESIZE)
+    want = least_loss(snapshot, taker, evict=False)
+    if want is None and evict:
+        want = least_loss(snapshot, taker, evict=True)
+    if taker.id in plan.placements:
+        assert want == (0, 0)
+    elif want is None:
+        assert not plan.held
+        assert not plan.resizes
+    else:
+        losses = [one.cost for one in (*plan.evictions, *plan.resizes)]
+        assert (sum(losses), len(losses)) == want
+        assert [tier.status for tier in plan.certificate.tiers if tier.name in ("resizes", "disruptions")] == [
+            sa.SolveStatus.OPTIMAL
+        ]
+
+
+def operate(snapshot: sa.Snapshot, chosen: sa.Settings, linger: st.DataObject) -> list[sa.Plan]:
+    """What the operator makes of its plans until nothing changes any more; who is told to leave takes its time.
+
+    A gang that leaves is a job of its own, beside the waiting job that it was.
+    """
+    plans: list[sa.Plan] = []
+    while True:
+        plan = sa.plan(snapshot, chosen)
+        plans.append(plan)
+        back = {job.id for job in snapshot.jobs if job.placement is None and job.returning and not job.leaving}
+        if not any(job.leaving for job in snapshot.jobs):
+            assert back <= plan.placements.keys(), "who only stopped to return has its place"
+        jobs, gone = told(snapshot, plan, linger)
+        after = dataclasses.replace(snapshot, jobs=tuple(job for job in jobs if job.id not in gone))
+        after = dataclasses.replace(
+            after,
+            jobs=tuple(dataclasses.replace(job, leaving=False) if f"{job.id}/1" in gone else job for job in after.jobs),
+        )
+        if after == snapshot and not any(job.leaving for job in snapshot.jobs):
+            return plans
+        snapshot = after
+        assert len(plans) < 60, "it does not come to rest"
+
+
+def told(snapshot: sa.Snapshot, plan: sa.Plan, linger: st.DataObject) -> tuple[list[sa.Job], set[str]]:
+    """The jobs once the plan is carried out, and which gangs have left meanwhile."""
+    sizes = {one.job_id: one.num_pods for one in plan.resizes}
+    evicted = {one.job_id for one in plan.evictions}
+    jobs, gone = [], set()
+    for job in snapshot.jobs:
+        if job.id in sizes or job.id in evicted:
+            assert job.placement is not None
+            size = job.placement.num_pods
+            jobs.append(sa.Job(f"{job.id}/1", job.name, size, job.pod, placement=job.placement, leaving=True))
+            resized = job.id in sizes
+            job = dataclasses.replace(
+                job, placement=None, leaving=resized, returning=resized, most_num_pods=sizes.get(job.id)
+            )
+        elif job.id in plan.placements:
+            job = dataclasses.replace(job, placement=plan.placements[job.id], returning=False, most_num_pods=None)
+        elif job.leaving and job.placement is not None and linger.draw(st.booleans()):
+            gone.add(job.id)
+        jobs.append(job)
+    return jobs, gone
+
+
+@given(elastic_snapshots(max_waiting=3), st.booleans(), st.data())
+@settings(max_examples=80, deadline=None)
+def test_it_comes_to_rest(snapshot: sa.Snapshot, evict: bool, data: st.DataObject) -> None:
+    """Nobody is resized again and again, and whom others made room for starts."""
+    plans = operate(snapshot, EVICT if evict else RESIZE, data)
+    resized = [one for plan in plans for one in plan.resizes]
+    takers = {one.for_job for one in resized}
+    started = {job_id for plan in plans for job_id in plan.placements}
+    assert takers - {""} <= started
+    waiting = sum(job.placement is None for job in snapshot.jobs)
+    assert len(resized) <= len(snapshot.jobs) * (waiting + 1)
+    assert not plans[-1].held
