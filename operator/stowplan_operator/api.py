@@ -58,10 +58,11 @@ class Outcome(enum.StrEnum):
     SUSPENDED = "Suspended"
     PREEMPTED = "Preempted"
     MIGRATED = "Migrated"
+    RESIZED = "Resized"
 
 
 # Stowplan stopped pods that did well: they get the time to write a checkpoint.
-PLANNED_STOPS = frozenset({Outcome.SUSPENDED, Outcome.PREEMPTED, Outcome.MIGRATED})
+PLANNED_STOPS = frozenset({Outcome.SUSPENDED, Outcome.PREEMPTED, Outcome.MIGRATED, Outcome.RESIZED})
 
 
 class Condition(enum.StrEnum):

@@ -2,7 +2,8 @@
 
 A job with a place is in it with its placement, whether its pods exist yet or not; a job that wants one, with its
 request; gangs that have given their place up, until their pods are gone. Everything else that takes room is subtracted
-from its node.
+from its node. A job that was stopped to start again at another size is in it from then on, so that nobody takes the
+room that its pods leave one by one; it starts when the last of them has gone: see ``may_start``.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from stowplan_allocator import types
-from stowplan_operator import health, lifecycle, preemption, retries, snapshot, states, views
+from stowplan_operator import estimates, health, lifecycle, preemption, resizing, retries, snapshot, states, views
 from stowplan_operator.settings import Settings
 
 
@@ -19,7 +20,8 @@ from stowplan_operator.settings import Settings
 class Scene:
     """Nodes, what is thought of them, and all pods, at one moment (Unix seconds).
 
-    ``avoid`` says which nodes a job keeps away from, beside the one that it last failed on.
+    ``expected`` is what is known of the ends of jobs, by UID; ``avoid`` says which nodes a job keeps away from, beside
+    the one that it last failed on.
     """
 
     nodes: Mapping[str, views.NodeView]
@@ -27,6 +29,7 @@ class Scene:
     lost_nodes: frozenset[str]
     pods: Iterable[views.PodView]
     now_seconds: float
+    expected: Mapping[str, estimates.Estimate] = dataclasses.field(default_factory=dict)
     avoid: Callable[[states.JobState], frozenset[str]] = lambda state: frozenset()
 
 
@@ -39,7 +42,7 @@ def gather(
     queues: Sequence[types.Queue] = (),
     for_questions: bool = False,
 ) -> types.Snapshot | None:
-    """The snapshot of this moment; None where no job wants a place.
+    """The snapshot of this moment; None where no job wants a place, and no elastic one could grow.
 
     ``in_doubt`` are placements, by job UID, that were written without an answer: nobody knows whether they hold.
     Running jobs are told with what they would lose where a waiting job could take their places; for questions always,
@@ -48,6 +51,7 @@ def gather(
     placed: list[types.Job] = []
     waiting: list[types.Job] = []
     running: list[states.JobState] = []
+    is_anybody_between = False
     for state in jobs:
         if state.request is None or state.spec is None:
             continue
@@ -56,15 +60,27 @@ def gather(
         elif state.job.status.get("placement") is not None:
             if state.request.placement is not None and state.request.placement.shares and not state.is_over:
                 running.append(state)
-        elif not (state.skip or state.has_predecessors) and lifecycle.is_plannable(
-            state.job, state.spec, state.pods, lost_nodes=scene.lost_nodes, now_seconds=scene.now_seconds
-        ):
-            avoided = retries.avoided_nodes(state.job.status, state.spec, now_seconds=scene.now_seconds)
-            waiting.append(dataclasses.replace(state.request, avoided_nodes=avoided | scene.avoid(state)))
-    if not waiting and not for_questions:
-        return None
+        elif may_start(state, scene) or _is_returning(state, scene):
+            waiting.append(
+                dataclasses.replace(
+                    state.request,
+                    avoided_nodes=_avoided(state, scene),
+                    returning=resizing.is_returning(state.job.status, now_seconds=scene.now_seconds),
+                )
+            )
+        elif not (state.is_over or state.spec.suspend or state.job.deleting):
+            is_anybody_between = True
     threat = preemption.ANYBODY if for_questions else preemption.Threat.of(waiting, queues=queues)
-    placed += [_standing(state, threat, settings, now_seconds=scene.now_seconds) for state in running]
+    standing = [_standing(state, threat, scene, settings) for state in running]
+    if is_anybody_between:
+        standing = [
+            resizing.without_growth(request, state.job) for request, state in zip(standing, running, strict=True)
+        ]
+    placed += standing
+    growing = [request for request in standing if resizing.wants_more(request)]
+    is_needed = for_questions or bool(waiting)
+    if not is_needed and not growing:
+        return None
     leaving = preemption.leaving(
         [state.job for state in jobs],
         scene.pods,
@@ -73,15 +89,18 @@ def gather(
         products={name: node.labels.get(settings.product_label, "") for name, node in scene.nodes.items()},
         only_victims=all(request.disruption_cost is None for request in placed),
     )
+    nodes = snapshot.build_nodes(
+        scene.nodes.values(),
+        scene.pods,
+        {state.job.uid: state.job for state in running},
+        assessments=scene.assessments,
+        settings=settings,
+        leaving=leaving.pods,
+    )
+    if not is_needed and not resizing.is_room_for_one(growing, nodes):
+        return None
     return types.Snapshot(
-        nodes=snapshot.build_nodes(
-            scene.nodes.values(),
-            scene.pods,
-            {state.job.uid: state.job for state in running},
-            assessments=scene.assessments,
-            settings=settings,
-            leaving=leaving.pods,
-        ),
+        nodes=nodes,
         jobs=(*placed, *leaving.gangs, *waiting),
         levels=settings.level_names,
         now_seconds=int(scene.now_seconds),
@@ -89,18 +108,50 @@ def gather(
     )
 
 
-def _standing(
-    state: states.JobState, threat: preemption.Threat, settings: Settings, *, now_seconds: float
-) -> types.Job:
-    """A running job, with what it would lose where somebody may take its place."""
+def may_start(state: states.JobState, scene: Scene) -> bool:
+    """Whether the job may get a place in this cycle."""
+    return (
+        state.spec is not None
+        and not (state.skip or state.has_predecessors)
+        and lifecycle.is_plannable(
+            state.job, state.spec, state.pods, lost_nodes=scene.lost_nodes, now_seconds=scene.now_seconds
+        )
+    )
+
+
+def _is_returning(state: states.JobState, scene: Scene) -> bool:
+    """Whether the job starts again as soon as its old pods are gone."""
+    assert state.spec is not None
+    return (
+        not (state.skip or state.has_predecessors or state.is_over or state.spec.suspend or state.job.deleting)
+    ) and resizing.is_returning(state.job.status, now_seconds=scene.now_seconds)
+
+
+def _avoided(state: states.JobState, scene: Scene) -> frozenset[str]:
+    assert state.spec is not None
+    avoided = retries.avoided_nodes(state.job.status, state.spec, now_seconds=scene.now_seconds)
+    return avoided | scene.avoid(state)
+
+
+def _standing(state: states.JobState, threat: preemption.Threat, scene: Scene, settings: Settings) -> types.Job:
+    """A running job, with what it would lose: if it were resized; and if it left, where somebody may take its place."""
     assert state.request is not None
     assert state.spec is not None
-    rules = settings.preemption
-    if rules.policy == "Never" or not threat.hangs_over(state.request):
-        return state.request
     if state.skip or state.job.deleting or state.is_adrift:
         return state.request
-    cost = preemption.disruption_cost(
-        state.job, state.spec, num_accelerators=state.accelerators, settings=rules, now_seconds=now_seconds
+    request = resizing.resizable(
+        state.request,
+        state.job,
+        state.spec,
+        settings=settings.elastic,
+        expected=scene.expected.get(state.job.uid),
+        avoided=_avoided(state, scene),
+        now_seconds=scene.now_seconds,
     )
-    return dataclasses.replace(state.request, disruption_cost=cost)
+    rules = settings.preemption
+    if rules.policy == "Never" or not threat.hangs_over(request):
+        return request
+    cost = preemption.disruption_cost(
+        state.job, state.spec, num_accelerators=state.accelerators, settings=rules, now_seconds=scene.now_seconds
+    )
+    return dataclasses.replace(request, disruption_cost=cost)

@@ -87,7 +87,7 @@ def advance(
 
     current = current_pods(job, pods)
     ranks = dict(podspec.ranks_by_node(placement))
-    end = _Ending(
+    end = Ending(
         job=job,
         accelerators_per_pod=accelerators_per_pod,
         now_seconds=now_seconds,
@@ -146,7 +146,7 @@ def preempted(
     ``cost`` is what it loses, in accelerator-seconds; its pods get ``grace_seconds`` to write a checkpoint. ``reclaim``
     says whose quota is taken back, in words with ``RECLAIMS``; it is empty where a higher priority decides.
     """
-    end = _Ending(job=job, accelerators_per_pod=accelerators_per_pod, now_seconds=now_seconds)
+    end = Ending(job=job, accelerators_per_pod=accelerators_per_pod, now_seconds=now_seconds)
     attempt = job.status["placement"]["attempt"]
     new = end.released(api.Outcome.PREEMPTED, f"{by} takes its place" + (f": {reclaim}" if reclaim else ""))
     new["phase"] = api.Phase.PENDING.value
@@ -160,7 +160,7 @@ def preempted(
 
 
 @dataclass(frozen=True, slots=True)
-class _Ending:
+class Ending:
     """New statuses in which an attempt has ended."""
 
     job: views.JobView

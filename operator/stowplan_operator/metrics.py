@@ -109,6 +109,9 @@ class Metrics:
             "Running jobs that gave their place to one of higher priority.",
             registry=registry,
         )
+        self._resizes = Counter(
+            "stowplan_resizes_total", "Running elastic jobs that were restarted at another size.", registry=registry
+        )
         self._node_history_bytes = Gauge(
             "stowplan_node_history_bytes", "Size of the node history as last written; 0 before.", registry=registry
         )
@@ -190,9 +193,9 @@ class Metrics:
         """A gang is started again; ``cause`` is a word of a fixed list, never free text."""
         self._gang_restarts.labels(cause).inc()
 
-    def count_preemption(self) -> None:
-        """A running job was told to give its place up."""
-        self._preemptions.inc()
+    def count_stop(self, outcome: str) -> None:
+        """The plan stopped a running job that did well; ``outcome`` is how its attempt ended."""
+        {"Preempted": self._preemptions, "Resized": self._resizes}[outcome].inc()
 
     def set_node_history_bytes(self, size: int) -> None:
         """The node history was written."""

@@ -19,6 +19,7 @@ from stowplan_operator import (
     answers,
     api,
     children,
+    displacing,
     estimates,
     expectations,
     gathering,
@@ -27,7 +28,6 @@ from stowplan_operator import (
     moments,
     node_watch,
     placing,
-    preemption,
     queueing,
     snapshot,
     states,
@@ -108,12 +108,16 @@ class Planner:
         await self._each(jobs, lambda state: self._advance(state, moment))
         # 3. Plan for those that want a place.
         plan = await self._plan(jobs, moment)
-        # 4. Take places back from the plan's victims, and write the placements, before any pod exists.
-        victims = {eviction.job_id: eviction for eviction in plan.evictions}
+        # 4. Take places back from those whom the plan stops, and write the placements, before any pod exists.
+        orders = displacing.orders(plan)
         requests = {state.job.uid: state.request for state in jobs if state.request is not None}
-        evicted = [state for state in jobs if state.job.uid in victims and not state.skip]
-        await self._each(evicted, lambda state: self._evict(state, victims[state.job.uid], requests, moment))
-        placed = [state for state in jobs if state.job.uid in plan.placements and not state.skip]
+        stopped = [state for state in jobs if state.job.uid in orders and not state.skip]
+        await self._each(stopped, lambda state: self._stop(state, orders[state.job.uid], requests, moment))
+        placed = [
+            state
+            for state in jobs
+            if state.job.uid in plan.placements and not state.skip and gathering.may_start(state, self._scene(moment))
+        ]
         await self._each(placed, lambda state: self._place(state, plan, moment))
         # 5. Create and delete pods until they match the placements.
         await self._each(jobs, lambda state: self._children.match(state, settings))
@@ -232,6 +236,7 @@ class Planner:
             lost_nodes=moment.nodes.lost,
             pods=self._store.pods,
             now_seconds=moment.now,
+            expected=moment.expected,
             avoid=lambda state: moment.nodes.avoided(state),
         )
 
@@ -251,32 +256,25 @@ class Planner:
             queues=moment.queues,
         )
 
-    async def _evict(
+    async def _stop(
         self,
         state: states.JobState,
-        eviction: types.Eviction,
+        order: displacing.Order,
         requests: Mapping[str, types.Job],
         moment: moments.Moment,
     ) -> None:
-        if (
-            state.spec is None
-            or state.request is None
-            or state.job.deleting
-            or state.job.status.get("placement") is None
-        ):
-            return
-        transition = lifecycle.preempted(
-            state.job,
-            by=requests[eviction.for_job].name,
-            reclaim=preemption.reclaim_text(state.request, requests[eviction.for_job]),
-            cost=eviction.cost,
-            accelerators_per_pod=state.accelerators_per_pod,
-            grace_seconds=state.spec.grace_period_seconds,
+        transition = displacing.stopped(
+            state,
+            order,
+            requests=requests,
+            horizon_seconds=moment.settings.elastic.horizon_seconds,
             now_seconds=moment.now,
         )
+        if transition is None:
+            return
         new = status.derive(state.job, transition.status, state.pods, moments.facts(state, moment))
         if await self._writer.write_status(state, new):
-            self._metrics.count_preemption()
+            self._metrics.count_stop(new["history"][-1]["outcome"])
             await self._writer.tell(state.job, *transition.event, warning=transition.is_warning)
 
     async def _place(self, state: states.JobState, plan: types.Plan, moment: moments.Moment) -> None:
@@ -300,7 +298,7 @@ class Planner:
         job = state.job
         if state.skip or job.deleting:
             return
-        waiting = plan.waiting.get(job.uid)
+        waiting = plan.waiting.get(job.uid) if gathering.may_start(state, self._scene(moment)) else None
         unplaced = job.status.get("placement") is None
         facts = dataclasses.replace(
             moments.facts(state, moment),

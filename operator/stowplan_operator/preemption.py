@@ -134,9 +134,9 @@ def leaving(
 
     Their quota is still in use, too: ``queues`` says by job UID where they stand, ``products`` what each node has.
 
-    With ``only_victims`` those that were preempted. The others matter only where somebody can be preempted: most want
-    their room back themselves, and whoever waits need not hear for two seconds that it is on its way to them. Pods on
-    ``lost_nodes`` are not among them: nobody knows when these will be gone.
+    With ``only_victims`` those that were preempted or resized. The others matter only where somebody can be preempted:
+    most want their room back themselves, and whoever waits need not hear for two seconds that it is on its way to them.
+    Pods on ``lost_nodes`` are not among them: nobody knows when these will be gone.
     """
     kept = {
         job.uid: (job.status.get("placement") or {}).get("attempt")
@@ -147,7 +147,7 @@ def leaving(
         (job.uid, entry["attempt"])
         for job in jobs
         for entry in job.status.get("history") or ()
-        if entry["outcome"] == api.Outcome.PREEMPTED
+        if entry["outcome"] in (api.Outcome.PREEMPTED, api.Outcome.RESIZED)
     }
     found: dict[tuple[str, int], list[views.PodView]] = {}
     for pod in pods:

@@ -102,6 +102,17 @@ class PreemptionSettings(_Model):
     unreported_loss_seconds: float = pydantic.Field(default=1800, ge=0)
 
 
+class ElasticSettings(_Model):
+    """Whether running elastic jobs are restarted at another size, and how often within an hour each of them may be.
+
+    What that gains and loses is counted over ``horizon_seconds``.
+    """
+
+    resize: bool = True
+    horizon_seconds: int = pydantic.Field(default=3600, ge=60, le=86400)
+    max_per_hour: int = pydantic.Field(default=4, ge=1)
+
+
 class RecoverySettings(_Model):
     """How often a job starts again after faults that are not its own."""
 
@@ -136,6 +147,7 @@ class Settings(_Model):
     prometheus: PrometheusSettings = PrometheusSettings()
     planner: PlannerSettings = PlannerSettings()
     preemption: PreemptionSettings = PreemptionSettings()
+    elastic: ElasticSettings = ElasticSettings()
     answers: AnswersSettings = AnswersSettings()
     progress: ProgressSettings = ProgressSettings()
     health: HealthSettings = HealthSettings()
@@ -169,6 +181,8 @@ class Settings(_Model):
             seed=self.planner.seed,
             order=self.planner.order,
             preemption=types.Preemption(self.preemption.policy),
+            resize=self.elastic.resize,
+            resize_horizon_seconds=self.elastic.horizon_seconds,
         )
 
     @property

@@ -44,9 +44,14 @@ class JobState:
         return self.request.pod.accelerators if self.request else 0
 
     @property
+    def num_pods(self) -> int:
+        """Pods of the gang, at the size that it has; 0 while the spec cannot be read."""
+        return elastic.num_pods(self.spec, self.job.status) if self.spec else 0
+
+    @property
     def accelerators(self) -> int:
         """Accelerators of the whole gang, at the size that it has."""
-        return self.accelerators_per_pod * (elastic.num_pods(self.spec, self.job.status) if self.spec else 0)
+        return self.accelerators_per_pod * self.num_pods
 
 
 def observe(store: Store, settings: Settings, *, queues: queueing.Queues = queueing.NONE) -> list[JobState]:

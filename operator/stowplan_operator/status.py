@@ -101,7 +101,7 @@ def _phase(status: Mapping[str, Any]) -> api.Phase:
     if placement := status.get("placement"):
         return api.Phase.RUNNING if placement.get("startedAt") else api.Phase.STARTING
     history = status.get("history") or ()
-    begins_again = history and history[-1]["outcome"] in (api.Outcome.FAILED, api.Outcome.MIGRATED)
+    begins_again = history and history[-1]["outcome"] in (api.Outcome.FAILED, api.Outcome.MIGRATED, api.Outcome.RESIZED)
     return api.Phase.RESTARTING if begins_again else api.Phase.PENDING
 
 
@@ -277,6 +277,8 @@ def _conditions(
     placed = status.get("placement") is not None
     restarting = phase is api.Phase.RESTARTING
     failure = status.get("lastFailure") or {}
+    history = status.get("history") or ()
+    stopped = history[-1] if history and not placed else {}
     ready = all_run and not phase.is_terminal and placed
     wanted: list[tuple[api.Condition, bool, str, str]] = [
         (
@@ -302,10 +304,11 @@ def _conditions(
         suspended = phase is api.Phase.SUSPENDED
         wanted.append((api.Condition.SUSPENDED, suspended, "Suspended" if suspended else "Resumed", ""))
     if restarting or _has(job, api.Condition.RESTARTING):
-        word = failure.get("reason", "Failed") if restarting else "Restarted"
-        wanted.append((api.Condition.RESTARTING, restarting, word, failure.get("message", "") if restarting else ""))
-    history = status.get("history") or ()
-    stopped = history[-1] if history and not placed else {}
+        word, why = failure.get("reason", "Failed"), failure.get("message", "")
+        if stopped.get("outcome") == api.Outcome.RESIZED:
+            word, why = "Resizing", stopped["reason"]
+        said = (word, why) if restarting else ("Restarted", "")
+        wanted.append((api.Condition.RESTARTING, restarting, *said))
     preempted = stopped.get("outcome") == api.Outcome.PREEMPTED
     if preempted or _has(job, api.Condition.PREEMPTED):
         why = str(stopped.get("reason", "")) if preempted else ""

@@ -34,7 +34,9 @@ async def test_every_planner_setting_reaches_the_allocator(
     cluster = world.World(
         a_node("n1"),
         a_node("n2"),
-        settings=settings.parse({"planner": raw, "preemption": {"policy": preemption.value}}),
+        settings=settings.parse(
+            {"planner": raw, "preemption": {"policy": preemption.value}, "elastic": {"horizonSeconds": 600}}
+        ),
     )
     cluster.submit(a_job("a"))
     await cluster.settle()
@@ -47,4 +49,6 @@ async def test_every_planner_setting_reaches_the_allocator(
         late_tiers_seconds=1,
         seed=7,
         preemption=preemption,
+        resize=True,
+        resize_horizon_seconds=600,
     )

@@ -29,6 +29,7 @@ SURFACE = {
     "stowplan_settings_errors_total": ("counter", ()),
     "stowplan_gang_restarts_total": ("counter", ("cause",)),
     "stowplan_preemptions_total": ("counter", ()),
+    "stowplan_resizes_total": ("counter", ()),
     "stowplan_node_history_bytes": ("gauge", ()),
     "stowplan_node_history_errors_total": ("counter", ()),
     "stowplan_xids_total": ("counter", ("action", "xid")),
@@ -65,7 +66,8 @@ def use_everything(metrics: Metrics) -> None:
     metrics.count_xid(79, "RestartNode")
     metrics.set_sick_nodes(excluded=2, spared=1)
     metrics.count_gang_restart("NodeLost")
-    metrics.count_preemption()
+    metrics.count_stop("Preempted")
+    metrics.count_stop("Resized")
 
 
 def test_names_kinds_and_labels_are_frozen(rig: Rig) -> None:
