@@ -4,8 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from fakes.builders import JobBuilder, a_job, a_node
-from fakes.world import World
+import pytest
+
+from fakes.builders import NAMESPACE, JobBuilder, NodeBuilder, a_job, a_node
+from fakes.world import InlineSolver, World
+from stowplan_allocator import types
+from stowplan_operator.moments import Readings
+from stowplan_operator.progress import Pace, Progress
+from stowplan_operator.settings import ElasticSettings, Settings
+from stowplan_operator.views import Telemetry
 
 
 def an_elastic_job(name: str = "wide", *, nodes: int = 4, **elastic: Any) -> JobBuilder:
@@ -70,3 +77,182 @@ async def test_a_size_that_is_no_longer_allowed_is_kept_until_the_next_attempt()
     world.fail("wide", 1)
     await world.settle()
     assert world.status("wide")["ready"] == "3/3"
+
+
+async def train(world: World, *names: str, seconds: float = 600, paces: dict[str, float] | None = None) -> None:
+    """Rank 0 of each job tells of steps, and of a checkpoint, as time passes."""
+    uids = {name: world.job(name)["metadata"]["uid"] for name in names}
+    first = {name: world.status(name).get("progress", {}).get("step", 0) for name in names}
+    for told in (0.0, 0.5, 1.0):
+        world.now += seconds / 2 if told else 0
+        steps = {name: first[name] + round(1 + told * seconds * (paces or {}).get(name, 1.0)) for name in names}
+        world.readings = Readings(
+            telemetry=Telemetry(),
+            progress={
+                uids[name]: Progress(
+                    step=step,
+                    checkpoint_step=step - 1,
+                    checkpoint_timestamp_seconds=world.now - 1,
+                    read_at_seconds=world.now,
+                )
+                for name, step in steps.items()
+            },
+            eta={},
+            paces={uids[name]: Pace(steps[name] - first[name], told * seconds) for name in names if told},
+        )
+        await world.settle()
+
+
+def nodes(number: int) -> list[NodeBuilder]:
+    return [a_node(f"n{one}") for one in range(1, number + 1)]
+
+
+def sizes(world: World, *names: str) -> dict[str, str]:
+    return {name: f"{world.phase(name)} {world.status(name)['ready']}" for name in names}
+
+
+def graces(world: World, job: str) -> set[int]:
+    pods = [world.server.get("pods", NAMESPACE, name) for name in world.pod_names(job)]
+    return {pod["metadata"].get("deletionGracePeriodSeconds") for pod in pods if pod}
+
+
+async def a_wide_world(number: int = 4, *, settings: Settings | None = None, **elastic: Any) -> World:
+    """A running job that has all nodes, and has trained for ten minutes."""
+    world = World(*nodes(number), settings=settings)
+    checkpoint = {"persistentVolumeClaim": "ckpt", "path": "/ckpt", "gracePeriodSeconds": 120}
+    world.submit(an_elastic_job(nodes=number, **elastic).spec(checkpoint=checkpoint))
+    await world.settle()
+    await train(world, "wide")
+    return world
+
+
+async def test_it_gives_pods_up_for_a_waiting_job_and_both_run() -> None:
+    world = await a_wide_world(4)
+    world.submit(a_job("next").nodes(2))
+    await world.cycle()
+    assert (world.phase("wide"), world.reason("next")) == ("Restarting", "WaitingForPreemption")
+    assert graces(world, "wide") == {120}, "it has the time to save"
+    assert f"{NAMESPACE}/wide" in world.status("next")["message"]
+    await world.settle()
+    assert sizes(world, "wide", "next") == {"wide": "Running 2/2", "next": "Running 2/2"}
+    status = world.status("wide")
+    assert (status["attempt"], status["restarts"], status.get("infrastructureRestarts", 0)) == (2, 0, 0)
+    assert environment(world, "wide")["PET_NNODES"] == "2"
+    ended = status["history"][-1]
+    assert (ended["outcome"], ended["reason"]) == ("Resized", "from 4 to 2 pods: team/next gets what it gives up")
+    assert (ended["lastStep"], world.told("wide").count("Resizing")) == (601, 1)
+    told = [one for one in world.server.all("events") if one["reason"] == "Resizing"]
+    assert told[0]["message"].startswith(
+        "Attempt 1 stops and starts again from 4 to 2 pods, so that team/next can start"
+    )
+    assert world.process.metrics.registry.get_sample_value("stowplan_resizes_total") == 1
+    assert not status.get("preemptions")
+
+
+async def test_a_job_that_gains_nothing_from_more_pods_does_not_grow() -> None:
+    world = await a_wide_world(4)
+    world.submit(a_job("next").nodes(2))
+    await world.settle()
+    await train(world, "wide", paces={"wide": 1.0})  # as fast with two pods as with four
+    world.succeed("next")
+    await world.settle()
+    await train(world, "wide")
+    assert sizes(world, "wide") == {"wide": "Running 2/2"}
+
+
+LEFT_ALONE: dict[str, tuple[dict[str, Any], Settings]] = {
+    "when the administrator wants none of it": ({}, Settings(elastic=ElasticSettings(resize=False))),
+    "before its minimum runtime": ({"preemption": {"minRuntimeSeconds": 3600}}, Settings()),
+    "when its smallest size leaves too little": ({"elastic": {"minNodes": 3}}, Settings()),
+    "when it is not elastic": ({"elastic": None}, Settings()),
+}
+
+
+@pytest.mark.parametrize(("spec", "settings"), LEFT_ALONE.values(), ids=LEFT_ALONE)
+async def test_a_running_job_is_not_resized(spec: dict[str, Any], settings: Settings) -> None:
+    world = await a_wide_world(4, settings=settings)
+    world.edit("wide", **spec)
+    world.submit(a_job("next").nodes(2))
+    await world.settle()
+    assert sizes(world, "wide", "next") == {"wide": "Running 4/4", "next": "Pending 0/2"}
+
+
+async def test_a_job_that_is_not_known_to_save_is_not_resized() -> None:
+    world = World(*nodes(4))
+    world.submit(an_elastic_job(nodes=4))
+    await world.settle()
+    world.now += 600
+    world.submit(a_job("next").nodes(2))
+    await world.settle()
+    assert sizes(world, "wide", "next") == {"wide": "Running 4/4", "next": "Pending 0/2"}
+
+
+async def test_while_its_pods_leave_one_by_one_nobody_takes_its_room() -> None:
+    world = await a_wide_world(4, minNodes=2)
+    world.submit(a_job("next").nodes(2))
+    world.machinery.terminates = False
+    await world.step()
+    for name in world.pod_names("wide")[:3]:
+        world.server.remove("pods", NAMESPACE, name)
+    world.submit(a_job("late").nodes(1))
+    for _ in range(3):
+        await world.step()
+    assert (world.phase("wide"), world.reason("wide"), world.phase("late")) == (
+        "Restarting",
+        "WaitingForOldPods",
+        "Pending",
+    )
+    world.machinery.terminates = True
+    await world.settle()
+    assert sizes(world, "wide", "next", "late") == {
+        "wide": "Running 2/2",
+        "next": "Running 2/2",
+        "late": "Pending 0/1",
+    }
+
+
+async def test_room_that_a_failed_gang_is_about_to_take_back_is_not_grown_into() -> None:
+    world = await a_wide_world(4)
+    world.submit(a_job("next").nodes(2))
+    await world.settle()
+    await train(world, "wide")
+    world.machinery.terminates = False
+    world.fail("next", 0)
+    for _ in range(3):
+        await world.step()
+    assert (world.phase("next"), world.status("wide")["attempt"]) == ("Restarting", 2)
+    world.machinery.terminates = True
+    await world.settle()
+    assert sizes(world, "wide", "next") == {"wide": "Running 2/2", "next": "Running 2/2"}
+
+
+@pytest.mark.parametrize("number", range(1, 10))
+@pytest.mark.parametrize("before", [True, False])
+async def test_killed_at_any_write_of_a_resize(number: int, *, before: bool) -> None:
+    world = await a_wide_world(2)
+    world.restart(crash_at=number, crash_before=before)
+    world.submit(a_job("next").nodes(1))
+    await world.settle()
+    assert sizes(world, "wide", "next") == {"wide": "Running 1/1", "next": "Running 1/1"}
+    assert [one["outcome"] for one in world.status("wide")["history"]] == ["Resized"]
+
+
+async def test_an_idle_cluster_with_a_job_that_could_grow_is_planned_once() -> None:
+    world = await a_wide_world(2, minNodes=1, maxNodes=4)
+    world.server.create("nodes", a_node("cpu").gpus(4).of_product("other").body())
+    await world.settle()
+    solver = CountingSolver()
+    world.process.planner._solver = solver  # type: ignore[assignment]
+    for _ in range(10):
+        await train(world, "wide", seconds=60)
+    assert solver.num_plans <= 1
+
+
+class CountingSolver(InlineSolver):
+    """Counts the plans that were asked for."""
+
+    num_plans = 0
+
+    async def plan(self, snapshot: types.Snapshot, settings: types.Settings) -> types.Plan:
+        self.num_plans += 1
+        return await super().plan(snapshot, settings)
