@@ -20,6 +20,7 @@ NAMESPACE = "stowplan-system"
 # Fast where speed changes no meaning.
 SETTINGS: dict[str, Any] = {
     "planner": {"debounceSeconds": 0.05, "resyncSeconds": 5},
+    "answers": {"budgetSeconds": 60, "intervalSeconds": 600},
     "prometheus": {"url": ""},
     "progress": {"via": "proxy", "intervalSeconds": 600},
     "lease": {"name": "stowplan-policies", "durationSeconds": 15},

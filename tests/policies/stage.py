@@ -96,6 +96,16 @@ class Stage:
         self._nodes[body["metadata"]["name"]] = body
         self._wait_for_nodes()
 
+    def add_copy_of_node(self, like: str, name: str) -> None:
+        """A new node like one that is there."""
+        old = self._nodes[like]
+        labels = {**old["metadata"]["labels"], "kubernetes.io/hostname": name}
+        self.add_node({**old, "metadata": {**old["metadata"], "name": name, "labels": labels}})
+
+    def wait_until_it_runs(self, name: str) -> None:
+        """A TimeoutError where it does not."""
+        self.world.wait(f"{name} runs", lambda: self.status(name).get("phase") == "Running", seconds=PATIENCE_SECONDS)
+
     # What can be seen.
 
     def namespace(self, team: str) -> str:

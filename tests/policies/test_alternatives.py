@@ -1,0 +1,157 @@
+"""What a waiting job's status offers as a change that would start it, does start it when somebody makes it: always.
+
+Every case stands on a plot of its own: nodes with a label and a taint that its jobs alone select and tolerate. There
+are as many copies of a plot as it offers changes, and on each copy another one is made.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+import pytest
+
+from policies.changes import carry_out
+from policies.lines import job
+from policies.stage import Json, Stage
+from world.cluster import gpu_node
+
+pytestmark = pytest.mark.policies
+ADVICE_SECONDS = 40.0
+PLOT = "policies.example/plot"
+RACK = {"level": "rack", "mode": "Required"}
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Plot:
+    """Nodes, running jobs and the one that waits; ``offers`` are kinds of changes, as the status must list them."""
+
+    nodes: Sequence[Json]
+    waiting: Mapping[str, object]
+    offers: str
+    running: Sequence[Mapping[str, object]] = ()
+    cordoned: Sequence[str] = ()
+
+
+def node(name: str, **fields: object) -> Json:
+    return gpu_node(name, **fields)  # type: ignore[arg-type]  # the builder's own types say what is allowed
+
+
+PLOTS = {
+    "too many pods, and one job in the way": Plot(
+        nodes=[node("a"), node("b")],
+        running=[{"preemption": {"preemptible": True}}],
+        waiting={"pods": 2},
+        offers="SmallerPods FewerPods JobEnded MoreNodes",
+    ),
+    "two racks where one is asked for": Plot(
+        nodes=[node("a", rack="a"), node("b", rack="b")],
+        waiting={"pods": 2, "topology": RACK},
+        offers="TopologyPreferred WiderLevel SmallerPods FewerPods MoreNodes",
+    ),
+    "a taint": Plot(
+        nodes=[node("a", taints=[{"key": "team", "value": "b", "effect": "NoSchedule"}])],
+        waiting={},
+        offers="TaintTolerated",
+    ),
+    "a label that only a node in use carries": Plot(
+        nodes=[node("a", labels={"disk": "fast"}), node("b")],
+        running=[{"nodeSelector": {"disk": "fast"}}],
+        waiting={"nodeSelector": {"disk": "fast"}},
+        offers="WithoutSelector JobEnded MoreNodes",
+    ),
+    "another product than the one that is free": Plot(
+        nodes=[node("a", product="NVIDIA-L4")],
+        waiting={"accelerators": [{"product": "NVIDIA-H100-80GB-HBM3"}]},
+        offers="OtherProduct",
+    ),
+    "a cordoned node": Plot(
+        nodes=[node("a")],
+        waiting={},
+        cordoned=["a"],
+        offers="NodesBack MoreNodes",
+    ),
+    "too few CPUs beside somebody who must not be disturbed": Plot(
+        nodes=[node("a", cpu=8)],
+        running=[{"gpus": 1, "cpu": 6, "preemption": {"preemptible": False}}],
+        waiting={"gpus": 1, "cpu": 4},
+        offers="SmallerPods JobEnded MoreNodes",
+    ),
+}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Copy:
+    """One copy of a plot, whose nodes and jobs begin with ``prefix``, and the kind of change that is made on it."""
+
+    sentence: str
+    prefix: str
+    kind: str
+
+    @property
+    def plot(self) -> Plot:
+        return PLOTS[self.sentence]
+
+    @property
+    def plot_name(self) -> str:
+        return self.prefix.rstrip("-")
+
+    @property
+    def waiting(self) -> str:
+        return f"{self.prefix}wants"
+
+    def nodes(self) -> dict[str, Json]:
+        """Its nodes, for nobody else."""
+        found = {}
+        for one in self.plot.nodes:
+            name = self.prefix + one["metadata"]["name"]
+            labels = {**one["metadata"]["labels"], "kubernetes.io/hostname": name, PLOT: self.plot_name}
+            taint = {"key": PLOT, "value": self.plot_name, "effect": "NoSchedule"}
+            spec = {"taints": [*one["spec"].get("taints", []), taint]}
+            found[name] = {**one, "metadata": {**one["metadata"], "name": name, "labels": labels}, "spec": spec}
+        return found
+
+    def job(self, name: str, fields: Mapping[str, object]) -> tuple[str, Json]:
+        """A job for its nodes."""
+        selector = {PLOT: self.plot_name, **fields.get("nodeSelector", {})}  # type: ignore[dict-item]
+        toleration = {"key": PLOT, "operator": "Equal", "value": self.plot_name, "effect": "NoSchedule"}
+        own = {key: value for key, value in fields.items() if key != "nodeSelector"}
+        return job(self.prefix + name, nodeSelector=selector, tolerations=[toleration], **own)  # type: ignore[arg-type]
+
+    def offers(self, stage: Stage) -> dict[str, str]:
+        """What its waiting job is offered: kind → sentence."""
+        decision = stage.status(self.waiting).get("decision") or {}
+        return {one["kind"]: one["message"] for one in decision.get("alternatives", ())}
+
+
+COPIES = [
+    Copy(sentence, f"p{number}-{kind.lower()[:12]}-", kind)
+    for number, (sentence, plot) in enumerate(PLOTS.items())
+    for kind in plot.offers.split()
+]
+
+
+def test_what_is_offered_starts_the_job(stage: Stage) -> None:
+    running = [copy.job(f"has-{at}", one) for copy in COPIES for at, one in enumerate(copy.plot.running)]
+    nodes = {name: body for copy in COPIES for name, body in copy.nodes().items()}
+    stage.begin(nodes=nodes, num_jobs=len(running) + len(COPIES), settings={})
+    stage.submit(*running)
+    for _, body in running:
+        stage.wait_until_it_runs(body["metadata"]["name"])
+    for copy in COPIES:
+        for name in copy.plot.cordoned:
+            stage.world.cordon(copy.prefix + name)
+    stage.submit(*(copy.job("wants", copy.plot.waiting) for copy in COPIES))
+    stage.world.wait("all have advice", lambda: all(copy.offers(stage) for copy in COPIES), seconds=ADVICE_SECONDS)
+    offers = {copy: copy.offers(stage) for copy in COPIES}
+    wrong = {copy: sorted(found) for copy, found in offers.items() if sorted(found) != sorted(copy.plot.offers.split())}
+    assert not wrong, "\n".join(f"{copy.sentence}: offered {found}" for copy, found in wrong.items())
+    for copy, found in offers.items():
+        carry_out(stage, copy.waiting, copy.kind, found[copy.kind])
+    stuck = []
+    for copy, found in offers.items():
+        try:
+            stage.wait_until_it_runs(copy.waiting)
+        except TimeoutError:
+            stuck.append(f"{copy.sentence}: {found[copy.kind]}: {stage.status(copy.waiting).get('decision')}")
+    assert not stuck, "\n".join(stuck)
