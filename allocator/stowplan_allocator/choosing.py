@@ -95,7 +95,8 @@ def cheapest(
         candidates=candidates,
         quick=quick,
     )
-    if exact is None or (exact.cost, len(exact.leaving)) > (cost, number):
+    if exact is None or (exact.cost, len(exact.leaving)) >= (cost, number):
+        # Of equal sets the quick one: it was made from the end of the queue.
         return replace(best, bound=max(least, exact.bound if exact is not None else 0))
     return replace(exact, bound=max(exact.bound, least))
 

@@ -88,11 +88,11 @@ def find_eviction_breaches(plan: types.Plan, *, snapshot: types.Snapshot) -> Ite
                 continue
             if types.QueuePreemption.RECLAIM_LENT not in tree.policy(job.queue):
                 yield f'{what}: queue "{job.queue}" does not reclaim'
-            kind = tree.kind(victim.queue, held.product)
+            kind, claimed = tree.kind(victim.queue, held.product), tree.kind(job.queue, held.product)
             mine, theirs = tree.sides(job.queue, victim.queue)
             if theirs is None:
                 yield f"{what}: the victim's queue lends and borrows elsewhere"
-            elif mine is None or tree.used(mine, kind, amounts=own) > tree.owned(mine, kind):
+            elif mine is None or tree.used(mine, claimed, amounts=own) > tree.owned(mine, claimed):
                 yield f"{what}: its queue does not own what it takes"
             else:
                 others = [one for name, one in running.items() if name not in victims or name == victim_id]

@@ -28,11 +28,12 @@ from stowplan_allocator.victims import Shrink, Victim
 
 @dataclass(frozen=True, slots=True)
 class Holding:
-    """What a running job has of a quota."""
+    """What a running job has of a quota. ``claimed`` is what its product counts as where the claiming job stands."""
 
     leaf: int
     kind: str
     amount: int
+    claimed: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +71,8 @@ class Claim:
             leaf, product, pods = self.quotas.leaf(victim), "", 0
             if victim.placement is not None:
                 product, pods = victim.placement.product, victim.placement.num_pods - size
-            known = Holding(leaf, self.quotas.kind(leaf, product), pods * victim.pod.accelerators)
+            amount = pods * victim.pod.accelerators
+            known = Holding(leaf, self.quotas.kind(leaf, product), amount, self.quotas.kind(self.leaf, product))
             self.held[victim.id, size] = known
         return known
 
@@ -109,9 +111,9 @@ class Claim:
             return False
         amount = self.size
         for branch in mine:
-            used, kept = self.usage.used.get((branch.index, holding.kind), 0), branch.kept.get(holding.kind, 0)
+            used, kept = self.usage.used.get((branch.index, holding.claimed), 0), branch.kept.get(holding.claimed, 0)
             if branch is top:
-                return used + amount <= branch.owned.get(holding.kind, 0)
+                return used + amount <= branch.owned.get(holding.claimed, 0)
             amount = max(used + amount - kept, 0) - max(used - kept, 0)
         raise AssertionError("a side ends at its top")
 

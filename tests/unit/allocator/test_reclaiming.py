@@ -122,6 +122,11 @@ CASES = {
     "a queue that owns quota takes it back from guests": Case(
         queues=[queue("a", 4)], jobs=[runs("g1", ""), runs("g2", "", cost=90), job("a", "a", 4)], want={"g2": "a"}
     ),
+    "also where it owns of any product, and not of one by name": Case(
+        queues=[sa.Queue("a", quotas=(sa.Quota("*", 4),))],
+        jobs=[runs("g1", ""), runs("g2", "", cost=90), job("a", "a", 4)],
+        want={"g2": "a"},
+    ),
     "a guest takes nothing from anybody": Case(
         queues=[queue("a", 4)], jobs=[runs("a1", "a", 8), job("g", "", 4, priority=9)]
     ),
