@@ -149,6 +149,36 @@ def job(
     return team, body
 
 
+def queue(
+    name: str,
+    *,
+    teams: str | None = None,
+    parent: str = "",
+    owns: int | Mapping[str, int] | None = None,
+    borrows: int | None = None,
+    lends: int | None = None,
+    **spec: object,
+) -> Line:
+    """A Queue for the teams, by default for the one of its name; ``spec`` are further fields of its spec.
+
+    It owns so many accelerators of each product; a number alone is of any product.
+    """
+    owned = {"*": owns} if isinstance(owns, int) else owns or {}
+    limits = {"borrowingLimit": borrows, "lendingLimit": lends}
+    given = {key: value for key, value in limits.items() if value is not None}
+    quotas = [{"product": product, "nominal": nominal, **given} for product, nominal in owned.items()]
+    above = {"parent": parent} if parent else {}
+
+    def create(stage: Stage) -> None:
+        namespaces = [stage.namespace(team) for team in (name if teams is None else teams).split()]
+        stage.create_queue(name, {"namespaces": namespaces, **above, **({"quotas": quotas} if quotas else {}), **spec})
+
+    told = {"teams": teams, "parent": parent, "owns": owns, "borrows": borrows, "lends": lends, **spec}
+    return Line(
+        _text(queue, (name,), {key: value for key, value in told.items() if value not in (None, "")}), act=create
+    )
+
+
 # What happens.
 
 
@@ -156,6 +186,12 @@ def submit(*jobs: tuple[str, Json]) -> Line:
     """Jobs are created, in this order and before the operator plans again."""
     names = " ".join(body["metadata"]["name"] for _, body in jobs)
     return Line(f"submit({names})", act=lambda stage: stage.submit(*jobs), jobs=jobs)
+
+
+def pile(*jobs: tuple[str, Json]) -> Line:
+    """The same for jobs of which it does not matter who came first."""
+    names = " ".join(body["metadata"]["name"] for _, body in jobs)
+    return Line(f"pile({names})", act=lambda stage: stage.submit(*jobs, in_order=False), jobs=jobs)
 
 
 @_act
@@ -168,6 +204,12 @@ def ends(stage: Stage, names: str) -> None:
 def edits(stage: Stage, name: str, **spec: object) -> None:
     """Its owner changes a job."""
     stage.edit(name, **spec)
+
+
+@_act
+def edits_queue(stage: Stage, name: str, **spec: object) -> None:
+    """The administrator changes a queue."""
+    stage.edit_queue(name, **spec)
 
 
 @_act
@@ -261,6 +303,22 @@ def undisturbed(names: str) -> Line:
 
 
 @_look
+def some_run(stage: Stage, names: str, number: int) -> str:
+    """So many of these jobs run, no matter which."""
+    running = [name for name in names.split() if stage.status(name).get("phase") == "Running"]
+    return "" if len(running) == number else f"{len(running)} run: {' '.join(running)}"
+
+
+@_look
+def fails(stage: Stage, name: str, reason: str, *, says: str = "") -> str:
+    """A job has failed for this reason, with this in its message."""
+    status = stage.status(name)
+    if status.get("phase") != "Failed" or status.get("reason") != reason:
+        return f"phase {status.get('phase')}, reason {status.get('reason')}"
+    return "" if says in status["message"] else f"it says: {status['message']}"
+
+
+@_look
 def waits(
     stage: Stage, name: str, reason: str, *, blockers: str | None = None, says: str = "", **numbers: object
 ) -> str:
@@ -282,13 +340,13 @@ def waits(
 
 
 @_look
-def lost_its_place(stage: Stage, name: str, *, to: str, times: int = 1) -> str:
-    """A job was evicted so often, the last time for this one."""
+def lost_its_place(stage: Stage, name: str, *, to: str, times: int = 1, says: str = "") -> str:
+    """A job was evicted so often, the last time for this one, and its history says this."""
     ended = [one for one in stage.status(name).get("history", ()) if one["outcome"] == "Preempted"]
     if len(ended) != times:
         return f"evicted {len(ended)} times"
     said = ended[-1]["reason"]
-    return "" if f"/{to} " in said else f"evicted: {said}"
+    return "" if f"/{to} " in said and says in said else f"evicted: {said}"
 
 
 def _told(names: Sequence[str], each: Sequence[Line], stage: Stage) -> list[str]:

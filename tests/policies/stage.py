@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from policies.operator_process import OperatorProcess
-from world.client import MERGE, jobs_path
+from world.client import MERGE, jobs_path, queues_path
 from world.cluster import World, training_job
 
 Json = dict[str, Any]
@@ -51,12 +51,17 @@ class Stage:
 
     # What happens.
 
-    def submit(self, *jobs: tuple[str, Json]) -> None:
-        """Create jobs, each given with its namespace, in this order and in one moment of the operator's."""
+    def submit(self, *jobs: tuple[str, Json], in_order: bool = True) -> None:
+        """Create jobs, each given with its team, in one moment of the operator's."""
         with self.operator.frozen():
-            for namespace, job in jobs:
-                self._home[job["metadata"]["name"]] = self.namespace(namespace)
-                self._create_behind_all(jobs_path(self.namespace(namespace)), job)
+            for team, job in jobs:
+                self._home[job["metadata"]["name"]] = self.namespace(team)
+                path = jobs_path(self.namespace(team))
+                if in_order:
+                    self._create_behind_all(path, job)
+                else:
+                    self.world.client.must("POST", path, job)
+                    self._jobs_to_come -= 1
 
     def end(self, *names: str) -> None:
         """All pods of these jobs exit 0."""
@@ -92,9 +97,24 @@ class Stage:
 
     def add_node(self, body: Json) -> None:
         """A node that the story has from here on."""
+        name = body["metadata"]["name"]
         self.world.client.must("POST", "/api/v1/nodes", body)
-        self._nodes[body["metadata"]["name"]] = body
-        self._wait_for_nodes()
+        self._nodes[name] = body
+        self.world.wait(f"{name} is ready", lambda: self.world.is_ready(name))
+
+    def create_queue(self, name: str, spec: Json) -> None:
+        """`kubectl create` of a Queue."""
+        body = {"apiVersion": "stowplan.dev/v1alpha1", "kind": "Queue", "metadata": {"name": name}, "spec": spec}
+        self.world.client.must("POST", queues_path(), body)
+        self.world.wait(f"queue {name} is there", lambda: self.queue(name))
+
+    def edit_queue(self, name: str, **spec: object) -> None:
+        """`kubectl patch` of a Queue's spec."""
+        self.world.client.must("PATCH", queues_path(name), {"spec": spec}, kind=MERGE)
+
+    def queue(self, name: str) -> Json:
+        """The Queue, or an empty object."""
+        return self.world.history.now("queues").get(name, {})
 
     def add_copy_of_node(self, like: str, name: str) -> None:
         """A new node like one that is there."""
@@ -176,6 +196,9 @@ class Stage:
         with_jobs = {self._home[name] for name in self._home}
         for namespace in with_jobs:
             self.world.empty(namespace)
+        if self.world.history.now("queues"):
+            self.world.client.must("DELETE", queues_path())
+            self.world.wait("queues are gone", lambda: not self.world.history.now("queues"))
         self._namespaces.clear()
         self._home.clear()
         self._last = ("", 0)

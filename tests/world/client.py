@@ -90,3 +90,8 @@ def jobs_path(namespace: str, name: str = "") -> str:
 def pods_path(namespace: str, name: str = "") -> str:
     """Where pods of a namespace are."""
     return f"/api/v1/namespaces/{namespace}/pods" + (f"/{name}" if name else "")
+
+
+def queues_path(name: str = "") -> str:
+    """Where Queues are."""
+    return f"{JOBS}/queues" + (f"/{name}" if name else "")

@@ -20,7 +20,12 @@ from apiserver import ADMIN, ApiServer
 from world.client import JOBS, trust
 
 Json = dict[str, Any]
-PATHS = {"pods": "/api/v1/pods", "trainingjobs": f"{JOBS}/trainingjobs", "nodes": "/api/v1/nodes"}
+PATHS = {
+    "pods": "/api/v1/pods",
+    "trainingjobs": f"{JOBS}/trainingjobs",
+    "nodes": "/api/v1/nodes",
+    "queues": f"{JOBS}/queues",
+}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
