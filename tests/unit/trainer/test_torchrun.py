@@ -15,6 +15,8 @@ import urllib.request
 import pytest
 import tiny
 
+from stowplan_trainer import data
+
 REPOSITORY = pathlib.Path(__file__).parents[3]
 DIGITS = ["-m", "stowplan_trainer.examples.digits"]
 
@@ -158,6 +160,67 @@ def test_digits_two_by_two_killed_in_mid_training_end_as_if_undisturbed(pod, tmp
     (got,) = summaries(pods)
     for name in ("step", "accuracy", "loss"):
         assert got[name] == want[name]
+
+
+RESIZED = """
+import os, pathlib, sys, torch
+from stowplan_trainer import data, loop
+
+folder = pathlib.Path(sys.argv[1])
+inputs = torch.randn(96, 8, generator=torch.Generator().manual_seed(0))
+
+class Noted(torch.utils.data.TensorDataset):
+    def __getitem__(self, index):
+        with open(folder / f"samples-{os.environ['STOWPLAN_ATTEMPT']}-{os.environ['RANK']}", "a") as file:
+            file.write(f"{trainer.step} {index}\\n")
+        return super().__getitem__(index)
+
+with loop.session() as session:
+    torch.manual_seed(0)
+    train_set = Noted(inputs, inputs.sum(dim=1, keepdim=True))
+    trainer = loop.Trainer(
+        torch.nn.Linear(8, 1),
+        optimizer=lambda weights: torch.optim.SGD(weights, lr=0.01),
+        loss=torch.nn.functional.mse_loss,
+        train_set=train_set,
+        test_set=torch.utils.data.TensorDataset(inputs[:8], torch.zeros(8, dtype=torch.int64)),
+        settings=loop.Settings(epochs=40, global_batch=16, checkpoint_every_steps=50, step_seconds=float(sys.argv[2])),
+        session=session,
+    )
+    trainer.run()
+"""
+
+
+@pytest.mark.timeout(300)
+def test_stopped_and_started_again_with_other_numbers_of_pods_every_step_has_its_samples_once(pod, tmp_path):
+    """As the operator resizes an elastic job. Three pods do not divide the batch of 16 evenly."""
+    text = script(tmp_path, RESIZED)
+    env = {"STOWPLAN_CHECKPOINT_DIR": str(tmp_path / "ckpt")}
+    begin, losses = 0, []
+    for attempt, num_nodes in ((1, 2), (2, 1), (3, 3)):
+        args = [text, str(tmp_path), "0.02" if attempt < 3 else "0"]
+        _, pods = gang(pod, args, num_nodes=num_nodes, num_procs=1, env=env, attempt=attempt)
+        pods[0].wait_for_line(f"attempt {attempt}: {num_nodes} ranks, from step {begin}\n")
+        if attempt < 3:
+            pods[0].wait_for_line(f"step {begin // 10 * 10 + 20}/240")
+            for one in pods:
+                one.process.send_signal(signal.SIGTERM)
+        ended = [one.finish() for one in pods]
+        assert {code for code, _ in ended} == ({143} if attempt < 3 else {0}), ended
+        (summary,) = summaries(pods)
+        losses.append(summary["loss"])
+        assert summary["checkpointStep"] == summary["step"], "it stops only when that is saved"
+        seen = {}
+        for rank in range(num_nodes):
+            for line in (tmp_path / f"samples-{attempt}-{rank}").read_text().splitlines():
+                step, index = map(int, line.split())
+                if step >= begin:  # before it resumes, it takes the first batch once: see Trainer._settle
+                    seen.setdefault(step, set()).add(index)
+        sampler = data.StepSampler(96, global_batch=16, total_steps=240)
+        assert seen == {step: set(sampler.global_indices(step)) for step in range(begin, summary["step"])}
+        begin = summary["step"]
+    assert begin == 240
+    assert losses == sorted(losses, reverse=True)
 
 
 def script(tmp_path, text):
