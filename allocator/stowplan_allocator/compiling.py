@@ -51,7 +51,8 @@ def compile_problem(
             continue
         if job.most_num_pods is not None:
             job = goodput.cut(job, most=job.most_num_pods)
-        allowed = job if shared is None else limits.within(job, shared=shared)
+        refused = None if spaces is None else spaces.refusal(job)
+        allowed = refused or (job if shared is None else limits.within(job, shared=shared))
         if isinstance(allowed, types.Waiting):
             barred[job.id] = allowed
         else:

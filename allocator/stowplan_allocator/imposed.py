@@ -18,7 +18,9 @@ class NamespaceLimit:
 
     ``resource`` is what the quota calls it (``requests.nvidia.com/gpu``); ``counts`` what of a pod counts, as
     ``Resources.items`` names it, or ``pods``. A pod that asks for nothing of it takes ``default``. ``hard`` is the
-    limit, and ``used_by_others`` what is used of it by pods that belong to no placed job of the snapshot.
+    limit, and ``used_by_others`` what is used of it by pods that belong to no placed job of the snapshot. Where it is
+    ``mandatory``, a pod that takes nothing of it is refused. ``best_effort``: it counts pods only that ask for neither
+    CPU nor memory, or only others; None: all.
     """
 
     name: str
@@ -28,3 +30,5 @@ class NamespaceLimit:
     hard: int
     used_by_others: int = 0
     default: int = 0
+    mandatory: bool = False
+    best_effort: bool | None = None

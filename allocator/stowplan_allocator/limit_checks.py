@@ -50,6 +50,9 @@ def _taken(limit: types.NamespaceLimit, standing: Iterable[tuple[types.Job, int]
     for job, pods in standing:
         if not job.name.startswith(f"{limit.namespace}/"):
             continue
+        is_best_effort = all(name not in ("cpu_milli", "memory_mib") for name, _ in job.pod.items())
+        if limit.best_effort in (True, False) and limit.best_effort != is_best_effort:
+            continue
         if limit.counts == "pods":
             each = 1
         else:

@@ -39,9 +39,17 @@ def namespace_of(job: types.Job) -> str:
 
 def amount_of(limit: types.NamespaceLimit, job: types.Job) -> int:
     """a: what one pod of the job takes, if the limit is one of its namespace."""
+    if not _covers(limit, job):
+        return 0
     if limit.counts == imposed.COUNTS_PODS:
         return 1
     return max(0, dict(job.pod.items()).get(limit.counts, 0)) or limit.default
+
+
+def _covers(limit: types.NamespaceLimit, job: types.Job) -> bool:
+    if limit.best_effort is None:
+        return True
+    return limit.best_effort is not bool(job.pod.cpu_milli or job.pod.memory_mib)
 
 
 class Spare:
@@ -95,6 +103,20 @@ class Namespaces:
             if amount:
                 found += [((i, moment), amount) for moment in (NOW, *sorted(bound))]
         return tuple(found)
+
+    def refusal(self, job: types.Job) -> types.Waiting | None:
+        """The answer to a job whose pods ask for nothing of what they must ask for."""
+        for _, limit in self.of(job):
+            if limit.mandatory and _covers(limit, job) and not amount_of(limit, job):
+                base = limit.resource.rpartition(".")[2]
+                fix = f"set resourcesPerNode.{base}, or give" if limit.counts else "give"
+                message = (
+                    f'ResourceQuota "{limit.name}" of namespace "{limit.namespace}" limits {limit.resource}, so the '
+                    f"API server refuses pods without it: {fix} the namespace a LimitRange with a default for {base}"
+                )
+                numbers = (("resource_quota", limit.name), ("resource_quota_resource", limit.resource))
+                return types.Waiting(types.Reason.EXCEEDS_RESOURCE_QUOTA, message, numbers)
+        return None
 
     def left(self, *, gone: Collection[str] = (), come: Iterable[tuple[types.Job, int]] = ()) -> dict[Key, int]:
         """c, once some running jobs are gone (by id) and others have come with so many pods."""

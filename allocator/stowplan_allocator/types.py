@@ -12,7 +12,7 @@ import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from stowplan_allocator.imposed import NamespaceLimit
+from stowplan_allocator.imposed import COUNTS_PODS, NamespaceLimit
 from stowplan_allocator.labels import AffinityTerm, LabelExpression, LabelOperator, Taint, TaintEffect, Toleration
 from stowplan_allocator.places import (
     CapacityType,
@@ -27,6 +27,7 @@ from stowplan_allocator.queues import Queue, QueuePreemption, Quota
 from stowplan_allocator.resources import Resources
 
 __all__ = [
+    "COUNTS_PODS",
     "AffinityTerm",
     "CapacityType",
     "Certificate",

@@ -36,6 +36,7 @@ async def _differences(store: Store, api_server: kube.KubeApi, namespaces: tuple
         "pods": store.pods.indexed_versions,
         api.PLURAL: store.jobs.indexed_versions,
         api.QUEUES: store.queues.indexed_versions,
+        **{plural: table.indexed_versions for plural, table in store.limits.items()},
     }
     for resource, indexed in tables.items():
         # Pods of all namespaces take room; only jobs are those of the namespaces that were chosen.

@@ -12,7 +12,19 @@ import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from stowplan_allocator import types
-from stowplan_operator import estimates, health, lifecycle, preemption, resizing, retries, snapshot, states, views
+from stowplan_operator import (
+    estimates,
+    headroom,
+    health,
+    lifecycle,
+    preemption,
+    resizing,
+    retries,
+    snapshot,
+    states,
+    views,
+)
+from stowplan_operator.imposed import Imposed
 from stowplan_operator.settings import Settings
 
 
@@ -21,7 +33,7 @@ class Scene:
     """Nodes, what is thought of them, and all pods, at one moment (Unix seconds).
 
     ``expected`` is what is known of the ends of jobs, by UID; ``avoid`` says which nodes a job keeps away from, beside
-    the one that it last failed on.
+    the one that it last failed on; ``imposed`` has what Kubernetes limits.
     """
 
     nodes: Mapping[str, views.NodeView]
@@ -31,6 +43,7 @@ class Scene:
     now_seconds: float
     expected: Mapping[str, estimates.Estimate] = dataclasses.field(default_factory=dict)
     avoid: Callable[[states.JobState], frozenset[str]] = lambda state: frozenset()
+    imposed: Imposed = dataclasses.field(default_factory=Imposed)
 
 
 def gather(
@@ -89,10 +102,11 @@ def gather(
         products={name: node.labels.get(settings.product_label, "") for name, node in scene.nodes.items()},
         only_victims=all(request.disruption_cost is None for request in placed),
     )
+    current = {state.job.uid: state.job for state in running}
     nodes = snapshot.build_nodes(
         scene.nodes.values(),
         scene.pods,
-        {state.job.uid: state.job for state in running},
+        current,
         assessments=scene.assessments,
         settings=settings,
         leaving=leaving.pods,
@@ -105,6 +119,40 @@ def gather(
         levels=settings.level_names,
         now_seconds=int(scene.now_seconds),
         queues=tuple(queues),
+        namespace_limits=_limits(
+            jobs,
+            scene,
+            is_counted=lambda pod: pod.uid in leaving.pods or snapshot.is_current(pod, current),
+            # Who only runs is stopped by no limit.
+            asking=None if for_questions else [*waiting, *growing],
+            settings=settings,
+        ),
+    )
+
+
+def _limits(
+    jobs: Iterable[states.JobState],
+    scene: Scene,
+    *,
+    is_counted: Callable[[views.PodView], bool],
+    asking: Iterable[types.Job] | None,
+    settings: Settings,
+) -> tuple[types.NamespaceLimit, ...]:
+    """What Kubernetes limits of those who ask, or of all."""
+    if not scene.imposed.quotas:
+        return ()
+    asked = (
+        (one.job.namespace, max((one.request.num_pods, *one.request.allowed_num_pods)), one.spec.resources_per_node)
+        for one in jobs
+        if one.request is not None and one.spec is not None
+    )
+    return headroom.namespace_limits(
+        scene.imposed,
+        scene.pods,
+        is_counted=is_counted,
+        namespaces=None if asking is None else {request.name.partition("/")[0] for request in asking},
+        rounded=headroom.rounding((name, pods, amounts.get("memory")) for name, pods, amounts in asked),
+        settings=settings,
     )
 
 

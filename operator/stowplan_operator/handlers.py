@@ -8,13 +8,14 @@ listed namespaces too, since pods of all namespaces take room on nodes; only job
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import kopf
 
-from stowplan_operator import api, queueing, views
+from stowplan_operator import api, imposed, queueing, views
 from stowplan_operator.store import Store, Table
 
 logger = logging.getLogger(__name__)
@@ -37,7 +38,7 @@ def connection_info(configuration: Any) -> kopf.ConnectionInfo:
     )
 
 
-def _read[View: (views.NodeView, views.PodView, views.JobView, queueing.QueueView)](
+def _read[View: (views.NodeView, views.PodView, views.JobView, queueing.QueueView, imposed.View)](
     table: Table[View] | None, body: Mapping[str, Any], read: Callable[[], View]
 ) -> dict[str, View]:
     """The object for the index; nothing for one that cannot be read, which must not keep the operator from the rest."""
@@ -92,6 +93,12 @@ class Watcher:
         kopf.on.event(*jobs, registry=registry, id="job")(self._job_changed)
         kopf.on.event(*queues, registry=registry, id="queue")(self._queue_changed)
         kopf.on.event(*classes, registry=registry, id="priority")(self._priority_changed)
+        for plural, kind in imposed.KINDS.items():
+            resource = (*([kind.group] if kind.group else []), kind.version, plural)
+            kopf.index(*resource, registry=registry, id=plural)(functools.partial(self._index_limit, plural, kind))
+            kopf.on.event(*resource, registry=registry, id=f"{plural}-event")(
+                functools.partial(self._limit_changed, plural)
+            )
 
     async def _login(self, **_: Any) -> kopf.ConnectionInfo:
         return self._connection()
@@ -105,11 +112,12 @@ class Watcher:
         jobs: Mapping[str, Iterable[views.JobView]],
         priorities: Mapping[str, Iterable[views.PriorityClass]],
         queues: Mapping[str, Iterable[queueing.QueueView]],
-        **_: Any,
+        **indexes: Any,
     ) -> None:
         settings.posting.enabled = False
         settings.watching.inactivity_timeout = _INACTIVITY_TIMEOUT_SECONDS
-        self.store = Store(nodes=nodes, pods=pods, jobs=jobs, priorities=priorities, queues=queues)
+        limits = {plural: indexes[plural] for plural in imposed.KINDS}
+        self.store = Store(nodes=nodes, pods=pods, jobs=jobs, priorities=priorities, queues=queues, imposed=limits)
         self.started.set()
 
     async def _index_node(self, *, body: Mapping[str, Any], **_: Any) -> dict[str, views.NodeView]:
@@ -153,6 +161,16 @@ class Watcher:
     async def _index_queue(self, *, body: Mapping[str, Any], **_: Any) -> dict[str, queueing.QueueView]:
         table = self.store.queues if self.store else None
         return _read(table, body, lambda: queueing.QueueView.from_body(body))
+
+    async def _index_limit(
+        self, plural: str, kind: imposed.Kind, *, body: Mapping[str, Any], **_: Any
+    ) -> dict[str, imposed.View]:
+        table = self.store.limits[plural] if self.store else None
+        return _read(table, body, lambda: kind.read(body))
+
+    async def _limit_changed(self, plural: str, **_: Any) -> None:
+        self._on_event(plural)
+        self._on_change()
 
     async def _index_priority(self, *, body: Mapping[str, Any], **_: Any) -> dict[str, views.PriorityClass]:
         return {body["metadata"]["name"]: views.PriorityClass.from_body(body)}

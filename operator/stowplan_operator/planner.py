@@ -238,6 +238,7 @@ class Planner:
             now_seconds=moment.now,
             expected=moment.expected,
             avoid=lambda state: moment.nodes.avoided(state),
+            imposed=self._store.imposed(),
         )
 
     def _seen(self, jobs: Sequence[states.JobState], plan: types.Plan, moment: moments.Moment) -> answers.Seen:

@@ -40,7 +40,7 @@ def build_nodes(
     used: dict[str, types.Resources] = {}
     counted: dict[str, int] = {}
     for pod in pods:
-        if pod.claimed_node and pod.uid not in leaving and not _is_current(pod, jobs):
+        if pod.claimed_node and pod.uid not in leaving and not is_current(pod, jobs):
             used[pod.claimed_node] = used.get(pod.claimed_node, types.Resources()) + pod.requests
             counted[pod.claimed_node] = counted.get(pod.claimed_node, 0) + 1
     built = []
@@ -71,7 +71,7 @@ def _with_pods(amounts: types.Resources, *, number: int) -> types.Resources:
     return dataclasses.replace(amounts, other=(*amounts.other, ("pods", number)))
 
 
-def _is_current(pod: views.PodView, jobs: Mapping[str, views.JobView]) -> bool:
+def is_current(pod: views.PodView, jobs: Mapping[str, views.JobView]) -> bool:
     """Whether the pod's requests are already counted through its job's placement."""
     job = jobs.get(pod.owner_uid)
     if job is None or job.namespace != pod.namespace or lifecycle.phase_of(job.status).is_terminal:

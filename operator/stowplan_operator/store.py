@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Protocol
 
+from stowplan_operator import imposed as limits
 from stowplan_operator import queueing, views
 
 _LONGEST_LAG_SECONDS = 120
@@ -99,11 +100,14 @@ class Store:
         jobs: Mapping[str, Iterable[views.JobView]],
         priorities: Mapping[str, Iterable[views.PriorityClass]],
         queues: Mapping[str, Iterable[queueing.QueueView]],
+        imposed: Mapping[str, Mapping[str, Iterable[limits.View]]],
     ) -> None:
+        """``imposed`` are indexes by plural."""
         self.nodes: Table[views.NodeView] = Table(nodes)
         self.pods: Table[views.PodView] = Table(pods)
         self.jobs: Table[views.JobView] = Table(jobs)
         self.queues: Table[queueing.QueueView] = Table(queues)
+        self.limits = {plural: Table(index) for plural, index in imposed.items()}
         self._priorities = priorities
         self._finished: dict[str, views.PodView] = {}
 
@@ -125,6 +129,10 @@ class Store:
         """Drop deleted pods that are noted, or of no use any more."""
         for uid in uids:
             self._finished.pop(uid, None)
+
+    def imposed(self) -> limits.Imposed:
+        """What Kubernetes limits."""
+        return limits.Imposed.of(one for table in self.limits.values() for one in table)
 
     def priorities(self) -> dict[str, views.PriorityClass]:
         """PriorityClasses by name."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from fakes import builders
+from fakes import builders, quotas
 from fakes.server import Event, Json, Server, owner_uid
 from stowplan_allocator import types
-from stowplan_operator import api, queueing, views
+from stowplan_operator import api, imposed, queueing, views
 from stowplan_operator.store import Store
 
 
@@ -43,6 +43,7 @@ class Machinery:
     def step(self) -> bool:
         """Whether anything changed."""
         before = len(self.server.events)
+        quotas.count(self.server)
         if self.collects:
             self.collect_garbage()
         if self.terminates:
@@ -136,7 +137,7 @@ class Watch:
         self._server = server
         self._position = len(server.events)
         self._tables: dict[str, dict[str, tuple[Any, ...]]] = {
-            kind: {} for kind in ("nodes", "pods", api.PLURAL, api.QUEUES, "priorityclasses")
+            kind: {} for kind in ("nodes", "pods", api.PLURAL, api.QUEUES, "priorityclasses", *imposed.KINDS)
         }
         self.store = Store(
             nodes=self._tables["nodes"],
@@ -144,6 +145,7 @@ class Watch:
             jobs=self._tables[api.PLURAL],
             priorities=self._tables["priorityclasses"],
             queues=self._tables[api.QUEUES],
+            imposed={kind: self._tables[kind] for kind in imposed.KINDS},
         )
         for kind in self._tables:
             for body in server.all(kind):
@@ -172,6 +174,8 @@ class Watch:
             row, key = views.NodeView.from_body(event.body, accelerator=builders.GPU), meta["uid"]
         elif event.kind == "pods":
             row, key = views.PodView.from_body(event.body, accelerator=builders.GPU), meta["uid"]
+        elif event.kind in imposed.KINDS:
+            row, key = imposed.KINDS[event.kind].read(event.body), meta["uid"]
         elif event.kind == api.QUEUES:
             row, key = queueing.QueueView.from_body(event.body), meta["uid"]
         else:

@@ -18,14 +18,15 @@ from typing import Any
 import jsonschema
 
 import crd_schema
-from stowplan_operator import api, kube, views
+from fakes import quotas
+from stowplan_operator import api, imposed, kube, views
 
 Json = dict[str, Any]
 Key = tuple[str, str]
 
 KINDS = (
     *("nodes", "pods", api.PLURAL, api.QUEUES, "priorityclasses"),
-    *("services", "networkpolicies", "events", "configmaps"),
+    *("services", "networkpolicies", "events", "configmaps", *imposed.KINDS),
 )
 OPERATOR = "operator"
 
@@ -107,6 +108,7 @@ class Server:
         }
         if kind == "pods":
             new.setdefault("status", {}).setdefault("phase", "Pending")
+            quotas.charge(self, new)
         return self._store(kind, key, new, "ADDED")
 
     def change(self, kind: str, namespace: str, name: str, change: Callable[[Json], None]) -> Json:

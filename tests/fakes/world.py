@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import stowplan_allocator
-from fakes import builders, invariants
+from fakes import builders, invariants, quotas
 from fakes.builders import NAMESPACE, JobBuilder, NodeBuilder, PodBuilder, QueueBuilder
 from fakes.machinery import Machinery, Watch
 from fakes.server import Connection, Crash, Json, Server, Write, owner_uid
@@ -151,6 +151,16 @@ class World:
 
     def edit_queue(self, name: str, **fields: Any) -> None:
         self.server.change(api.QUEUES, "", name, lambda body: body["spec"].update(fields))
+
+    def set_quota(self, name: str = "quota", *, namespace: str = NAMESPACE, **hard: int) -> None:
+        """A quota, new or changed, as its controller has taken it up; ``gpus`` are requests of ``builders.GPU``."""
+        amounts = {f"requests.{builders.GPU}" if key == "gpus" else key: str(value) for key, value in hard.items()}
+        body = {"metadata": {"name": name, "namespace": namespace}, "spec": {"hard": amounts}, "status": {}}
+        if self.server.get("resourcequotas", namespace, name) is None:
+            self.server.create("resourcequotas", body)
+        else:
+            self.server.change("resourcequotas", namespace, name, lambda one: one.update(spec={"hard": amounts}))
+        quotas.count(self.server)
 
     def add_pod(self, pod: PodBuilder) -> None:
         """Somebody else's pod, bound and running."""

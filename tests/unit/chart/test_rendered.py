@@ -95,7 +95,10 @@ def test_no_rule_has_a_wildcard_or_a_forbidden_right(render: Render, values: Val
         assert resource != "pods/portforward" or role.endswith("-user-answers"), what
         assert resource not in ("pods/ephemeralcontainers", "serviceaccounts", "serviceaccounts/token"), what
         assert group not in ("rbac.authorization.k8s.io", "admissionregistration.k8s.io", "certificates.k8s.io"), what
-        if resource in ("nodes", "namespaces", "priorityclasses", "customresourcedefinitions"):
+        if resource in (
+            *("nodes", "namespaces", "priorityclasses", "customresourcedefinitions"),
+            *("resourcequotas", "limitranges"),
+        ):
             assert verb in ("get", "list", "watch"), what
         if resource == "pods":
             assert verb not in ("patch", "update"), what
@@ -104,6 +107,8 @@ def test_no_rule_has_a_wildcard_or_a_forbidden_right(render: Render, values: Val
 WANTED_RIGHTS = {
     ("stowplan-reader", "", "nodes", "list watch"),
     ("stowplan-reader", "", "pods", "list watch"),
+    ("stowplan-reader", "", "resourcequotas", "list watch"),
+    ("stowplan-reader", "", "limitranges", "list watch"),
     ("stowplan-reader", "apiextensions.k8s.io", "customresourcedefinitions", "list watch"),
     ("stowplan-reader", "scheduling.k8s.io", "priorityclasses", "list watch"),
     ("stowplan-reader", "stowplan.dev", "queues", "list watch"),

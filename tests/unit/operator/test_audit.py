@@ -10,7 +10,7 @@ import pytest
 from fakes.builders import NAMESPACE, a_job, a_node, a_pod
 from fakes.machinery import Watch
 from fakes.server import Connection, Server
-from stowplan_operator import api, audit, kube
+from stowplan_operator import api, audit, imposed, kube
 
 
 class Lists(Connection):
@@ -55,7 +55,7 @@ def spy(monkeypatch: pytest.MonkeyPatch, watch: Watch) -> list[float]:
 async def test_pods_of_all_namespaces_are_compared(namespaces: tuple[str, ...], server: Server) -> None:
     connection = Lists(server)
     await audit.wait_until_indexed(Watch(server).store, connection, namespaces)
-    everywhere = {("nodes", None), ("pods", None), (api.QUEUES, None)}
+    everywhere = {(kind, None) for kind in ("nodes", "pods", api.QUEUES, *imposed.KINDS)}
     assert connection.asked == {*everywhere, (api.PLURAL, namespaces[0] if namespaces else None)}
 
 

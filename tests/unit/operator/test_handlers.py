@@ -59,7 +59,7 @@ async def test_only_what_a_cycle_sees_wakes_the_planner(
         on_change=lambda: woken.append(None),
     )
     tables: dict[str, dict[str, list[Any]]] = {"nodes": {}, "pods": {}, "jobs": {}, "priorities": {}, "queues": {}}
-    watcher.store = Store(**tables)
+    watcher.store = Store(**tables, imposed={})
     is_node = isinstance(later, NodeBuilder)
     index = watcher._index_node if is_node else watcher._index_pod
     changed = watcher._node_changed if is_node else watcher._pod_changed

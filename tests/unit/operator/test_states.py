@@ -20,7 +20,14 @@ def a_store(*objects: Builder) -> Store:
     for one in objects:
         view = one.view()  # type: ignore[attr-defined]
         tables[type(one)][view.uid] = [view]
-    return Store(nodes=tables[NodeBuilder], pods=tables[PodBuilder], jobs=tables[JobBuilder], priorities={}, queues={})
+    return Store(
+        nodes=tables[NodeBuilder],
+        pods=tables[PodBuilder],
+        jobs=tables[JobBuilder],
+        priorities={},
+        queues={},
+        imposed={},
+    )
 
 
 def observe(*objects: Builder) -> dict[str, states.JobState]:

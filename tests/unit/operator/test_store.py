@@ -102,15 +102,15 @@ def test_an_answer_that_no_watch_ever_confirms_is_forgotten(monkeypatch: pytest.
 
 def test_priorities() -> None:
     low, high = views.PriorityClass(1), views.PriorityClass(1000)
-    found = Store(nodes={}, pods={}, jobs={}, priorities={"low": [low], "high": [high]}, queues={})
+    found = Store(nodes={}, pods={}, jobs={}, priorities={"low": [low], "high": [high]}, queues={}, imposed={})
     assert (found.priorities(), found.default_priority().value) == ({"low": low, "high": high}, 0)
     low = views.PriorityClass(5, is_default=True)
-    found = Store(nodes={}, pods={}, jobs={}, priorities={"low": [low], "high": [high]}, queues={})
+    found = Store(nodes={}, pods={}, jobs={}, priorities={"low": [low], "high": [high]}, queues={}, imposed={})
     assert found.default_priority() == low
 
 
 def test_the_store_has_a_table_for_each_resource() -> None:
     node = a_node("n1").view()
-    found = Store(nodes={node.uid: [node]}, pods={}, jobs={}, priorities={}, queues={})
+    found = Store(nodes={node.uid: [node]}, pods={}, jobs={}, priorities={}, queues={}, imposed={})
     assert list(found.nodes) == [node]
     assert (list(found.pods), list(found.jobs)) == ([], [])
