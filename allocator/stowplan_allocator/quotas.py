@@ -95,10 +95,11 @@ class Quotas:
         weight = self.branches[branch].weight_milli
         used = usage.totals.get(branch, {})
         return max(
-            (amount / (max(self._capacity(branch, kind), 1) * weight) for kind, amount in used.items()), default=0.0
+            (amount / (max(self.capacity_of(branch, kind), 1) * weight) for kind, amount in used.items()), default=0.0
         )
 
-    def _capacity(self, branch: int, kind: str) -> int:
+    def capacity_of(self, branch: int, kind: str) -> int:
+        """Accelerators of the kind in the cluster."""
         if kind != ANY_PRODUCT or ANY_PRODUCT not in self.named[branch]:
             return self.capacity.get(kind, 0)
         return sum(amount for product, amount in self.capacity.items() if product not in self.named[branch])
@@ -250,13 +251,18 @@ def compile_quotas(snapshot: types.Snapshot) -> Quotas | None:
     """The trees of the snapshot's queues, and the default queue; None without any queue."""
     if not snapshot.queues:
         return None
-    wrong = queues.faults(snapshot.queues)
-    if wrong:
-        raise ValueError("; ".join(f'queue "{name}": {what}' for name, what in wrong.items()))
     capacity: dict[str, int] = {}
     for node in snapshot.nodes:
         capacity[node.product] = capacity.get(node.product, 0) + node.allocatable.accelerators
-    return _Builder(sorted(snapshot.queues, key=lambda queue: queue.name)).build(capacity)
+    return of_queues(snapshot.queues, capacity=capacity)
+
+
+def of_queues(known: Sequence[Queue], *, capacity: Mapping[str, int]) -> Quotas:
+    """The trees of these queues, and the default queue; ValueError with what is wrong with them."""
+    wrong = queues.faults(known)
+    if wrong:
+        raise ValueError("; ".join(f'queue "{name}": {what}' for name, what in wrong.items()))
+    return _Builder(sorted(known, key=lambda queue: queue.name)).build(capacity)
 
 
 class _Builder:

@@ -79,6 +79,12 @@ class Condition(enum.StrEnum):
     FAILED = "Failed"
 
 
+class QueueCondition(enum.StrEnum):
+    """Condition types of a Queue."""
+
+    ACTIVE = "Active"
+
+
 class _Model(pydantic.BaseModel):
     model_config = pydantic.ConfigDict(
         alias_generator=to_camel, populate_by_name=True, frozen=True, extra="ignore", strict=False

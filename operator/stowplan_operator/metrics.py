@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import prometheus_client
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from stowplan_allocator import types
+from stowplan_allocator import standings, types
 from stowplan_operator import api, views
 
 # Series "<counter>_created" would double the number of counters' series, and nobody reads them.
@@ -81,6 +81,15 @@ class Metrics:
         self._gpus = Gauge(
             "stowplan_gpus", "Accelerators by product and state.", ["product", "state"], registry=registry
         )
+        self._queue_gpus = Gauge(
+            "stowplan_queue_gpus",
+            "Accelerators of a queue and all below it, by product and state.",
+            ["queue", "product", "state"],
+            registry=registry,
+        )
+        self._queue_jobs = Gauge(
+            "stowplan_queue_jobs", "Jobs of a queue and all below it, by state.", ["queue", "state"], registry=registry
+        )
         self._watch_age = Gauge(
             "stowplan_watch_age_seconds",
             "Seconds since the last watch event of a resource; quiet clusters have old ones.",
@@ -106,7 +115,7 @@ class Metrics:
         )
         self._preemptions = Counter(
             "stowplan_preemptions_total",
-            "Running jobs that gave their place to one of higher priority.",
+            "Running jobs that gave their place to one of higher priority, or whose queue took back what it lent.",
             registry=registry,
         )
         self._resizes = Counter(
@@ -161,6 +170,18 @@ class Metrics:
             self._gpus,
             {(name, state): number for name, one in products.items() for state, number in one.by_state().items()},
         )
+
+    def set_queues(self, queues: Mapping[str, standings.Standing]) -> None:
+        """How the queues stand, by name; there are as many label sets as administrators made queues and quotas."""
+        gpus: dict[tuple[str, ...], float] = {}
+        jobs: dict[tuple[str, ...], float] = {}
+        for name, one in queues.items():
+            jobs |= {(name, "running"): one.running, (name, "waiting"): one.waiting}
+            for line in one.lines:
+                for state in ("owned", "used", "pending", "borrowed", "lent"):
+                    gpus[name, line.product, state] = getattr(line, state)
+        _replace(self._queue_gpus, gpus)
+        _replace(self._queue_jobs, jobs)
 
     def note_watch_event(self, resource: str) -> None:
         """Something of this resource (``pods``, ``nodes`` …) was heard from the API server."""

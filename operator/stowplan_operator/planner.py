@@ -28,6 +28,7 @@ from stowplan_operator import (
     moments,
     node_watch,
     placing,
+    queue_reporter,
     queueing,
     snapshot,
     states,
@@ -85,6 +86,7 @@ class Planner:
         # Placements that were written without an answer, by UID, with the resourceVersion of the job before the write:
         # while the job is still seen at that version, nobody knows whether it has its place, and no other job gets it.
         self._in_doubt: dict[str, tuple[str, types.Placement]] = {}
+        self._queues = queue_reporter.QueueReporter(api_server=api_server, store=store, metrics=metrics, guard=guard)
         self._nodes = node_watch.NodeWatch(
             api_server=api_server, namespace=namespace, store=store, metrics=metrics, guard=guard
         )
@@ -128,6 +130,9 @@ class Planner:
         self._record(jobs, moment)
         if self._desk is not None:
             self._desk.put(self._seen(jobs, plan, moment))
+        # 7. Say how every queue stands.
+        label = settings.product_label
+        await self._queues.report(jobs, plan, moment.queues, product_label=label, now_seconds=now)
         return self._seconds_to_next(jobs, moment)
 
     async def _observe(
@@ -365,6 +370,8 @@ class Planner:
             if state.spec is not None and not state.skip:
                 times.extend(lifecycle.deadlines(state.job, state.spec, state.pods, queue_limit=state.run_limit))
                 times.extend(moment.nodes.deadlines(state))
+        if self._queues.due_at is not None:
+            times.append(max(self._queues.due_at, now + _RETRY_SECONDS))
         limit = settings.health.node_lost_after_seconds
         times.extend(node.ready_since + limit for node in moment.nodes.by_name.values() if not node.ready)
         return max(0.0, min(at for at in times if at > now) - now)

@@ -322,7 +322,8 @@ def _conditions(
         wanted.append((api.Condition.COMPLETE, True, "Completed", "all pods exited 0"))
     if phase is api.Phase.FAILED:
         wanted.append((api.Condition.FAILED, True, status["reason"], failure.get("message", "")))
-    return merge_conditions(job.status.get("conditions") or (), wanted, generation=job.generation, facts=facts)
+    before = job.status.get("conditions") or ()
+    return merge_conditions(before, wanted, generation=job.generation, now_seconds=facts.now_seconds)
 
 
 def _has(job: views.JobView, condition: api.Condition) -> bool:
@@ -341,14 +342,14 @@ def _names(names: Sequence[str]) -> str:
 
 def merge_conditions(
     old: Iterable[Mapping[str, Any]],
-    wanted: Sequence[tuple[api.Condition, bool, str, str]],
+    wanted: Sequence[tuple[api.Condition | api.QueueCondition, bool, str, str]],
     *,
     generation: int,
-    facts: Facts,
+    now_seconds: float,
 ) -> list[Json]:
     """metav1 Conditions in the order of ``wanted``; lastTransitionTime moves only when the status does."""
     before = {one["type"]: one for one in old}
-    now = views.format_time(facts.now_seconds)
+    now = views.format_time(now_seconds)
     merged = []
     for condition, is_true, reason, message in wanted:
         state = "True" if is_true else "False"

@@ -48,9 +48,12 @@ def top_queues(rows: list[figures.QueueFigures]) -> dict[str, Any]:
                 "nominal": row.nominal,
                 "used": row.used,
                 "borrowed": row.borrowed,
+                "lent": row.lent,
                 "pending": row.pending,
                 "running": row.running,
                 "waiting": row.waiting,
+                "share": round(row.share, 4),
+                "ideal": round(row.ideal, 4),
             }
             for row in rows
         ],

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from stowplan_allocator import queues, types
+from stowplan_allocator import standings, types
 from stowplan_allocator.simulate import sampling
 
 
@@ -115,7 +115,9 @@ def totals(nodes: Sequence[NodeFigures], *, sizes: Sequence[tuple[int, int]]) ->
 class QueueFigures:
     """Accelerators of one product in one queue and all below it; empty names are the default queue and any product.
 
-    ``nominal`` is what it owns, None without a quota; ``borrowed`` is used beyond that; ``pending`` is what waits.
+    ``nominal`` is what it owns with what those below lend, None where it owns none; ``borrowed`` is used beyond that,
+    ``lent`` owned and used by others, ``pending`` what waits. ``share`` and ``ideal`` are the queue's parts of the
+    cluster, what it has and what would be fair; ``running`` and ``waiting`` are jobs.
     """
 
     name: str
@@ -123,57 +125,35 @@ class QueueFigures:
     nominal: int | None
     used: int
     borrowed: int
+    lent: int
     pending: int
     running: int
     waiting: int
+    share: float
+    ideal: float
 
 
 def of_queues(snapshot: types.Snapshot) -> list[QueueFigures]:
-    """Queues by name, products by name; a job of no queue, or of one that is not there, is in the default queue."""
-    parents = {queue.name: queue.parent for queue in snapshot.queues}
-    above: dict[str, list[str]] = {"": [""]}
-    for name in parents:
-        line, at = [], name
-        while at and at in parents and at not in line:
-            line.append(at)
-            at = parents[at]
-        above[name] = line
-    used: Counter[tuple[str, str]] = Counter()
-    jobs: dict[str, Counter[bool]] = {name: Counter() for name in above}
-    pending: Counter[str] = Counter()
-    for job in snapshot.jobs:
-        for name in above.get(job.queue, above[""]):
-            jobs[name][job.placement is not None] += 1
-            if job.placement is not None:
-                used[name, job.placement.product] += job.placement.num_pods * job.pod.accelerators
-            else:
-                pending[name] += job.num_pods * job.pod.accelerators
-    found = []
-    for name in sorted(above, key=lambda one: (not one, one)):
-        own = {
-            quota.product: quota.nominal for queue in snapshot.queues if queue.name == name for quota in queue.quotas
-        }
-        products = sorted({product for queue, product in used if queue == name} | set(own))
-        for product in products or [""]:
-            taken = _used(used, name, product, own)
-            nominal = own.get(product)
-            found.append(
-                QueueFigures(
-                    name=name,
-                    product=product,
-                    nominal=nominal,
-                    used=taken,
-                    borrowed=0 if nominal is None else max(0, taken - nominal),
-                    pending=pending[name],
-                    running=jobs[name][True],
-                    waiting=jobs[name][False],
-                )
-            )
-    return found
-
-
-def _used(used: Counter[tuple[str, str]], name: str, product: str, own: Mapping[str, int]) -> int:
-    """Accelerators of the product that the queue uses; ``*`` stands for those that it does not name."""
-    if product != queues.ANY_PRODUCT:
-        return used[name, product]
-    return sum(amount for (queue, one), amount in used.items() if queue == name and one not in own)
+    """Queues by name, the default one last, products by name; a job of no queue, or of one that is gone, is in that."""
+    capacity: Counter[str] = Counter()
+    for node in snapshot.nodes:
+        capacity[node.product] += node.allocatable.accelerators
+    found = standings.standings(snapshot.queues, snapshot.jobs, capacity=capacity)
+    none = standings.Line(product="", nominal=None, owned=0, used=0, pending=0, borrowed=0, lent=0)
+    return [
+        QueueFigures(
+            name=name,
+            product=line.product,
+            nominal=line.owned if line.owned or line.nominal is not None else None,
+            used=line.used,
+            borrowed=line.borrowed,
+            lent=line.lent,
+            pending=line.pending,
+            running=found[name].running,
+            waiting=found[name].waiting,
+            share=found[name].share,
+            ideal=found[name].ideal,
+        )
+        for name in sorted(found, key=lambda one: (not one, one))
+        for line in found[name].lines or (none,)
+    ]

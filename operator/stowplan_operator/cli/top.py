@@ -13,7 +13,19 @@ from stowplan_operator.cli.output import Column
 
 _HEADINGS = ("NODE", "PRODUCT", "GPUS", "USED", "OTHERS", "FREE", "BROKEN", "UTIL", "FRAG", "STATE")
 _SHRINKS = {"NODE": 20, "PRODUCT": 10, "STATE": 12}
-_QUEUE_HEADINGS = ("QUEUE", "PRODUCT", "NOMINAL", "USED", "BORROWED", "PENDING", "RUNNING", "WAITING")
+_QUEUE_HEADINGS = (
+    "QUEUE",
+    "PRODUCT",
+    "NOMINAL",
+    "USED",
+    "BORROWED",
+    "LENT",
+    "PENDING",
+    "RUNNING",
+    "WAITING",
+    "SHARE",
+    "IDEAL",
+)
 _BUSY, _IDLE = 70.0, 20.0
 
 
@@ -87,9 +99,12 @@ def show_queues(rows: Sequence[figures.QueueFigures], *, width: int) -> Renderab
             words.UNKNOWN if row.nominal is None else str(row.nominal),
             str(row.used),
             Text(str(row.borrowed), style="yellow" if row.borrowed else ""),
+            str(row.lent),
             str(row.pending),
             str(row.running),
             str(row.waiting),
+            figures.share(row.share),
+            figures.share(row.ideal),
         ]
         for row in rows
     ]

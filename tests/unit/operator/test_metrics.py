@@ -8,6 +8,7 @@ import pytest
 from prometheus_client.exposition import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
+from stowplan_allocator.standings import Line, Standing
 from stowplan_allocator.types import Certificate, SolveStatus
 from stowplan_operator import api
 from stowplan_operator.metrics import GpuCounts, Metrics
@@ -22,6 +23,8 @@ SURFACE = {
     "stowplan_jobs": ("gauge", ("phase",)),
     "stowplan_jobs_waiting": ("gauge", ("reason",)),
     "stowplan_gpus": ("gauge", ("product", "state")),
+    "stowplan_queue_gpus": ("gauge", ("product", "queue", "state")),
+    "stowplan_queue_jobs": ("gauge", ("queue", "state")),
     "stowplan_watch_age_seconds": ("gauge", ("resource",)),
     "stowplan_leader": ("gauge", ()),
     "stowplan_api_writes_total": ("counter", ("resource", "verb")),
@@ -36,6 +39,17 @@ SURFACE = {
     "stowplan_sick_nodes": ("gauge", ("state",)),
     "stowplan_build_info": ("gauge", ("version",)),
 }
+
+
+A_STANDING = Standing(
+    queue="a",
+    lines=(Line(product="H100", nominal=8, owned=12, used=10, pending=4, borrowed=1, lent=2),),
+    running=3,
+    waiting=1,
+    pending=4,
+    share=0.5,
+    ideal=0.6,
+)
 
 
 class Rig:
@@ -57,6 +71,7 @@ def use_everything(metrics: Metrics) -> None:
     metrics.record_plan(Certificate(status=SolveStatus.OPTIMAL, strategy="exact", seconds=0.1))
     metrics.set_jobs({"Running": 2}, {"Fragmented": 1})
     metrics.set_gpus({"H100": GpuCounts(capacity=8, allocated=4, free=3, unhealthy=1)})
+    metrics.set_queues({"a": A_STANDING})
     metrics.note_watch_event("pods")
     metrics.set_leader(True)
     metrics.count_api_write("create", "pods")

@@ -191,11 +191,18 @@ def test_queues_add_up_to_their_parents() -> None:
     )
     waiting = types.Job("w", "w", 2, types.Resources(accelerators=2), queue="team")
     jobs = (a_running("a", "org", 1), a_running("b", "team", 4), a_running("c", "", 3), waiting)
-    rows = {row.name: row for row in figures.of_queues(types.Snapshot((), jobs, queues=queues))}
+    room = types.Resources(accelerators=20)
+    node = types.Node("n1", "H100", available=room, allocatable=room)
+    rows = {row.name: row for row in figures.of_queues(types.Snapshot((node,), jobs, queues=queues))}
     found: dict[str, Any] = {
-        name: (row.nominal, row.used, row.borrowed, row.pending, row.running, row.waiting) for name, row in rows.items()
+        name: (row.nominal, row.used, row.borrowed, row.lent, row.pending, row.running, row.waiting, row.share)
+        for name, row in rows.items()
     }
-    assert found == {"": (None, 3, 0, 0, 1, 0), "org": (8, 5, 0, 4, 2, 1), "team": (2, 4, 2, 4, 1, 1)}
+    assert found == {
+        "": (None, 3, 0, 0, 0, 1, 0, 0.15),
+        "org": (10, 5, 0, 0, 4, 2, 1, 0.25),
+        "team": (2, 4, 2, 0, 4, 1, 1, 0.2),
+    }
 
 
 def test_watching_a_file_makes_no_sense(ask: Ask) -> None:

@@ -1,0 +1,117 @@
+"""What a Queue's status says: how it stands with all below it, and whether it is planned with. Pure.
+
+What must stay true: nothing is written that a user cannot see; a new spec or another condition is said at once, numbers
+at most every ten seconds, whatever comes and goes in a busy cluster.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any
+
+from stowplan_allocator import standings, types
+from stowplan_operator import api, queueing, status, views
+from stowplan_operator.states import JobState
+
+Json = dict[str, Any]
+
+NUMBERS_SECONDS = 10
+
+
+def stand(
+    states: Iterable[JobState], plan: types.Plan, queues: queueing.Queues, *, capacity: Mapping[str, int]
+) -> dict[str, standings.Standing]:
+    """How the queues stand at the end of a cycle, with the places that it gave and took; by name."""
+    jobs = (job for state in states if (job := _as_left(state, plan)) is not None)
+    return standings.standings(queues.planned, jobs, capacity=capacity)
+
+
+def _as_left(state: JobState, plan: types.Plan) -> types.Job | None:
+    """The job where it counts; None where it neither has a place nor waits for one."""
+    if state.request is None or state.spec is None or state.is_over or state.job.deleting:
+        return None
+    has_place = state.job.status.get("placement") is not None
+    if not has_place:
+        return None if state.spec.suspend else _placed(state.request, None)
+    return _placed(state.request, plan.placements.get(state.job.uid) or state.request.placement)
+
+
+def _placed(job: types.Job, placement: types.Placement | None) -> types.Job:
+    return types.Job(
+        job.id, job.name, job.num_pods, job.pod, products=job.products, placement=placement, queue=job.queue
+    )
+
+
+def derive(
+    view: queueing.QueueView,
+    queues: queueing.Queues,
+    standing: standings.Standing | None,
+    *,
+    classes: Collection[str],
+    now_seconds: float,
+) -> tuple[Json, bool]:
+    """The status of a queue, and whether newer numbers are held back.
+
+    ``standing`` is None where it is not planned with; ``classes`` are the names of all PriorityClasses.
+    """
+    old = view.status
+    conditions = status.merge_conditions(
+        old.get("conditions") or (),
+        [(api.QueueCondition.ACTIVE, *_active(queues.doors[view.name], classes))],
+        generation=view.generation,
+        now_seconds=now_seconds,
+    )
+    new = {"observedGeneration": view.generation, "conditions": conditions, **_numbers(standing)}
+    if new == {key: value for key, value in old.items() if key != "lastUpdated"}:
+        return dict(old), False
+    same = ("observedGeneration", "conditions")
+    if all(new[key] == old.get(key) for key in same) and now_seconds < due_at(view):
+        return dict(old), True
+    return {**new, "lastUpdated": views.format_time(now_seconds)}, False
+
+
+def due_at(view: queueing.QueueView) -> float:
+    """From when on (Unix seconds) its numbers may be written again."""
+    return views.parse_time(view.status.get("lastUpdated")) + NUMBERS_SECONDS
+
+
+def _active(door: queueing.Door, classes: Collection[str]) -> tuple[bool, str, str]:
+    if door.fault:
+        return False, "Misconfigured", f"{door.fault}. Its jobs wait; those that run keep their places"
+    if door.default_priority_class and door.default_priority_class not in classes:
+        text = f"spec.defaultPriorityClassName: there is no PriorityClass {door.default_priority_class!r}"
+        return True, "PriorityClassMissing", f"{text}; jobs that name none themselves wait"
+    return True, "Planned", "its jobs are planned"
+
+
+def _numbers(standing: standings.Standing | None) -> Json:
+    if standing is None:
+        return {}
+    lines = standing.lines
+    owned = sum(line.owned for line in lines)
+    return {
+        "runningJobs": standing.running,
+        "pendingJobs": standing.waiting,
+        "gpus": f"{sum(line.used for line in lines)}/{owned}",
+        "pendingGpus": str(standing.pending),
+        "borrowed": str(sum(line.borrowed for line in lines)),
+        "lent": str(sum(line.lent for line in lines)),
+        "products": [_product(line) for line in lines],
+        "fairShare": {"share": _percent(standing.share), "ideal": _percent(standing.ideal)},
+    }
+
+
+def _product(line: standings.Line) -> Json:
+    return {
+        "product": line.product,
+        "nominal": line.nominal or 0,
+        "owned": line.owned,
+        "used": line.used,
+        "pending": line.pending,
+        "borrowed": line.borrowed,
+        "lent": line.lent,
+    }
+
+
+def _percent(part: float) -> str:
+    return f"{100 * part:.0f}%"
