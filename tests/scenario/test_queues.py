@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from fakes.builders import NAMESPACE, JobBuilder, QueueBuilder, a_job, a_node, a_queue
+from fakes.builders import H100, NAMESPACE, JobBuilder, QueueBuilder, a_job, a_node, a_queue
 from fakes.world import World
+from stowplan_operator import api, kube
 
 
 def a_world(*queues: QueueBuilder, nodes: int = 4) -> World:
@@ -116,3 +117,249 @@ async def test_within_a_queue_a_higher_priority_takes_a_place() -> None:
     assert (world.phase("low"), world.phase("vip")) == ("Pending", "Running")
     (condition,) = (one for one in world.status("low")["conditions"] if one["type"] == "Preempted")
     assert condition["reason"] == "HigherPriority"
+
+
+QUEUES_OF_A_NAMESPACE: dict[str, tuple[tuple[QueueBuilder, ...], str | None, str, str]] = {
+    "none": ((), None, "Running", ""),
+    "one, and the job names none": ((a_queue("red"),), None, "Running", "red"),
+    "several, and the job names none": ((a_queue("red"), a_queue("blue")), None, "Misconfigured", ""),
+    "several, and the job names one": ((a_queue("red"), a_queue("blue")), "blue", "Running", "blue"),
+    "one of its own and one for all": ((a_queue("red"), a_queue("open", "*")), None, "Running", "red"),
+    "one for all": ((a_queue("open", "*"),), None, "Running", "open"),
+    "none that admits it": ((a_queue("foreign", "elsewhere"),), None, "Running", ""),
+    "one that does not admit it": ((a_queue("foreign", "elsewhere"),), "foreign", "Misconfigured", ""),
+    "one that is not there": ((a_queue("red"),), "gone", "Misconfigured", ""),
+    "one whose parent is not there": ((a_queue("red").under("gone"),), None, "Misconfigured", ""),
+}
+
+
+@pytest.mark.parametrize(
+    ("queues", "named", "want", "queue"), QUEUES_OF_A_NAMESPACE.values(), ids=QUEUES_OF_A_NAMESPACE
+)
+async def test_the_queue_of_a_job(queues: tuple[QueueBuilder, ...], named: str | None, want: str, queue: str) -> None:
+    world = a_world(*queues)
+    world.submit(job("a", named))
+    await world.settle()
+    assert world.status("a").get("queue", "") == queue
+    assert want in (world.phase("a"), world.reason("a"))
+    if want == "Misconfigured":
+        assert world.status("a")["message"].startswith("spec.queue: ")
+
+
+async def test_a_job_that_names_no_queue_of_several_starts_when_it_does() -> None:
+    world = a_world(a_queue("red").owns(8), a_queue("blue").owns(8))
+    world.submit(job("a"))
+    await world.settle()
+    assert world.status("a")["message"] == (
+        'spec.queue: namespace "team" may use 2 queues, blue, red; name one of them'
+    )
+    world.edit("a", queue="blue")
+    await world.settle()
+    assert world.phase("a") == "Running"
+    await world.wait(10)
+    assert world.queue("blue")["gpus"] == "4/8"
+
+
+async def test_a_waiting_job_moves_to_another_queue_by_its_field() -> None:
+    world = a_world(a_queue("red").owns(0), a_queue("blue").owns(8))
+    world.submit(job("a", "red"))
+    await world.settle()
+    assert (world.reason("a"), world.status("a")["queue"]) == ("ExceedsQuota", "red")
+    world.edit("a", queue="blue")
+    await world.settle()
+    assert (world.phase("a"), world.status("a")["queue"]) == ("Running", "blue")
+
+
+async def test_a_running_job_counts_where_it_is_moved_to_and_keeps_its_place() -> None:
+    world = a_world(a_queue("red").owns(8), a_queue("blue").owns(0))
+    world.submit(job("a", "red"))
+    await world.settle()
+    world.edit("a", queue="blue")
+    await world.settle()
+    assert (world.phase("a"), world.status("a")["queue"]) == ("Running", "blue")
+    world.edit("a", queue="gone")
+    await world.settle()
+    assert (world.phase("a"), world.status("a")["queue"]) == ("Running", "blue"), "a name that means nothing"
+
+
+async def test_a_queue_that_loses_its_parent_says_so_and_its_jobs_wait_while_others_go_on() -> None:
+    world = a_world(*two_teams())
+    world.submit(job("a", "red"))
+    await world.settle()
+    world.edit_queue("red", parent="gone")
+    for name in ("later", "other"):
+        world.submit(job(name, "red" if name == "later" else "blue"))
+    await world.settle()
+    assert world.phase("a") == "Running", "nobody loses his place for a fault in a Queue"
+    assert (world.reason("later"), world.phase("other")) == ("Misconfigured", "Running")
+    (active,) = world.queue("red")["conditions"]
+    assert (active["type"], active["status"], active["reason"]) == ("Active", "False", "Misconfigured")
+    assert active["message"] == (
+        'spec.parent: there is no queue "gone"; create it, or name another. Its jobs wait; those that run keep their '
+        "places"
+    )
+    assert "gpus" not in world.queue("red"), "nothing is known of a queue that is not planned with"
+    world.edit_queue("red", parent="org")
+    await world.settle()
+    assert world.phase("later") == "Running"
+    (active,) = world.queue("red")["conditions"]
+    assert active["status"] == "True"
+
+
+async def test_while_its_queue_cannot_be_planned_with_nobody_takes_a_jobs_place() -> None:
+    world = a_world(*two_teams())
+    for name in "abcd":
+        world.submit(job(name, "red"))
+    await world.settle()
+    world.edit_queue("red", parent="gone")
+    world.submit(job("mine", "blue"))
+    await world.settle()
+    assert {world.phase(name) for name in "abcd"} == {"Running"}
+    world.edit_queue("red", parent="org")
+    await world.settle()
+    assert world.phase("mine") == "Running", "it gets what it owns when the fault is mended"
+
+
+async def test_a_job_whose_queue_is_deleted_runs_on_as_a_guest() -> None:
+    world = a_world(*two_teams())
+    for name in "abc":
+        world.submit(job(name, "red"))
+    await world.settle()
+    world.server.remove(api.QUEUES, "", "red")
+    await world.settle()
+    assert {world.phase(name) for name in "abc"} == {"Running"}
+    world.submit(job("mine", "blue", nodes=2))
+    await world.settle()
+    assert world.phase("mine") == "Running"
+    (guest,) = (name for name in "abc" if world.phase(name) == "Pending")
+    assert world.reason(guest) == "Misconfigured"
+    assert "that it lent to jobs without a queue" in world.status(guest)["history"][-1]["reason"]
+
+
+async def test_limits_of_a_queue() -> None:
+    world = a_world(a_queue("red").limits(runningJobs=1, acceleratorsPerJob=4, runSeconds=600))
+    world.submit(job("a"))
+    await world.settle()
+    world.submit(job("b"))
+    world.submit(job("big", nodes=2))
+    await world.settle()
+    assert {name: world.reason(name) for name in ("a", "b", "big")} == {
+        "a": "AllPodsRunning",
+        "b": "WaitingForQuota",
+        "big": "ExceedsQuota",
+    }
+    assert world.status("b")["message"].endswith('queue "red" may run 1 job and runs 1')
+    assert 'queue "red" allows at most 4 for one job' in world.status("big")["message"]
+    await world.wait(600)
+    failure = world.status("a")["lastFailure"]
+    assert (world.phase("a"), failure["reason"]) == ("Failed", "DeadlineExceeded")
+    assert failure["message"] == 'the job ran longer than limits.runSeconds of queue "red" (600 s)'
+    assert world.phase("b") == "Running"
+
+
+async def test_the_smaller_of_two_run_times_holds() -> None:
+    world = a_world(a_queue("red").limits(runSeconds=600))
+    world.submit(job("a").spec(activeDeadlineSeconds=300))
+    await world.settle()
+    await world.wait(300)
+    assert world.status("a")["lastFailure"]["message"] == ("the job ran longer than spec.activeDeadlineSeconds (300 s)")
+
+
+async def test_a_waiting_job_starts_when_its_queue_gets_more() -> None:
+    world = a_world(a_queue("red").owns(4))
+    for name in ("a", "b"):
+        world.submit(job(name))
+    await world.settle()
+    assert [world.phase(name) for name in ("a", "b")] == ["Running", "Pending"]
+    world.edit_queue("red", quotas=[{"product": H100, "nominal": 8}])
+    await world.settle()
+    assert world.phase("b") == "Running"
+    world.edit_queue("red", quotas=[{"product": H100, "nominal": 0}])
+    await world.settle()
+    assert [world.phase(name) for name in ("a", "b")] == ["Running", "Running"], "a lowered quota stops nobody"
+
+
+async def test_a_status_of_a_queue() -> None:
+    world = a_world(*two_teams())
+    for name in "abc":
+        world.submit(job(name, "red"))
+    world.submit(job("large", "blue", nodes=9))
+    await world.settle()
+    await world.wait(10)
+    red, org = world.queue("red"), world.queue("org")
+    assert {key: red[key] for key in ("runningJobs", "pendingJobs", "gpus", "pendingGpus", "borrowed", "lent")} == {
+        "runningJobs": 3,
+        "pendingJobs": 0,
+        "gpus": "12/8",
+        "pendingGpus": "0",
+        "borrowed": "4",
+        "lent": "0",
+    }
+    assert (world.queue("blue")["lent"], world.queue("blue")["pendingGpus"]) == ("4", "36")
+    assert (org["gpus"], org["runningJobs"], org["pendingJobs"], org["borrowed"]) == ("12/16", 3, 1, "0")
+    assert red["fairShare"] == {"share": "75%", "ideal": "50%"}
+    assert red["products"] == [
+        {"product": H100, "nominal": 8, "owned": 8, "used": 12, "pending": 0, "borrowed": 4, "lent": 0}
+    ]
+    assert (
+        world.process.metrics.registry.get_sample_value(
+            "stowplan_queue_gpus", {"queue": "red", "product": H100, "state": "borrowed"}
+        )
+        == 4
+    )
+
+
+async def test_numbers_of_a_queue_are_written_at_most_every_ten_seconds_and_then_by_the_clock_alone() -> None:
+    world = a_world(a_queue("red"), nodes=8)
+    await world.settle()
+    before = len(world.writes("patch", api.QUEUES))
+    for number in range(8):
+        world.submit(job(f"j{number}"))
+        await world.step(seconds=1)
+    assert len(world.writes("patch", api.QUEUES)) - before <= 1
+    await world.settle(seconds=0)
+    assert 0 < world.pause <= 10
+    await world.wait(world.pause)
+    assert world.queue("red")["runningJobs"] == 8
+
+
+async def test_a_priority_class_that_a_queue_names_and_nobody_has() -> None:
+    world = a_world(a_queue("red").spec(defaultPriorityClassName="batch"))
+    world.submit(job("a"))
+    await world.settle()
+    (active,) = world.queue("red")["conditions"]
+    assert (active["status"], active["reason"]) == ("True", "PriorityClassMissing")
+    assert world.reason("a") == "Misconfigured"
+    world.add_priority_class("batch", 5)
+    await world.settle()
+    assert world.phase("a") == "Running"
+    (active,) = world.queue("red")["conditions"]
+    assert active["reason"] == "Planned"
+
+
+async def test_a_queue_whose_status_cannot_be_written_stops_nothing() -> None:
+    world = a_world(a_queue("red"))
+    world.process.connection.refuse = lambda verb, kind, name: (
+        kube.ApiError(403, "Forbidden", "no right") if kind == api.QUEUES else None
+    )
+    world.submit(job("a"))
+    for _ in range(6):
+        await world.step()
+    assert world.phase("a") == "Running"
+
+
+@pytest.mark.parametrize("number", range(1, 11))
+@pytest.mark.parametrize("before", [True, False])
+async def test_killed_at_any_write_while_a_quota_comes_back(number: int, *, before: bool) -> None:
+    world = a_world(*two_teams())
+    for name in "abc":
+        world.submit(job(name, "red"))
+    await world.settle()
+    world.restart(crash_at=number, crash_before=before)
+    world.now += 60
+    world.submit(job("mine", "blue", nodes=2))
+    await world.settle()
+    assert world.phase("mine") == "Running"
+    assert sum(world.status(name).get("preemptions", 0) for name in "abc") == 1
+    await world.wait(10)
+    assert (world.queue("blue")["gpus"], world.queue("red")["gpus"]) == ("8/8", "8/8")
