@@ -169,6 +169,15 @@ class Programme:
 
     def add_gang(self, gang: Gang, *, moves: int | None = None) -> bool:
         """Add a gang that needs a place: always, or if the victim of index ``moves`` leaves. False: it has none."""
+        chosen = self.places_of(gang)
+        if moves is None and chosen:
+            self._require(chosen, "==", 1.0)  # (2)
+        elif moves is not None:
+            self._require([*chosen, (self._leave[moves], -1.0)], "==", 0.0)  # (2)
+        return bool(chosen)
+
+    def places_of(self, gang: Gang) -> list[Term]:
+        """Add the places of a gang; which of them it has, if any, is for the caller to require."""
         candidate = _Candidate(gang)
         for group in gang.groups:
             slots = {node: self._slots(gang, node) for node in group.nodes}
@@ -181,13 +190,8 @@ class Programme:
             for limit in gang.limits:
                 self._limit(limit, bins=bins)
             candidate.groups.append((group.product, z, bins))
-        chosen = [(z, 1.0) for _, z, _ in candidate.groups]
-        if moves is None and chosen:
-            self._require(chosen, "==", 1.0)  # (2)
-        elif moves is not None:
-            self._require([*chosen, (self._leave[moves], -1.0)], "==", 0.0)  # (2)
         self._gangs.append(candidate)
-        return bool(chosen)
+        return [(z, 1.0) for _, z, _ in candidate.groups]
 
     def add_terms(self, terms: Terms) -> None:
         """(6) to (8) for the one gang that was added, which waits."""

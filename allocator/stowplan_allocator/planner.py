@@ -13,6 +13,7 @@ import time
 from stowplan_allocator import (
     checks,
     compiling,
+    expanding,
     fairness,
     greedy,
     making_room,
@@ -63,6 +64,16 @@ def plan(
         counted = decision.with_holds()
         waiting = reasons.explain(snapshot, problem=problem, outcome=counted, settings=settings)
         waiting |= preempting.explain(decision, problem=problem) | dict(room.waiting)
+    with watch.phase("growth"):
+        growth = expanding.decide(
+            room.snapshot,
+            placements=placements,
+            waiting=waiting,
+            settings=settings,
+            deadline=deadline,
+        )
+        if growth is not None:
+            outcome = preempting.with_tier(outcome, tier=growth.tier)
     certificate = types.Certificate(
         status=outcome.status,
         strategy=settings.strategy.value,
@@ -82,7 +93,7 @@ def plan(
         certificate,
         evictions=decision.evictions(),
         held=held,
-        resizes=decision.resizes,
+        resizes=decision.resizes if growth is None else growth.resizes,
         moves=room.moves,
     )
     with watch.phase("checks"):

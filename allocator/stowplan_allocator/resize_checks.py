@@ -16,6 +16,7 @@ HOPELESS = (
     types.Reason.EXCEEDS_CLUSTER_CAPACITY,
     types.Reason.NO_MATCHING_ACCELERATOR,
     types.Reason.EXCEEDS_QUOTA,
+    types.Reason.EXCEEDS_RESOURCE_QUOTA,
 )
 
 
@@ -84,6 +85,8 @@ def _growth(
 ) -> Iterator[str]:
     assert job.placement is not None, "only running jobs are asked about"
     gain = _done(job, resize.num_pods, settings) - _done(job, job.placement.num_pods, settings)
+    if resize.placement is not None and resize.placement.product != job.placement.product:
+        yield f"{what}: it goes to another product"
     if resize.num_pods <= job.placement.num_pods:
         yield f"{what}: it does not grow"
     if (resize.gain, resize.cost) != (gain, job.resize_cost) or gain <= resize.cost:

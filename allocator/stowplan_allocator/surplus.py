@@ -66,7 +66,7 @@ class Surplus:
         return [
             self._shrink(one, size=size)
             for one in self._standing.values()
-            for size in _few(rights.surplus(one.job, job=job, settings=self._settings, claim=claim))
+            for size in few(rights.surplus(one.job, job=job, settings=self._settings, claim=claim))
         ]
 
     def _is_within(self, one: _Standing) -> bool:
@@ -96,7 +96,8 @@ class Surplus:
         return types.Placement(victim.job.placement.product, shares)
 
 
-def _few(sizes: tuple[int, ...]) -> tuple[int, ...]:
+def few(sizes: tuple[int, ...]) -> tuple[int, ...]:
+    """The sizes that are looked at."""
     if len(sizes) <= MAX_SIZES:
         return sizes
     last = len(sizes) - 1
