@@ -75,6 +75,7 @@ class Condition(enum.StrEnum):
     RESTARTING = "Restarting"
     PREEMPTED = "Preempted"
     TELEMETRY_STALE = "TelemetryStale"
+    DEADLINE_AT_RISK = "DeadlineAtRisk"
     COMPLETE = "Complete"
     FAILED = "Failed"
 
@@ -225,6 +226,7 @@ class TrainingJobSpec(_Model):
     hang_timeout_seconds: int | None = None
     active_deadline_seconds: int | None = None
     ttl_seconds_after_finished: int | None = None
+    deadline: pydantic.AwareDatetime | None = None
     suspend: bool = False
     node_selector: dict[str, str] = {}
     tolerations: list[dict[str, Any]] = []

@@ -149,7 +149,13 @@ def estimate(
 
 
 def to_status(
-    found: Estimate | None, old: Mapping[str, Any], *, starts_at: float | None, is_placed: bool, now_seconds: float
+    found: Estimate | None,
+    old: Mapping[str, Any],
+    *,
+    starts_at: float | None,
+    is_placed: bool,
+    now_seconds: float,
+    is_news: bool = False,
 ) -> Json | None:
     """``status.estimate``; the ``old`` one where a user would see nothing new. ``starts_at`` is None where unknown."""
     if found is None:
@@ -159,7 +165,7 @@ def to_status(
         new["runSeconds"] = int(found.seconds)
     if starts_at is not None:
         new["endTime"] = views.format_time(starts_at + found.seconds)
-    if new.keys() != old.keys() or new["basis"] != old["basis"]:
+    if is_news or new.keys() != old.keys() or new["basis"] != old["basis"]:
         return new
     is_off = "runSeconds" in new and abs(new["runSeconds"] - old["runSeconds"]) > _tolerance(old["runSeconds"])
     if "endTime" in new:

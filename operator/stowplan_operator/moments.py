@@ -9,7 +9,7 @@ import dataclasses
 from collections.abc import Mapping
 
 from stowplan_allocator.advising import Advice
-from stowplan_operator import estimates, node_watch, queueing, states, status, views
+from stowplan_operator import deadlines, estimates, node_watch, preemption, queueing, states, status, views
 from stowplan_operator.progress import Pace, Progress
 from stowplan_operator.settings import Settings
 
@@ -56,9 +56,24 @@ def facts(state: states.JobState, moment: Moment) -> status.Facts:
         grace_seconds=state.spec.grace_period_seconds if state.spec else None,
         eta=readings.eta.get(uid, ""),
         estimate=moment.expected.get(uid),
+        goal=_goal(state),
         pace=readings.paces.get(uid),
         advice=readings.advice.get(uid),
         telemetry_stale=moment.stale,
         problem=state.problem,
         queue=state.queue,
+    )
+
+
+def _goal(state: states.JobState) -> deadlines.Goal:
+    """The job's deadline, and what it gets done at its sizes: in proportion where that has not been measured."""
+    spec, request = state.spec, state.request
+    if spec is None or request is None or spec.deadline is None:
+        return deadlines.NONE
+    in_proportion = tuple((number, 1000 * number // spec.num_nodes) for number in request.allowed_num_pods)
+    return deadlines.Goal(
+        deadline=spec.deadline.timestamp(),
+        goodput=request.goodput_milli or in_proportion,
+        preferred_pods=spec.num_nodes,
+        restart_seconds=preemption.restart_seconds(state.job.status),
     )

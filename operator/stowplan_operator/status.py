@@ -16,6 +16,7 @@ from stowplan_allocator.advising import Advice
 from stowplan_allocator.types import Certificate, Waiting
 from stowplan_operator import (
     api,
+    deadlines,
     elastic,
     estimates,
     lifecycle,
@@ -55,6 +56,7 @@ class Facts:
     grace_seconds: int | None = None
     eta: str = ""
     estimate: estimates.Estimate | None = None
+    goal: deadlines.Goal = deadlines.NONE
     advice: Advice | None = None
     telemetry_stale: str | None = None
     problem: str = ""
@@ -88,9 +90,12 @@ def derive(job: views.JobView, core: Mapping[str, Any], pods: Sequence[views.Pod
     seconds = restart_time.measured(status, facts.progress, facts.pace)
     if seconds is not None:
         status["restartSeconds"], status["progress"] = seconds, {**status["progress"], "startSeconds": seconds}
-    status["estimate"] = None if phase.is_terminal else _estimate(status, facts)
+    outlook = deadlines.look(
+        status, phase, facts.goal, facts.estimate, num_pods=num_pods, now_seconds=facts.now_seconds
+    )
+    status["estimate"] = outlook.estimate
     status["elastic"] = throughput.noted(job, status, facts.pace)
-    status["conditions"] = _conditions(job, status, phase, running == num_pods, facts)
+    status["conditions"] = _conditions(job, status, phase, running == num_pods, facts, outlook.verdict)
     return {key: value for key, value in status.items() if value is not None}
 
 
@@ -243,18 +248,6 @@ def _add_progress(status: Json, phase: api.Phase, rank_zero: views.PodView | Non
     status["progress"] = new
 
 
-def _estimate(status: Mapping[str, Any], facts: Facts) -> Json | None:
-    is_placed = status.get("placement") is not None
-    starts_at = views.parse_time((status.get("decision") or {}).get("predictedStart")) or None
-    return estimates.to_status(
-        facts.estimate,
-        status.get("estimate") or {},
-        starts_at=facts.now_seconds if is_placed else starts_at,
-        is_placed=is_placed,
-        now_seconds=facts.now_seconds,
-    )
-
-
 def _start_text(status: Mapping[str, Any], phase: api.Phase) -> str:
     """When a waiting job starts, as of the decision's last update, so that the text changes only with it."""
     decision = status.get("decision") or {}
@@ -272,7 +265,12 @@ def _say_unknown_progress(status: Json, old: Json, phase: api.Phase, facts: Fact
 
 
 def _conditions(
-    job: views.JobView, status: Mapping[str, Any], phase: api.Phase, all_run: bool, facts: Facts
+    job: views.JobView,
+    status: Mapping[str, Any],
+    phase: api.Phase,
+    all_run: bool,
+    facts: Facts,
+    deadline: tuple[api.Condition, bool | None, str, str] | None,
 ) -> list[Json]:
     placed = status.get("placement") is not None
     restarting = phase is api.Phase.RESTARTING
@@ -280,7 +278,7 @@ def _conditions(
     history = status.get("history") or ()
     stopped = history[-1] if history and not placed else {}
     ready = all_run and not phase.is_terminal and placed
-    wanted: list[tuple[api.Condition, bool, str, str]] = [
+    wanted: list[tuple[api.Condition, bool | None, str, str]] = [
         (
             api.Condition.ADMITTED,
             placed,
@@ -318,6 +316,8 @@ def _conditions(
         stale = bool(facts.telemetry_stale)
         word = "PrometheusNotAnswering" if stale else "TelemetryFresh"
         wanted.append((api.Condition.TELEMETRY_STALE, stale, word, facts.telemetry_stale))
+    if deadline is not None:
+        wanted.append(deadline)
     if phase is api.Phase.SUCCEEDED:
         wanted.append((api.Condition.COMPLETE, True, "Completed", "all pods exited 0"))
     if phase is api.Phase.FAILED:
@@ -342,7 +342,7 @@ def _names(names: Sequence[str]) -> str:
 
 def merge_conditions(
     old: Iterable[Mapping[str, Any]],
-    wanted: Sequence[tuple[api.Condition | api.QueueCondition, bool, str, str]],
+    wanted: Sequence[tuple[api.Condition | api.QueueCondition, bool | None, str, str]],
     *,
     generation: int,
     now_seconds: float,
@@ -352,7 +352,7 @@ def merge_conditions(
     now = views.format_time(now_seconds)
     merged = []
     for condition, is_true, reason, message in wanted:
-        state = "True" if is_true else "False"
+        state = "Unknown" if is_true is None else str(is_true)
         last = before.get(condition.value, {})
         since = last.get("lastTransitionTime", now) if last.get("status") == state else now
         merged.append(

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from stowplan_operator import api, events, kube, status, views
+from stowplan_operator import api, deadlines, events, kube, status, views
 from stowplan_operator.metrics import Metrics
 from stowplan_operator.states import JobState
 from stowplan_operator.store import Store
@@ -55,6 +55,8 @@ class Writer:
         self._metrics.count_api_write("patch", "trainingjobs/status")
         state.job = views.JobView.from_body(answer)
         self._store.jobs.put(state.job)
+        if text := deadlines.raised(job.status, new):
+            await self.tell(state.job, api.Condition.DEADLINE_AT_RISK.value, text, warning=True)
         return True
 
     async def tell(self, job: views.JobView, reason: str, message: str, *, warning: bool = False) -> None:

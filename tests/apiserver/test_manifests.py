@@ -111,6 +111,7 @@ FREE = [
     Change(field="hangTimeoutSeconds", to=900),
     Change(field="startupTimeoutSeconds", to=600),
     Change(field="activeDeadlineSeconds", to=7200),
+    Change(field="deadline", to="2027-01-10T08:00:00+01:00"),
     Change(field="ttlSecondsAfterFinished", to=0),
     Change(field="suspend", to=True),
     Change(field="imagePullPolicy", to="Always"),

@@ -175,6 +175,9 @@ def _notes(job: Job) -> Iterator[str]:
     if job.holds(Condition.TELEMETRY_STALE):
         why = text(job.condition(Condition.TELEMETRY_STALE), "message")
         yield f"GPU telemetry is stale, so sick GPUs are not seen{f': {why}' if why else '.'}"
+    if job.holds(Condition.DEADLINE_AT_RISK):
+        why = text(job.condition(Condition.DEADLINE_AT_RISK), "message")
+        yield f"Its deadline is at risk: {why}."
     if unknown := text(job.status, "progress", "message"):
         yield unknown[:1].upper() + unknown[1:]
 

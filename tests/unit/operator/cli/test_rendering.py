@@ -78,6 +78,13 @@ EXPLAIN = {
         ],
         Exit.YES,
     ),
+    "a job that will miss its deadline": (
+        samples.running(
+            conditions=[samples.condition("DeadlineAtRisk", "True", "EndsLate", "2h after spec.deadline", since=9)]
+        ),
+        ["Its deadline is at risk: 2h after spec.deadline."],
+        Exit.YES,
+    ),
     "a job that waits for its next attempt": (
         samples.restarting(),
         [
