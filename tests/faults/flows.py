@@ -195,6 +195,19 @@ def preempt(s: Steps) -> None:
     s.succeed("low", attempt=2, pods=4)
 
 
+def give_pods_up(s: Steps) -> None:
+    """A running elastic job restarts smaller, so that another one has room; both end as they would have."""
+    s.create("wide", pods=4, spec={"elastic": {"minNodes": 1}})
+    s.sees("wide", "Running", attempt=1)
+    s.tell_progress("wide", attempt=1, step=8)
+    s.create("next", pods=2)
+    s.sees("next", "Running", attempt=1)
+    s.sees("wide", "Running", attempt=2)
+    s.succeed("wide", attempt=2)
+    s.succeed("next")
+    s.sees_no_pods(living=True)
+
+
 def delete_while_pending(s: Steps) -> None:
     s.create("one", pods=9)
     s.sees("one", "Pending", reason="ExceedsClusterCapacity")
@@ -270,6 +283,7 @@ FLOWS = (
     Flow("upgrade while starting", upgrade_while_starting),
     Flow("jobs compete", two_compete),
     Flow("preempt", preempt),
+    Flow("give pods up", give_pods_up),
     Flow("delete while pending", delete_while_pending),
     Flow("delete while starting", delete_while_starting),
     Flow("delete while running", delete_while_running),
