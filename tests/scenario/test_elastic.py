@@ -215,14 +215,12 @@ async def test_room_that_a_failed_gang_is_about_to_take_back_is_not_grown_into()
     world = await a_wide_world(4)
     world.submit(a_job("next").nodes(2))
     await world.settle()
-    await train(world, "wide")
-    world.machinery.terminates = False
-    world.fail("next", 0)
-    for _ in range(3):
-        await world.step()
-    assert (world.phase("next"), world.status("wide")["attempt"]) == ("Restarting", 2)
-    world.machinery.terminates = True
-    await world.settle()
+    await train(world, "wide", paces={"wide": 0.55})
+    for _ in range(2):
+        world.fail("next", 0)
+        await world.settle()
+    assert (world.reason("next"), world.status("wide")["attempt"]) == ("BackOff", 2)
+    await world.wait(30)
     assert sizes(world, "wide", "next") == {"wide": "Running 2/2", "next": "Running 2/2"}
 
 
@@ -256,3 +254,32 @@ class CountingSolver(InlineSolver):
     async def plan(self, snapshot: types.Snapshot, settings: types.Settings) -> types.Plan:
         self.num_plans += 1
         return await super().plan(snapshot, settings)
+
+
+async def test_it_grows_back_when_nobody_waits_and_the_gain_is_worth_it() -> None:
+    world = await a_wide_world(4)
+    world.submit(a_job("next").nodes(2))
+    await world.settle()
+    await train(world, "wide", paces={"wide": 0.55})
+    world.succeed("next")
+    await world.settle()
+    assert sizes(world, "wide") == {"wide": "Running 4/4"}
+    assert world.status("wide")["history"][-1]["reason"] == "from 2 to 4 pods: nobody waits for the GPUs"
+    observed = {one["nodes"] for one in world.status("wide")["elastic"]["observed"]}
+    assert observed == {2, 4}
+    before = len(world.server.writes)
+    await train(world, "wide", seconds=3600)
+    assert world.status("wide")["attempt"] == 3
+    assert all(write.kind == "trainingjobs" for write in world.server.writes[before:])
+
+
+async def test_a_job_is_resized_only_so_often_within_an_hour() -> None:
+    world = await a_wide_world(4, settings=Settings(elastic=ElasticSettings(max_per_hour=1)))
+    world.submit(a_job("next").nodes(2))
+    await world.settle()
+    await train(world, "wide", paces={"wide": 0.55})
+    world.succeed("next")
+    await world.settle()
+    assert sizes(world, "wide") == {"wide": "Running 2/2"}
+    await train(world, "wide", seconds=3600, paces={"wide": 0.55})
+    assert sizes(world, "wide") == {"wide": "Running 4/4"}
