@@ -22,7 +22,7 @@ _HALVINGS = 60
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """Accelerators of one product. ``nominal`` is the queue's own quota, None without one; ``owned`` is its subtree's.
+    """Accelerators of one product. ``nominal`` is the queue's own quota, None without one; ``owned`` its subtree's.
 
     ``borrowed`` are used beyond what it owns; ``lent`` are owned and could not be had now because others use them.
     """
@@ -63,7 +63,8 @@ def standings(
     everyone = list(jobs)
     usage = quotas.usage_of(shared, everyone)
     wanted = _wanted(shared, everyone, capacity=capacity)
-    ideal = _Division(shared, usage=usage, wanted=wanted).parts()
+    owned = _owned(shared)
+    ideal = _Division(shared, owned=owned, usage=usage, wanted=wanted).parts()
     own = {queue.name: {quota.product: quota.nominal for quota in queue.quotas} for queue in queues}
     found = {}
     for branch in shared.branches:
@@ -72,11 +73,18 @@ def standings(
         used, pending = usage.totals.get(branch.index, {}), wanted.totals.get(branch.index, {})
         nominal = own.get(branch.queue, {})
         kinds = {kind for kind in (*used, *pending, *nominal) if kind}
-        kinds |= {kind for kind, amount in branch.owned.items() if amount}
+        kinds |= {kind for kind, amount in owned[branch.index].items() if amount}
         found[branch.queue] = Standing(
             queue=branch.queue,
             lines=tuple(
-                _line(shared, branch, kind, usage=usage, nominal=nominal.get(kind), pending=pending.get(kind, 0))
+                _line(
+                    branch,
+                    kind,
+                    usage=usage,
+                    nominal=nominal.get(kind),
+                    owned=owned[branch.index].get(kind, 0),
+                    pending=pending.get(kind, 0),
+                )
                 for kind in sorted(kinds)
             ),
             running=usage.jobs.get(branch.index, 0),
@@ -90,17 +98,33 @@ def standings(
     return found
 
 
-def _line(shared: Quotas, branch: Branch, kind: str, *, usage: Usage, nominal: int | None, pending: int) -> Line:
-    reached, owned = usage.used.get((branch.index, kind), 0), branch.owned.get(kind, 0)
-    left = usage.left(branch.index, kind) if branch.is_limited else owned
+def _owned(shared: Quotas) -> list[dict[str, int]]:
+    """Nominal quotas by kind, of every branch with all below it, lent or not."""
+    found: list[dict[str, int]] = []
+    for branch in shared.branches:  # children come before their parents
+        if not branch.children:
+            found.append(dict(branch.owned))
+            continue
+        total: dict[str, int] = {}
+        for child in branch.children:
+            for kind, amount in found[child].items():
+                total[kind] = total.get(kind, 0) + amount
+        found.append(total)
+    return found
+
+
+def _line(branch: Branch, kind: str, *, usage: Usage, nominal: int | None, owned: int, pending: int) -> Line:
+    # Of what is owned below, only what may be lent reaches the branch, and only that is borrowed and lent here.
+    reached, most = usage.used.get((branch.index, kind), 0), branch.owned.get(kind, 0)
+    left = usage.left(branch.index, kind) if branch.is_limited else most
     return Line(
         product=kind,
         nominal=nominal,
         owned=owned,
         used=usage.totals.get(branch.index, {}).get(kind, 0),
         pending=pending,
-        borrowed=max(reached - owned, 0) if branch.is_limited else 0,
-        lent=max(owned - reached - left, 0),
+        borrowed=max(reached - most, 0) if branch.is_limited else 0,
+        lent=max(most - reached - left, 0),
     )
 
 
@@ -125,8 +149,9 @@ def _wanted(shared: Quotas, jobs: Iterable[types.Job], *, capacity: Mapping[str,
 class _Division:
     """Of each product, what is used and asked for, divided fairly."""
 
-    def __init__(self, shared: Quotas, *, usage: Usage, wanted: Usage) -> None:
+    def __init__(self, shared: Quotas, *, owned: Sequence[Mapping[str, int]], usage: Usage, wanted: Usage) -> None:
         self._shared = shared
+        self._owned = owned
         self._demand: list[dict[str, int]] = []
         for branch in shared.branches:
             used, pending = usage.totals.get(branch.index, {}), wanted.totals.get(branch.index, {})
@@ -138,24 +163,34 @@ class _Division:
         # A kind is of a tree: "*" stands for other products in each.
         for kind in sorted({kind for demand in self._demand for kind in demand}):
             room = max((self._shared.capacity_of(root, kind) for root in self._shared.roots), default=0)
-            self._divide(self._shared.roots, kind, float(room), found)
+            self._divide(self._shared.roots, kind, float(room), most=self._most(kind), found=found)
         return found
 
-    def _divide(self, among: Sequence[int], kind: str, room: float, found: list[dict[str, float]]) -> None:
-        branches = [self._shared.branches[index] for index in among]
-        most = [self._most(branch, kind) for branch in branches]
-        least = [min(float(branch.owned.get(kind, 0)), most[i]) for i, branch in enumerate(branches)]
-        weights = [branch.weight_milli for branch in branches]
-        for branch, amount in zip(branches, _level(least, most, weights=weights, room=room), strict=True):
+    def _divide(
+        self, among: Sequence[int], kind: str, room: float, *, most: Sequence[int], found: list[dict[str, float]]
+    ) -> None:
+        high = [float(most[index]) for index in among]
+        low = [min(float(self._owned[index].get(kind, 0)), high[i]) for i, index in enumerate(among)]
+        weights = [self._shared.branches[index].weight_milli for index in among]
+        for index, amount in zip(among, _level(low, high, weights=weights, room=room), strict=True):
             if amount:
-                found[branch.index][kind] = amount
-                self._divide(branch.children, kind, amount, found)
+                found[index][kind] = amount
+                self._divide(self._shared.branches[index].children, kind, amount, most=most, found=found)
 
-    def _most(self, branch: Branch, kind: str) -> float:
-        """What the branch would take: what is asked for in it, within its limit."""
-        demand = self._demand[branch.index].get(kind, 0)
-        limit = branch.most(kind) if branch.is_limited else None
-        return float(demand if limit is None else min(demand, limit))
+    def _most(self, kind: str) -> list[int]:
+        """What each branch would use of what is asked for in it, if nobody else asked for anything: (1) and (2)."""
+        most: list[int] = []
+        reach: list[int] = []
+        for branch in self._shared.branches:  # children come before their parents
+            asked = sum(reach[child] for child in branch.children)
+            below = sum(most[child] - reach[child] for child in branch.children)
+            if not branch.children:
+                asked = self._demand[branch.index].get(kind, 0)
+            limit = branch.most(kind) if branch.is_limited else None
+            here = asked if limit is None else min(asked, limit)
+            most.append(below + here)
+            reach.append(max(here - branch.kept.get(kind, 0), 0))
+        return most
 
 
 def _level(least: Sequence[float], most: Sequence[float], *, weights: Sequence[int], room: float) -> list[float]:

@@ -115,7 +115,7 @@ def totals(nodes: Sequence[NodeFigures], *, sizes: Sequence[tuple[int, int]]) ->
 class QueueFigures:
     """Accelerators of one product in one queue and all below it; empty names are the default queue and any product.
 
-    ``nominal`` is what it owns with what those below lend, None where it owns none; ``borrowed`` is used beyond that,
+    ``nominal`` is what it owns with those below it, None where they own none; ``borrowed`` is used beyond that,
     ``lent`` owned and used by others, ``pending`` what waits. ``share`` and ``ideal`` are the queue's parts of the
     cluster, what it has and what would be fair; ``running`` and ``waiting`` are jobs.
     """

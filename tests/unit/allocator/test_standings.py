@@ -46,10 +46,10 @@ LINES: dict[str, tuple[list[sa.Queue], list[sa.Job], dict[str, tuple[int | None,
         [uses("x", 12), wants("y", 8)],
         {"x": (8, 8, 12, 0, 4, 0), "y": (8, 8, 0, 8, 0, 4), "org": (None, 16, 12, 8, 0, 0)},
     ),
-    "what is kept from lending is never lent": (
+    "what is kept from lending is never lent, and its queue's above count it": (
         [ORG, queue("x", 8), queue("y", 8, lend=2)],
-        [uses("x", 10)],
-        {"x": (8, 8, 10, 0, 2, 0), "y": (8, 8, 0, 0, 0, 2)},
+        [uses("x", 10), uses("y", 6)],
+        {"x": (8, 8, 10, 0, 2, 0), "y": (8, 8, 6, 0, 0, 2), "org": (None, 16, 16, 0, 0, 0)},
     ),
     "a queue with jobs of its own borrows from those below it": (
         [queue("org", 4, parent=""), queue("x", 8)],
@@ -119,6 +119,16 @@ PARTS: dict[str, tuple[list[sa.Queue], list[sa.Job], dict[str, float]]] = {
         [ORG, queue("x", 24), queue("y", 8, borrow=2)],
         [uses("y", 32)],
         {"x": 0.0, "y": 10 / 32},
+    ),
+    "what is kept from lending is owned all the same": (
+        [ORG, queue("x", 16), queue("y", 16, lend=0)],
+        [wants("x", 40), wants("y", 16)],
+        {"x": 16 / 32, "y": 16 / 32, "org": 1.0},
+    ),
+    "what another keeps for itself is nobody else's": (
+        [ORG, queue("x", 16), queue("y", 16, lend=4)],
+        [wants("x", 40), wants("y", 2)],
+        {"x": 20 / 32, "y": 2 / 32, "org": 22 / 32},
     ),
     "more owned than there is": (
         [ORG, queue("x", 48), queue("y", 16)],
