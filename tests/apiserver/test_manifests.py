@@ -214,6 +214,29 @@ def test_columns(api: apiserver.ApiServer) -> None:
     assert narrow[-1] == "AGE", "by category, without the wide columns"
 
 
+def test_columns_of_a_queue(api: apiserver.ApiServer) -> None:
+    api.kubectl("apply", "-f", str(apiserver.ROOT / "examples" / "queues.yaml"), check=True)
+    active = {"type": "Active", "status": "True", "reason": "Planned", "message": "well"}
+    status = {
+        "runningJobs": 3,
+        "pendingJobs": 1,
+        "gpus": "12/8",
+        "pendingGpus": "4",
+        "borrowed": "4",
+        "lent": "0",
+        "fairShare": {"share": "75%", "ideal": "50%"},
+        "conditions": [{**active, "lastTransitionTime": "2026-01-01T00:00:00Z"}],
+    }
+    path = "/apis/stowplan.dev/v1alpha1/queues/vision/status"
+    code, answer = api.send("PATCH", path, {"status": status}, content_type="application/merge-patch+json")
+    assert code == 200, answer
+    header, row = api.kubectl("get", "q", "vision", "-o", "wide", check=True).stdout.splitlines()
+    want = "NAME PARENT RUNNING PENDING GPUS BORROWED LENT ACTIVE AGE PENDINGGPUS SHARE IDEAL WEIGHT MESSAGE"
+    assert header.split() == want.split()
+    assert row.split()[:8] == ["vision", "research", "3", "1", "12/8", "4", "0", "True"]
+    assert row.split()[-5:] == ["4", "75%", "50%", "1", "well"]
+
+
 def test_jobs_are_selected_by_phase(api: apiserver.ApiServer, placed: str) -> None:
     names = api.kubectl("get", "tj", "--field-selector=status.phase=Running", "-o", "name", check=True).stdout
     assert f"trainingjob.stowplan.dev/{placed}" in names
