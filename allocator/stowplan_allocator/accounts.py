@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from stowplan_allocator import compiling, greedy, reserving, terms, types
+from stowplan_allocator import budgets, compiling, greedy, reserving, terms, types
 from stowplan_allocator.namespaces import Key, Spare
 from stowplan_allocator.problem import Problem
 from stowplan_allocator.quotas import Allowance
@@ -69,7 +69,8 @@ class Accounts:
         if self.problem.namespaces is not None:
             left = self.left(gone=leaving, spots=spots)
             bill = terms.bill_of(job, num_pods=num_pods, namespaces=self.problem.namespaces, left=left)
-        return Terms(claim, bill)
+        guard = budgets.guard_of(self.snapshot)
+        return Terms(claim, bill, None if guard is None else guard.after({victim.job.id for victim in leaving}))
 
     def allow(self, more: Spots, *, beside: Allowance | None, left: Mapping[Key, int]) -> bool:
         """Whether these jobs are within what ``allowance`` and ``left`` have said."""

@@ -147,6 +147,7 @@ def find_eviction_breaches(plan: types.Plan, *, snapshot: types.Snapshot, settin
         if job_id not in plan.waiting or plan.waiting[job_id].reason is not types.Reason.WAITING_FOR_PREEMPTION:
             yield f"{job_id}: room is held for a job that does not wait for preemption"
     yield from move_checks.find_breaches(plan, snapshot=snapshot)
+    yield from limit_checks.find_disruptions(plan, snapshot=snapshot)
     yield from resize_checks.find_breaches(plan, snapshot=snapshot, settings=settings)
     moved = {move.job_id: move.placement for move in plan.moves}
     resized = {resize.job_id: resize.placement for resize in plan.resizes if resize.placement is not None}

@@ -29,13 +29,27 @@ class Hold:
         return bool(self.solution.leaving) and all(victim.size for victim in self.solution.leaving)
 
 
+@dataclass(frozen=True, slots=True)
+class Protected:
+    """Who would leave for a job but for a PodDisruptionBudget: so many of its pods, of which so many may be stopped."""
+
+    victims: tuple[str, ...]
+    budget: str
+    needed: int
+    allowed: int
+
+
 @dataclass(slots=True)
 class Decision:
-    """The outcome beside all held rooms, and what has been decided about each preempting job."""
+    """The outcome beside all held rooms, and what has been decided about each preempting job.
+
+    ``protected`` is known of the first job, in queue order, of each request, by the request's index and its priority.
+    """
 
     outcome: strategies.Outcome
     holds: dict[str, Hold] = field(default_factory=dict)
     resizes: tuple[types.Resize, ...] = ()
+    protected: dict[tuple[int, int], Protected] = field(default_factory=dict)
 
     def with_holds(self) -> strategies.Outcome:
         """The outcome in which held room counts as taken: for whoever asks why another job waits."""

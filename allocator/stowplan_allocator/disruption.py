@@ -37,6 +37,7 @@ Constraints
                      has too little left
     (9) one way      leave_j + Σ_k y_{j,k} ≤ 1;  Σ_n g_{j,n} = Σ_k (size_j − k) y_{j,k}
     (10) whole slices Σ_{n ∈ d} g_{j,n} is a multiple of j's slice size        for d of the level of its slices
+    (11) budgets     Σ_j p_{j,b} (leave_j + Σ_k y_{j,k}) ≤ what is left of d_b         for each b of ``budgets``
 In (3) a pod of j for each g_{j,n}, in (6) to (8) size_j − k for y_{j,k}, is given back as by leave_j.
 
 One gang alone fills a bin without loss, so bins cost no exactness; victims' nodes are never
@@ -194,7 +195,7 @@ class Programme:
         return [(z, 1.0) for _, z, _ in candidate.groups]
 
     def add_terms(self, terms: Terms) -> None:
-        """(6) to (8) for the one gang that was added, which waits."""
+        """(6) to (8) and (11) for the one gang that was added, which waits."""
         self._terms = terms
         if terms.claim is not None:
             self._add_claim(terms.claim)
@@ -205,6 +206,13 @@ class Programme:
                     freed[key].append((leave, -float(amount)))
             for key, missing in terms.bill.missing().items():
                 self._require(freed[key], "<=", -float(missing))  # (8)
+        if terms.guard is not None:
+            stopped: dict[int, list[Term]] = defaultdict(list)
+            for way, leave in self._ways():
+                for i, pods in terms.guard.pods.get(way.job.id, ()):
+                    stopped[i].append((leave, float(pods)))
+            for i, some in stopped.items():
+                self._require(some, "<=", float(max(terms.guard.left[i], 0)))  # (11)
 
     def _add_claim(self, claim: Claim) -> None:
         ways = self._ways()

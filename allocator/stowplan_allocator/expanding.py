@@ -16,7 +16,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from stowplan_allocator import choosing, compiling, decisions, gangs, greedy, namespaces, surplus, types
+from stowplan_allocator import budgets, choosing, compiling, decisions, gangs, greedy, namespaces, surplus, types
 from stowplan_allocator import problem as problems
 from stowplan_allocator.gangs import Gang
 from stowplan_allocator.namespaces import Spare
@@ -105,7 +105,15 @@ def decide(
         return None
     if any(answer.reason not in HOPELESS for answer in waiting.values()):
         return None
-    candidates = [job for job in snapshot.jobs if surplus.is_resizable(job)]
+    candidates = sorted(
+        (job for job in snapshot.jobs if surplus.is_resizable(job)),
+        key=lambda job: problems.queue_key(job, order=settings.order),
+    )
+    guard = budgets.guard_of(snapshot)
+    if guard is not None:
+        # Those that may all be stopped: the first in the line, as far as the budgets go.
+        together = guard.together(job.id for job in candidates)
+        candidates = [job for job in candidates if job.id in together]
     if not candidates:
         return None
     standing = (replace(job, placement=placements.get(job.id, job.placement)) for job in snapshot.jobs)
@@ -134,8 +142,7 @@ class _Scene:
         )
         self._gangs: dict[tuple[int, int, str], tuple[Gang, tuple[frozenset[int], ...]]] = {}
         self._open: dict[Vector, frozenset[int]] = {}
-        ranked = sorted(candidates, key=lambda job: problems.queue_key(job, order=settings.order))
-        self._growers = [grower for job in ranked if (grower := self._grower(job)) is not None]
+        self._growers = [grower for job in candidates if (grower := self._grower(job)) is not None]
 
     def _grower(self, job: types.Job) -> _Grower | None:
         """The job, if it could grow where nobody else does."""

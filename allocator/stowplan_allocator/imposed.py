@@ -13,6 +13,18 @@ COUNTS_PODS = "pods"
 
 
 @dataclass(frozen=True, slots=True)
+class DisruptionBudget:
+    """A PodDisruptionBudget (``namespace/name``): so many of its pods may be stopped now, by whomever they are stopped.
+
+    ``pods`` are those that it selects of running jobs, as (job id, number).
+    """
+
+    name: str
+    allowed: int
+    pods: tuple[tuple[str, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class NamespaceLimit:
     """What the jobs of a namespace may take together of one resource: ``name`` is the ResourceQuota that says so.
 

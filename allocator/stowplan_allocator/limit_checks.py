@@ -1,7 +1,8 @@
 """What Kubernetes imposes, verified on the finished plan against the snapshot alone: a part of ``checks``.
 
-Shares no code with ``namespaces``. What must stay true: no ResourceQuota is used beyond its limit by what
-the plan starts beside what runs, nor by both beside a reserved job when that is to start.
+Shares no code with ``namespaces`` and ``budgets``. What must stay true: no ResourceQuota is used beyond its limit by
+what the plan starts beside what runs, nor by both beside a reserved job when that is to start; no PodDisruptionBudget
+loses more pods than it allows.
 """
 
 from __future__ import annotations
@@ -31,6 +32,15 @@ def find_breaches(placements: Mapping[str, types.Placement], *, snapshot: types.
                 then = [*stay[0], (jobs[one.job_id], one.placement.num_pods)]
                 for breach in _exceeded(limit, running=then, started=stay[1]):
                     yield f"{there} when {one.job_id} is to start: {breach}"
+
+
+def find_disruptions(plan: types.Plan, *, snapshot: types.Snapshot) -> Iterator[str]:
+    """Every PodDisruptionBudget of which the plan stops more pods than may be."""
+    stopped = {one.job_id for some in (plan.evictions, plan.moves, plan.resizes) for one in some}
+    for budget in snapshot.disruption_budgets:
+        pods = sum(number for job_id, number in budget.pods if job_id in stopped)
+        if pods > max(budget.allowed, 0):
+            yield f'PodDisruptionBudget "{budget.name}": {pods} pods are stopped where {budget.allowed} may be'
 
 
 def _stands(job: types.Job, one: types.Reservation, snapshot: types.Snapshot) -> bool:

@@ -23,6 +23,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 
 from stowplan_allocator import (
+    budgets,
     compiling,
     fairness,
     greedy,
@@ -196,7 +197,7 @@ class _Scene:
         needs = words.needs(later.problem.shape_of[job.id].request, dims=later.problem.dims)
         self._asked[job.id] = _Asked(needs, found.bound)
         self._fixed |= places
-        self._later = self._planned(_standing(later.world, places))
+        self._later = self._planned(budgets.spent(_standing(later.world, places), stopped=movers))
 
     def _may_go(self, name: str, place: types.Placement) -> bool:
         """Whether the place costs the job, and its queue, no more than the move."""
@@ -233,7 +234,7 @@ class _Scene:
         without = {job.id for job in lost}
         rest = replace(self._snapshot, jobs=tuple(job for job in self._snapshot.jobs if job.id not in without))
         return Room(
-            self._kept(_standing(rest, self._fixed)),
+            budgets.spent(self._kept(_standing(rest, self._fixed)), stopped=self._moves),
             placements,
             held,
             tuple(self._moves.values()),

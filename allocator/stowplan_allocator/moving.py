@@ -16,6 +16,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from stowplan_allocator import (
+    budgets,
     checks,
     choosing,
     compiling,
@@ -31,6 +32,7 @@ from stowplan_allocator import (
 from stowplan_allocator import problem as problems
 from stowplan_allocator.problem import Vector
 from stowplan_allocator.stopwatch import Stopwatch
+from stowplan_allocator.terms import Terms
 from stowplan_allocator.victims import Victim
 
 # Gangs times nodes in one programme. Beyond that only the cheapest candidates are looked at.
@@ -87,6 +89,7 @@ def moves(
         victims=scene.victims,
         settings=settings,
         deadline=deadline,
+        terms=scene.terms,
     )
     if found is None:
         return None
@@ -169,6 +172,7 @@ class _Scene:
         movable = sorted((one for one in running if one.id not in fixed), key=problems.queue_key)
         self._lifted = {one.id: _lift(one) for one in movable}
         self._running = {one.id: one for one in movable}
+        self.terms = Terms(guard=budgets.guard_of(snapshot))
         self._base = replace(snapshot, reservations=())
         self.problem = compiling.compile_problem(
             replace(self._base, jobs=(*self._fixed, *self._lifted.values(), *self._along, job)), seed=settings.seed
@@ -219,6 +223,7 @@ class _Scene:
             return None
         for i, victim in enumerate(chosen):
             programme.add_gang(gangs.gang_of(self._lifted[victim.job.id], problem=self.problem), moves=i)
+        programme.add_terms(self.terms)
         programme.start_from(())
         solution = programme.solve(settings=self._settings, limit_seconds=limit_seconds)
         if solution is None:

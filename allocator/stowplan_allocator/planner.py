@@ -64,6 +64,7 @@ def plan(
         counted = decision.with_holds()
         waiting = reasons.explain(snapshot, problem=problem, outcome=counted, settings=settings)
         waiting |= preempting.explain(decision, problem=problem) | dict(room.waiting)
+        waiting |= preempting.protections(decision, problem=problem, waiting=waiting)
     with watch.phase("growth"):
         growth = expanding.decide(
             room.snapshot,

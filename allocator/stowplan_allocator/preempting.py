@@ -22,6 +22,7 @@ what this plan gave it; with ``Preemption.NEVER`` nobody is told to leave; room 
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 
 from stowplan_allocator import strategies, types, words
@@ -130,4 +131,27 @@ def explain(decision: Decision, *, problem: Problem) -> dict[str, types.Waiting]
         found[job_id] = types.Waiting(
             types.Reason.WAITING_FOR_PREEMPTION, message, tuple(numbers.items()), hold.waits_for
         )
+    return found
+
+
+def protections(
+    decision: Decision, *, problem: Problem, waiting: Mapping[str, types.Waiting]
+) -> dict[str, types.Waiting]:
+    """The answers to jobs for which others would leave but for a PodDisruptionBudget, with what that says."""
+    found = {}
+    for job in problem.queue:
+        by = decision.protected.get((problem.shape_of[job.id].request.index, job.priority))
+        answer = waiting.get(job.id)
+        if by is None or answer is None or job.id in decision.holds:
+            continue
+        message = (
+            f"{answer.message}; it may take the place of {words.names(by.victims)}, but PodDisruptionBudget "
+            f'"{by.budget}" lets {by.allowed} of {by.needed} pods be stopped'
+        )
+        numbers = (
+            ("disruption_budget", by.budget),
+            ("disruptions_needed", str(by.needed)),
+            ("disruptions_allowed", str(by.allowed)),
+        )
+        found[job.id] = replace(answer, message=message, numbers=(*answer.numbers, *numbers))
     return found

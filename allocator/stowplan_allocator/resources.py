@@ -67,6 +67,18 @@ class Resources:
             other=other,
         )
 
+    def or_more(self, other: Resources) -> Resources:
+        """Of each amount the larger one."""
+        more = dict(self.other)
+        for name, amount in other.other:
+            more[name] = max(amount, more.get(name, 0))
+        return Resources(
+            accelerators=max(self.accelerators, other.accelerators),
+            cpu_milli=max(self.cpu_milli, other.cpu_milli),
+            memory_mib=max(self.memory_mib, other.memory_mib),
+            other=tuple(more.items()),
+        )
+
     def fits_in(self, room: Resources) -> bool:
         """Whether every amount is at most the one in ``room``."""
         if (

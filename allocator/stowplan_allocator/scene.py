@@ -13,8 +13,9 @@ from dataclasses import replace
 from stowplan_allocator import choosing, compiling, gangs, greedy, rights, strategies, types
 from stowplan_allocator import problem as problems
 from stowplan_allocator.accounts import Accounts
+from stowplan_allocator.budgets import Guard
 from stowplan_allocator.choosing import Solution
-from stowplan_allocator.decisions import Decision, Hold
+from stowplan_allocator.decisions import Decision, Hold, Protected
 from stowplan_allocator.namespaces import Key
 from stowplan_allocator.problem import Problem, Vector
 from stowplan_allocator.quotas import Allowance
@@ -104,11 +105,18 @@ class Scene:
         rooms = _with_room(now, victims=gone)
         pod = self._problem.vector(job.pod)
         terms = self._terms(job, position=position, decision=decision, gone=gone)
+        choose = functools.partial(self._cheapest, job, rooms=rooms, gone=gone)
         if promised is not None and _fits(promised.takes, pod=pod, rooms=rooms) and terms.enough(promised.product, ()):
             solution: Solution | None = Solution((), {job.id: (promised.product, promised.takes)}, bound=0)
         else:
-            solution = self._cheapest(job, rooms=rooms, gone=gone, terms=terms)
+            solution = choose(terms=terms, settings=self._settings)
         if solution is None:
+            if terms.guard is not None:
+                # Only for the answer to the job: a quick set will do.
+                quick = replace(self._settings, strategy=types.Strategy.GREEDY)
+                self._note_protected(
+                    job, guard=terms.guard, found=choose(terms=replace(terms, guard=None), settings=quick), of=decision
+                )
             return None
         product, takes = solution.stands[job.id]
         spot = greedy.Spot(product, takes)
@@ -123,6 +131,17 @@ class Scene:
         ]
         return Hold(spot, solution, tuple(waits_for))
 
+    def _note_protected(self, job: types.Job, *, guard: Guard, found: Solution | None, of: Decision) -> None:
+        """Note by which budget those are protected who would leave for the job."""
+        stopped = [] if found is None else list(dict.fromkeys(victim.job.id for victim in found.leaving))
+        over = guard.exceeded(stopped)
+        if found is not None and over:
+            budget = self._snapshot.disruption_budgets[over[0]]
+            names = tuple(victim.job.name for victim in found.leaving)
+            needed = sum(pods for name in stopped for i, pods in guard.pods.get(name, ()) if i == over[0])
+            request = self._problem.shape_of[job.id].request.index
+            of.protected[request, job.priority] = Protected(names, budget.name, needed, max(guard.left[over[0]], 0))
+
     def _terms(self, job: types.Job, *, position: int, decision: Decision, gone: Iterable[Victim]) -> Terms:
         """What the job may take of quotas and limits, and of whom, once these have left."""
         spots = decision.outcome.spots
@@ -134,21 +153,27 @@ class Scene:
         held = {job_id: hold.spot for job_id, hold in decision.holds.items()}
         return self._accounts.terms(job, num_pods=smallest_size(job), gone=gone, spots=ahead | held)
 
-    def _cheapest(self, job: types.Job, *, rooms: list[Vector], gone: list[Victim], terms: Terms) -> Solution | None:
+    def _cheapest(
+        self, job: types.Job, *, rooms: list[Vector], gone: list[Victim], terms: Terms, settings: types.Settings
+    ) -> Solution | None:
         gang = gangs.gang_of(job, problem=self._problem, num_pods=smallest_size(job))
         taken = {victim.job.id for victim in gone}
+
+        def is_open(name: str) -> bool:
+            return name not in taken and (terms.guard is None or terms.guard.may_stop(name))
+
         victims = [
             v
             for v in self._victims
-            if v.job.id not in taken and rights.may_evict(v.job, job=job, settings=self._settings, claim=terms.claim)
+            if is_open(v.job.id) and rights.may_evict(v.job, job=job, settings=settings, claim=terms.claim)
         ]
-        shrinks = [way for way in self._surplus.ways(job, claim=terms.claim) if way.job.id not in taken]
+        shrinks = [way for way in self._surplus.ways(job, claim=terms.claim) if is_open(way.job.id)]
         choose = functools.partial(
             choosing.cheapest,
             gang,
             problem=self._problem,
             rooms=rooms,
-            settings=self._settings,
+            settings=settings,
             deadline=self._deadline,
             terms=terms,
             shrinks=shrinks,

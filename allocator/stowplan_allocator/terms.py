@@ -2,6 +2,7 @@
 
     quotas       what ``reclaiming`` says: who may leave together, and what of a quota must come back
     limits       (1) of ``namespaces`` with the job, once the victims have left
+    budgets      (1) of ``budgets``: which gangs may stop together
 
 What must stay true: more victims never make ``enough`` less; of victims that may leave together any
 part may.
@@ -13,6 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from stowplan_allocator import reserving, types
+from stowplan_allocator.budgets import Guard
 from stowplan_allocator.namespaces import Charges, Key, Namespaces
 from stowplan_allocator.reclaiming import Claim
 from stowplan_allocator.victims import Shrink, Victim
@@ -56,10 +58,15 @@ def bill_of(job: types.Job, *, num_pods: int, namespaces: Namespaces, left: Mapp
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """The terms of one job; without a ``claim`` there are no queues, without a ``bill`` no limits of its namespace."""
+    """The terms of one job.
+
+    Without a ``claim`` there are no queues, without a ``bill`` no limits of its namespace, without a ``guard`` no
+    budgets.
+    """
 
     claim: Claim | None = None
     bill: Bill | None = None
+    guard: Guard | None = None
 
     def enough(self, product: str, victims: Iterable[Victim]) -> bool:
         """Whether the job may stand on the product once these have left."""
@@ -78,7 +85,8 @@ class Terms:
 
     def admissible(self, victims: Iterable[Victim]) -> list[Victim]:
         """Those of the victims, the first first, that may leave together."""
-        return list(victims) if self.claim is None else self.claim.admissible(victims)
+        found = list(victims) if self.claim is None else self.claim.admissible(victims)
+        return found if self.guard is None else self.guard.admissible(found)
 
     def allows(self, product: str, victims: Sequence[Victim]) -> bool:
         """Whether these may leave together, and are enough."""

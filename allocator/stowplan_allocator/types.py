@@ -12,7 +12,7 @@ import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from stowplan_allocator.imposed import COUNTS_PODS, NamespaceLimit
+from stowplan_allocator.imposed import COUNTS_PODS, DisruptionBudget, NamespaceLimit
 from stowplan_allocator.labels import AffinityTerm, LabelExpression, LabelOperator, Taint, TaintEffect, Toleration
 from stowplan_allocator.places import (
     CapacityType,
@@ -31,6 +31,7 @@ __all__ = [
     "AffinityTerm",
     "CapacityType",
     "Certificate",
+    "DisruptionBudget",
     "Eviction",
     "Job",
     "LabelExpression",
@@ -184,6 +185,7 @@ class Snapshot:
     queues: tuple[Queue, ...] = ()
     move_budget: int = 0
     namespace_limits: tuple[NamespaceLimit, ...] = ()
+    disruption_budgets: tuple[DisruptionBudget, ...] = ()
 
 
 class Reason(enum.StrEnum):

@@ -127,6 +127,11 @@ def gather(
             asking=None if for_questions else [*waiting, *growing],
             settings=settings,
         ),
+        disruption_budgets=headroom.disruption_budgets(
+            scene.imposed,
+            scene.pods,
+            placed={uid: int(job.status["placement"]["attempt"]) for uid, job in current.items()},
+        ),
     )
 
 

@@ -1,4 +1,4 @@
-"""What ResourceQuotas leave to the jobs of their namespaces, for the allocator. Pure.
+"""What ResourceQuotas leave to jobs, and PodDisruptionBudgets let be stopped, for the allocator. Pure.
 
 The API server lets a pod in while ``status.used`` and what it takes stay within ``status.hard``. ``used`` counts every
 pod from the moment in which it was let in until it has ended or is gone, so Terminating pods count. What others use is
@@ -69,6 +69,38 @@ def namespace_limits(
             quota, found, there[quota.namespace], rounded=rounded.get(quota.namespace, 0), settings=settings
         )
     )
+
+
+def disruption_budgets(
+    found: Imposed, pods: Iterable[views.PodView], *, placed: Mapping[str, int]
+) -> tuple[types.DisruptionBudget, ...]:
+    """The budgets on pods of placed jobs, given with their attempts by UID.
+
+    Our pods that are on their way out are taken off what is allowed for as long as they are there, whether the budget's
+    status knows of them or not: it may lag behind.
+    """
+    if not found.budgets:
+        return ()
+    ours: dict[str, list[views.PodView]] = {}
+    for pod in pods:
+        if pod.managed and not pod.is_terminal:
+            ours.setdefault(pod.namespace, []).append(pod)
+    limits = []
+    for budget in found.budgets:
+        selected: dict[str, int] = {}
+        on_their_way = 0
+        for pod in ours.get(budget.namespace, ()):
+            if not budget.selects(pod.labels):
+                continue
+            if placed.get(pod.owner_uid) == pod.attempt and not pod.deleting_since:
+                selected[pod.owner_uid] = selected.get(pod.owner_uid, 0) + 1
+            else:
+                on_their_way += 1
+        if selected:
+            name = f"{budget.namespace}/{budget.name}"
+            left = max(budget.allowed - on_their_way, 0)
+            limits.append(types.DisruptionBudget(name, left, tuple(sorted(selected.items()))))
+    return tuple(limits)
 
 
 def rounding(asked: Iterable[tuple[str, int, object]]) -> dict[str, int]:

@@ -1,4 +1,4 @@
-"""What Kubernetes imposes on a namespace's pods, as the operator watches it: ResourceQuotas and LimitRanges. Pure.
+"""What Kubernetes imposes on a namespace's pods: ResourceQuotas, LimitRanges, PodDisruptionBudgets, as watched. Pure.
 
 Small frozen pictures like those of ``views``. What must stay true: a quantity that cannot be read limits nothing, and
 is left to the API server; nothing here decides anything.
@@ -76,11 +76,70 @@ class LimitRangeView:
         )
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Requirement:
+    """One requirement of a label selector, as meta/v1 has it."""
+
+    key: str
+    operator: str
+    values: tuple[str, ...] = ()
+
+    def holds(self, labels: Mapping[str, str]) -> bool:
+        """Whether the labels satisfy it."""
+        if self.operator in ("Exists", "DoesNotExist"):
+            return (self.key in labels) is (self.operator == "Exists")
+        is_named = labels.get(self.key) in self.values
+        return is_named if self.operator == "In" else not is_named
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class DisruptionBudgetView:
+    """A policy/v1 PodDisruptionBudget: the pods that it selects, and how many of them may be stopped now.
+
+    ``selector`` is None where it selects none, and empty where it selects all pods of its namespace.
+    """
+
+    namespace: str
+    name: str
+    uid: str
+    resource_version: str
+    selector: tuple[Requirement, ...] | None
+    allowed: int
+
+    @classmethod
+    def from_body(cls, body: Mapping[str, Any]) -> DisruptionBudgetView:
+        """Read a policy/v1 PodDisruptionBudget. Until its controller has taken it up nothing may be stopped."""
+        meta, spec, status = body["metadata"], body.get("spec") or {}, body.get("status") or {}
+        is_seen = int(status.get("observedGeneration") or 0) >= int(meta.get("generation") or 0)
+        return cls(
+            namespace=meta["namespace"],
+            name=meta["name"],
+            uid=meta["uid"],
+            resource_version=meta.get("resourceVersion", ""),
+            selector=_selector(spec.get("selector")),
+            allowed=int(status.get("disruptionsAllowed") or 0) if is_seen else 0,
+        )
+
+    def selects(self, labels: Mapping[str, str]) -> bool:
+        """Whether a pod of its namespace with these labels is one of its own."""
+        return self.selector is not None and all(one.holds(labels) for one in self.selector)
+
+
+def _selector(selector: Mapping[str, Any] | None) -> tuple[Requirement, ...] | None:
+    if selector is None:
+        return None
+    wanted = (selector.get("matchLabels") or {}).items()
+    found = [Requirement(key, "In", (value,)) for key, value in wanted]
+    for one in selector.get("matchExpressions") or ():
+        found.append(Requirement(one["key"], one["operator"], tuple(one.get("values") or ())))
+    return tuple(found)
+
+
 def _amounts(amounts: Mapping[str, Any] | None) -> Amounts:
     return tuple(sorted((name, str(amount)) for name, amount in (amounts or {}).items()))
 
 
-View = ResourceQuotaView | LimitRangeView
+View = ResourceQuotaView | LimitRangeView | DisruptionBudgetView
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -101,6 +160,7 @@ class Kind:
 KINDS = {
     "resourcequotas": Kind("", "v1", ResourceQuotaView.from_body),
     "limitranges": Kind("", "v1", LimitRangeView.from_body),
+    "poddisruptionbudgets": Kind("policy", "v1", DisruptionBudgetView.from_body),
 }
 
 
@@ -110,6 +170,7 @@ class Imposed:
 
     quotas: tuple[ResourceQuotaView, ...] = ()
     ranges: tuple[LimitRangeView, ...] = ()
+    budgets: tuple[DisruptionBudgetView, ...] = ()
 
     @classmethod
     def of(cls, found: Iterable[View]) -> Imposed:
@@ -118,6 +179,7 @@ class Imposed:
         return cls(
             quotas=tuple(one for one in ranked if isinstance(one, ResourceQuotaView)),
             ranges=tuple(one for one in ranked if isinstance(one, LimitRangeView)),
+            budgets=tuple(one for one in ranked if isinstance(one, DisruptionBudgetView)),
         )
 
 

@@ -151,8 +151,8 @@ class ContainerEnd:
 class PodView:
     """A pod: who owns it, where it is, what it takes, how it does. Times are Unix seconds.
 
-    ``tolerations`` are those of our own pods, as the API server and its admission left them, each with the seconds for
-    which it holds, None for ever.
+    ``tolerations`` and ``labels`` are those of our own pods, as the API server and its admission left them; the former
+    each with the seconds for which it holds, None for ever.
     """
 
     namespace: str
@@ -179,6 +179,7 @@ class PodView:
     disruption: str
     pinned_to: str = ""
     tolerations: tuple[tuple[Toleration, int | None], ...] = ()
+    labels: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def is_terminal(self) -> bool:
@@ -231,6 +232,7 @@ class PodView:
             disruption=disruption.get("reason", "") if disruption.get("status") == "True" else "",
             pinned_to=_pinned_node(spec),
             tolerations=_tolerations(spec) if managed else (),
+            labels=dict(labels) if managed else {},
         )
 
 
@@ -288,23 +290,11 @@ def pod_requests(spec: Mapping[str, Any], *, accelerator: str) -> Resources:
         if container.get("restartPolicy") == "Always":
             sidecars += of(container)
         else:
-            peak = _maximum(peak, of(container) + sidecars)
-    total = _maximum(total + sidecars, peak)
+            peak = peak.or_more(of(container) + sidecars)
+    total = (total + sidecars).or_more(peak)
     if overhead := spec.get("overhead"):
         total += parse_resources(overhead, accelerator=accelerator, round_up=True)
     return total
-
-
-def _maximum(left: Resources, right: Resources) -> Resources:
-    other = dict(left.other)
-    for name, amount in right.other:
-        other[name] = max(amount, other.get(name, 0))
-    return Resources(
-        accelerators=max(left.accelerators, right.accelerators),
-        cpu_milli=max(left.cpu_milli, right.cpu_milli),
-        memory_mib=max(left.memory_mib, right.memory_mib),
-        other=tuple(other.items()),
-    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -241,7 +241,7 @@ def limited(draw: st.DrawFn, snapshots: st.SearchStrategy[sa.Snapshot]) -> sa.Sn
 
 
 @given(limited(worlds.snapshots(max_nodes=4, max_jobs=3, max_pods=3)))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_no_assignment_within_the_limits_is_better(snapshot: sa.Snapshot) -> None:
     plan = sa.plan(snapshot)
     got, want = brute.rank(snapshot, dict(plan.placements)), brute.best_rank(snapshot)
@@ -249,7 +249,7 @@ def test_no_assignment_within_the_limits_is_better(snapshot: sa.Snapshot) -> Non
 
 
 @given(limited(worlds.busy_snapshots()))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_no_set_of_victims_within_the_limits_loses_less(snapshot: sa.Snapshot) -> None:
     [waiting] = brute.queue(snapshot)
     plan = sa.plan(snapshot, LOWER)
@@ -266,7 +266,7 @@ def test_no_set_of_victims_within_the_limits_loses_less(snapshot: sa.Snapshot) -
 
 
 @given(limited(worlds.snapshots()), st.sampled_from([one for one in sa.Strategy if one is not sa.Strategy.GREEDY]))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 def test_every_strategy_keeps_them_and_its_bounds_hold(snapshot: sa.Snapshot, strategy: sa.Strategy) -> None:
     exact, other = sa.plan(snapshot), sa.plan(snapshot, sa.Settings(strategy=strategy))  # verify themselves
     queue = [one.id for one in brute.queue(snapshot)]

@@ -97,7 +97,7 @@ def test_no_rule_has_a_wildcard_or_a_forbidden_right(render: Render, values: Val
         assert group not in ("rbac.authorization.k8s.io", "admissionregistration.k8s.io", "certificates.k8s.io"), what
         if resource in (
             *("nodes", "namespaces", "priorityclasses", "customresourcedefinitions"),
-            *("resourcequotas", "limitranges"),
+            *("resourcequotas", "limitranges", "poddisruptionbudgets"),
         ):
             assert verb in ("get", "list", "watch"), what
         if resource == "pods":
@@ -109,6 +109,7 @@ WANTED_RIGHTS = {
     ("stowplan-reader", "", "pods", "list watch"),
     ("stowplan-reader", "", "resourcequotas", "list watch"),
     ("stowplan-reader", "", "limitranges", "list watch"),
+    ("stowplan-reader", "policy", "poddisruptionbudgets", "list watch"),
     ("stowplan-reader", "apiextensions.k8s.io", "customresourcedefinitions", "list watch"),
     ("stowplan-reader", "scheduling.k8s.io", "priorityclasses", "list watch"),
     ("stowplan-reader", "stowplan.dev", "queues", "list watch"),

@@ -164,3 +164,62 @@ def test_rounding_refuses_nothing_that_the_api_server_lets_in() -> None:
     each = imposed.amount_of("64G", "memory", round_up=True)
     assert each is not None
     assert limit.hard - 8 * each in range(2)
+
+
+def a_budget(allowed: int = 1, *, selector: Json | None = None, seen: int = 1) -> Json:
+    meta = {"name": "pdb", "namespace": NAMESPACE, "uid": "p", "resourceVersion": "1", "generation": 1}
+    spec = {} if selector is None else {"selector": selector}
+    return {"metadata": meta, "spec": spec, "status": {"disruptionsAllowed": allowed, "observedGeneration": seen}}
+
+
+GANG = [a_pod().of(a_job(), rank=rank).on(f"n{rank}").running() for rank in range(2)]
+ALL: Json = {}
+BUDGETS: dict[str, tuple[Json, list[PodBuilder], list[tuple[int, dict[str, int]]]]] = {
+    "all pods of its namespace": (a_budget(2, selector=ALL), GANG, [(2, {"uid-a": 2})]),
+    "no selector selects none": (a_budget(), GANG, []),
+    "by labels": (a_budget(selector={"matchLabels": {"stowplan.dev/job": "a"}}), GANG, [(1, {"uid-a": 2})]),
+    "by other labels": (a_budget(selector={"matchLabels": {"stowplan.dev/job": "b"}}), GANG, []),
+    "by expressions": (
+        a_budget(
+            selector={
+                "matchExpressions": [
+                    {"key": "stowplan.dev/rank", "operator": "In", "values": ["0"]},
+                    {"key": "stowplan.dev/job", "operator": "Exists"},
+                    {"key": "team", "operator": "DoesNotExist"},
+                    {"key": "stowplan.dev/attempt", "operator": "NotIn", "values": ["7"]},
+                ]
+            }
+        ),
+        GANG,
+        [(1, {"uid-a": 1})],
+    ),
+    "what the controller has not taken up allows nothing": (
+        a_budget(2, selector=ALL, seen=0),
+        GANG,
+        [(0, {"uid-a": 2})],
+    ),
+    "of another namespace": (a_budget(selector=ALL), [pod.meta(namespace="b") for pod in GANG], []),
+    "pods that have ended cannot be stopped": (
+        a_budget(selector=ALL),
+        [GANG[0], GANG[1].succeeded()],
+        [(1, {"uid-a": 1})],
+    ),
+    "pods on their way out are taken off it": (
+        a_budget(2, selector=ALL),
+        [*GANG, a_pod().of(a_job("b")).running().deleting(), a_pod().of(a_job(), attempt=9)],
+        [(0, {"uid-a": 2})],
+    ),
+    "other people's pods are known from its status": (a_budget(2, selector=ALL), [*GANG, THEIRS], [(2, {"uid-a": 2})]),
+}
+
+
+@pytest.mark.parametrize("sentence", BUDGETS)
+def test_what_may_be_stopped(sentence: str) -> None:
+    body, pods, want = BUDGETS[sentence]
+    found = headroom.disruption_budgets(
+        imposed.Imposed.of([imposed.DisruptionBudgetView.from_body(body)]),
+        [pod.view() for pod in pods],
+        placed={"uid-a": 1, "uid-b": 1},
+    )
+    assert [(one.allowed, dict(one.pods)) for one in found] == want
+    assert all(one.name == f"{NAMESPACE}/pdb" for one in found)
