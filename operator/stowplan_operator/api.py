@@ -59,10 +59,13 @@ class Outcome(enum.StrEnum):
     PREEMPTED = "Preempted"
     MIGRATED = "Migrated"
     RESIZED = "Resized"
+    DEFRAGMENTED = "Defragmented"
 
 
 # Stowplan stopped pods that did well: they get the time to write a checkpoint.
-PLANNED_STOPS = frozenset({Outcome.SUSPENDED, Outcome.PREEMPTED, Outcome.MIGRATED, Outcome.RESIZED})
+PLANNED_STOPS = frozenset(
+    {Outcome.SUSPENDED, Outcome.PREEMPTED, Outcome.MIGRATED, Outcome.RESIZED, Outcome.DEFRAGMENTED}
+)
 
 
 class Condition(enum.StrEnum):

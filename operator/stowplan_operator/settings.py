@@ -113,6 +113,18 @@ class ElasticSettings(_Model):
     max_per_hour: int = pydantic.Field(default=4, ge=1)
 
 
+class DefragmentationSettings(_Model):
+    """Whether running jobs are moved elsewhere so that a waiting one fits for which room is only scattered.
+
+    ``OnRequest``: where the job is annotated with ``stowplan.dev/make-room``; ``WhenWaiting``: also where it waits for
+    longer than ``wait_seconds``. All moves of any hour lose at most ``budget_gpu_seconds_per_hour``.
+    """
+
+    policy: Literal["Never", "OnRequest", "WhenWaiting"] = "OnRequest"
+    budget_gpu_seconds_per_hour: int = pydantic.Field(default=36000, ge=0)
+    wait_seconds: float = pydantic.Field(default=600, ge=0)
+
+
 class RecoverySettings(_Model):
     """How often a job starts again after faults that are not its own."""
 
@@ -148,6 +160,7 @@ class Settings(_Model):
     planner: PlannerSettings = PlannerSettings()
     preemption: PreemptionSettings = PreemptionSettings()
     elastic: ElasticSettings = ElasticSettings()
+    defragmentation: DefragmentationSettings = DefragmentationSettings()
     answers: AnswersSettings = AnswersSettings()
     progress: ProgressSettings = ProgressSettings()
     health: HealthSettings = HealthSettings()

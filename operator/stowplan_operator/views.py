@@ -80,6 +80,8 @@ def parse_toleration(raw: Mapping[str, Any]) -> Toleration | None:
     )
 
 
+# Of a TrainingJob: see ``defragmentation``.
+MAKE_ROOM = "stowplan.dev/make-room"
 _UNTRACKED = frozenset({"ephemeral-storage", "pods"})
 
 
@@ -299,7 +301,7 @@ def pod_requests(spec: Mapping[str, Any], *, accelerator: str) -> Resources:
 
 @dataclass(frozen=True, slots=True)
 class JobView:
-    """A TrainingJob: identity, and spec and status as they stand in the API server."""
+    """A TrainingJob: identity, and spec and status as they stand in the API server; ``make_room`` is an annotation."""
 
     namespace: str
     name: str
@@ -310,6 +312,7 @@ class JobView:
     deleting: bool
     spec: Mapping[str, Any]
     status: Mapping[str, Any]
+    make_room: str = ""
 
     @classmethod
     def from_body(cls, body: Mapping[str, Any]) -> JobView:
@@ -325,6 +328,7 @@ class JobView:
             deleting=bool(meta.get("deletionTimestamp")),
             spec=body.get("spec") or {},
             status=body.get("status") or {},
+            make_room=(meta.get("annotations") or {}).get(MAKE_ROOM, ""),
         )
 
     @property

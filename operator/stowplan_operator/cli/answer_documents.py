@@ -10,6 +10,7 @@ from typing import Any
 from stowplan_allocator import types
 from stowplan_operator import observation, views
 from stowplan_operator.cli import figures, schedule
+from stowplan_operator.cli.defrag import Answer, free_of
 from stowplan_operator.cli.documents import SCHEMA
 from stowplan_operator.cli.what_if import Comparison, Fate, Lot, Side
 
@@ -79,6 +80,15 @@ def plan(seen: observation.Observation, made: types.Plan, future: schedule.Sched
         "evictions": [
             {"name": names.get(one.job_id), "for": names.get(one.for_job), "loses": one.cost} for one in made.evictions
         ],
+        "moves": [
+            {
+                "name": names.get(one.job_id),
+                "for": names.get(one.for_job),
+                "loses": one.cost,
+                "nodes": _placement(one.placement),
+            }
+            for one in made.moves
+        ],
         "jobs": [
             *(
                 {
@@ -106,6 +116,59 @@ def plan(seen: observation.Observation, made: types.Plan, future: schedule.Sched
             ),
         ],
     }
+
+
+def defrag(found: Answer, command: str) -> dict[str, Any]:
+    """The answer of ``defrag``."""
+    before, after = free_of(found.snapshot), free_of(found.after)
+    names = {job.id: job.name for job in found.snapshot.jobs}
+    return {
+        "schema": SCHEMA,
+        "kind": "Defragmentation",
+        "yes": found.is_yes,
+        "job": found.job.name if found.job else None,
+        "budget": found.budget,
+        "moves": _moves(found.snapshot, found.moves),
+        "loses": found.cost if found.beyond is None else found.beyond,
+        "bound": found.bound,
+        "starts": sorted(names[job_id] for job_id in found.starts),
+        "whyNot": found.why_not or None,
+        "before": {"gpusFree": before.gpus, "wholeNodesFree": before.nodes},
+        "after": {"gpusFree": after.gpus, "wholeNodesFree": after.nodes},
+        "products": [
+            {
+                "product": one.product,
+                "size": one.size,
+                "wholeNodesFree": one.slots,
+                "atMost": one.most,
+                "steps": [
+                    {
+                        "more": step.more,
+                        "loses": step.cost,
+                        "bound": step.bound,
+                        "moves": _moves(found.snapshot, step.moves),
+                    }
+                    for step in one.steps
+                ],
+                "cut": one.cut or None,
+            }
+            for one in found.found
+        ],
+        "command": command or None,
+    }
+
+
+def _moves(snapshot: types.Snapshot, moves: tuple[types.Move, ...]) -> list[dict[str, Any]]:
+    jobs = {job.id: job for job in snapshot.jobs}
+    return [
+        {
+            "name": jobs[move.job_id].name,
+            "from": _placement(jobs[move.job_id].placement),
+            "to": _placement(move.placement),
+            "loses": move.cost,
+        }
+        for move in moves
+    ]
 
 
 def what_if(found: Comparison) -> dict[str, Any]:

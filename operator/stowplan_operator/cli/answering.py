@@ -31,6 +31,7 @@ from stowplan_operator.cli import (
     refusals,
     schedule,
 )
+from stowplan_operator.cli import defrag as defrag_module
 from stowplan_operator.cli import top as top_module
 from stowplan_operator.cli import what_if as what_if_module
 from stowplan_operator.cli.asking import Asker
@@ -56,6 +57,22 @@ async def what_if(asker: Asker, *, given: Sequence[str], form: str | None) -> Ex
     else:
         console = output.make_console()
         output.write(what_if_module.show(found, width=console.width))
+    return Exit.YES if found.is_yes else Exit.NO
+
+
+async def defrag(asker: Asker, *, name: str | None, budget_hours: float | None, form: str | None) -> Exit:
+    """Who would move for the job, or for whole nodes; yes where that helps, or the job needs nobody to move."""
+    seen = await asker.ask()
+    budget = None if budget_hours is None else round(budget_hours * 3600)
+    if name is None:
+        found = await asyncio.to_thread(defrag_module.for_nodes, seen, budget=budget)
+    else:
+        job = changes.find_job(seen.snapshot, name, namespace=asker.namespace)
+        found = await asyncio.to_thread(defrag_module.for_job, seen, job, budget=budget)
+    if form:
+        commands.print_document(answer_documents.defrag(found, defrag_module.command(found, asker.speaker)), form)
+    else:
+        output.write(defrag_module.show(found, asker.speaker, width=output.make_console().width))
     return Exit.YES if found.is_yes else Exit.NO
 
 

@@ -63,6 +63,8 @@ def _facts(seen: observation.Observation, plan: types.Plan) -> Iterator[tuple[st
         f"{names.get(one.job_id, one.job_id)} for {names.get(one.for_job, one.for_job)}" for one in plan.evictions
     ]
     yield "Gives way", ", ".join(evictions)
+    moves = [f"{names.get(one.job_id, one.job_id)} for {names.get(one.for_job, one.for_job)}" for one in plan.moves]
+    yield "Moves", ", ".join(moves)
 
 
 def _chart(future: schedule.Schedule, *, width: int) -> Iterator[RenderableType]:

@@ -77,6 +77,29 @@ def top_command(
     answer(context, file, operator_namespace, "top", what=what, watch=watch, form=form)
 
 
+@click.command("defrag")
+@click.argument("name", required=False, metavar="[JOB]")
+@click.option("--budget", type=click.FloatRange(min=0), metavar="GPU-HOURS", help="What moves may lose; else anything.")
+@flags.output("json", "yaml")
+@flags.snapshot
+@flags.cluster
+@click.pass_context
+def defrag_command(
+    context: click.Context,
+    name: str | None,
+    budget: float | None,
+    form: str | None,
+    file: str | None,
+    operator_namespace: str,
+) -> None:
+    """Show which running jobs would move so that a waiting job starts, and what that loses.
+
+    Without JOB: so that whole nodes become free. Nothing is moved; the last line is the command that asks for it, which
+    takes the verb make-room on trainingjobs. Exits with 0 where moves help or none are needed, with 1 otherwise.
+    """
+    answer(context, file, operator_namespace, "defrag", name=name, budget_hours=budget, form=form)
+
+
 _FILE = click.Path(dir_okay=False, path_type=pathlib.Path)
 
 
@@ -102,4 +125,4 @@ def plan_command(
     answer(context, file, operator_namespace, "show_plan", html=html, png=png, form=form)
 
 
-COMMANDS = (snapshot_command, what_if_command, top_command, plan_command)
+COMMANDS = (snapshot_command, what_if_command, top_command, plan_command, defrag_command)

@@ -8,7 +8,7 @@ and nobody loses one that he has or would get.
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,11 +37,13 @@ class Lot(enum.StrEnum):
     WAITS = "waits"
     GIVES_WAY = "givesWay"
     LEAVES = "leaves"
+    MOVES = "moves"
+    RETURNS = "returns"
 
     @property
     def has_place(self) -> bool:
         """Whether the job has its place, or it is decided."""
-        return self in (Lot.RUNS, Lot.STARTS, Lot.PREEMPTS)
+        return self in (Lot.RUNS, Lot.STARTS, Lot.PREEMPTS, Lot.MOVES, Lot.RETURNS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,23 +104,30 @@ def side(seen: observation.Observation, snapshot: types.Snapshot) -> Side:
     """The plan of a snapshot. ValueError where the snapshot contradicts itself."""
     plan = stowplan_allocator.plan(snapshot, seen.settings)
     names = {job.id: job.name for job in snapshot.jobs}
-    victims = {eviction.job_id: eviction for eviction in plan.evictions}
+    victims: dict[str, types.Eviction | types.Move] = {one.job_id: one for one in plan.evictions}
+    victims |= {one.job_id: one for one in plan.moves}
     fates = {job.id: _fate(job, plan, victims=victims, names=names) for job in snapshot.jobs}
     nodes = figures.of_nodes(snapshot, placements=plan.placements, devices=seen.devices)
     return Side(snapshot, plan, fates, figures.totals(nodes, sizes=figures.pod_sizes(snapshot.jobs)))
 
 
-def _fate(job: types.Job, plan: types.Plan, *, victims: dict[str, types.Eviction], names: dict[str, str]) -> Fate:
-    if job.leaving:
+def _fate(
+    job: types.Job, plan: types.Plan, *, victims: Mapping[str, types.Eviction | types.Move], names: dict[str, str]
+) -> Fate:
+    if job.leaving and job.placement is not None:
         return Fate(Lot.LEAVES, placement=job.placement)
     if job.id in victims:
         one = victims[job.id]
+        if isinstance(one, types.Move):
+            return Fate(Lot.MOVES, placement=one.placement, cost=one.cost, other=names[one.for_job])
         return Fate(Lot.GIVES_WAY, placement=job.placement, cost=one.cost, other=names[one.for_job])
     if job.placement is not None:
         return Fate(Lot.RUNS, placement=job.placement)
     if job.id in plan.placements:
         return Fate(Lot.STARTS, placement=plan.placements[job.id])
     waiting = plan.waiting[job.id]
+    if job.returning and job.id in plan.held:
+        return Fate(Lot.RETURNS, waiting.reason.value, waiting.message, plan.held[job.id])
     lot = Lot.PREEMPTS if waiting.reason is types.Reason.WAITING_FOR_PREEMPTION else Lot.WAITS
     return Fate(lot, waiting.reason.value, waiting.message, plan.held.get(job.id), other=", ".join(waiting.blockers))
 
@@ -189,6 +198,10 @@ def sentence(fate: Fate, *, stopped: bool = False) -> str:
             return f"{'stops and waits' if stopped else 'waits'}: {fate.reason}"
         case Lot.GIVES_WAY:
             return f"gives way to {fate.other}, loses {_gpu_time(fate.cost)}"
+        case Lot.MOVES:
+            return f"moves to {_where(fate.placement)} for {fate.other}, loses {_gpu_time(fate.cost)}"
+        case Lot.RETURNS:
+            return f"starts again on {_where(fate.placement)}"
         case Lot.LEAVES:
             return "is leaving"
     return f"runs on {_where(fate.placement)}"

@@ -26,6 +26,7 @@ WANT_FLAGS = {
     "wait": {"--for", "--timeout"},
     "snapshot": {"--snapshot", "--operator-namespace"},
     "what-if": {"--snapshot", "--operator-namespace", "--output"},
+    "defrag": {"--snapshot", "--operator-namespace", "--output", "--budget"},
     "plan": {"--snapshot", "--operator-namespace", "--output", "--html", "--png"},
     "top": {"--snapshot", "--operator-namespace", "--output", "--watch"},
 }

@@ -1,0 +1,97 @@
+"""Who may have running jobs moved elsewhere so that it fits, and how much work that may lose. Pure.
+
+Moves disturb other people's jobs, so an administrator decides about them: by the settings, and by the right to the
+verb ``make-room``, without which the admission policy refuses the annotation. What must stay true: all moves of any
+hour lose at most ``budget_gpu_seconds_per_hour``, over restarts of the operator, too, since what was spent stands in
+the histories of the jobs that moved; what is asked changes with the clock only at few moments, or every cycle would
+be a new plan.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from stowplan_allocator import types
+from stowplan_operator import api, views
+from stowplan_operator.settings import DefragmentationSettings
+
+# On a waiting job: the GPU-seconds that moving others for it may lose.
+ANNOTATION = views.MAKE_ROOM
+_HOUR_SECONDS = 3600
+# With WhenWaiting, reasons that moves can end. The last one is a job's while others move for it: an interrupted round
+# goes on.
+_SCATTERED = frozenset(
+    {types.Reason.FRAGMENTED, types.Reason.TOPOLOGY_UNSATISFIED, types.Reason.WAITING_FOR_PREEMPTION}
+)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Asked:
+    """What moves may lose in GPU-seconds: all of them together, and those for each job that asks, by UID."""
+
+    budget: int = 0
+    by_job: Mapping[str, int] = dataclasses.field(default_factory=dict)
+
+    def told(self, waiting: Iterable[types.Job]) -> list[types.Job]:
+        """The waiting jobs with what moves may lose for them."""
+        return [
+            dataclasses.replace(request, make_room=self.by_job[request.id]) if request.id in self.by_job else request
+            for request in waiting
+        ]
+
+
+def asked(
+    jobs: Iterable[views.JobView],
+    waiting: Iterable[str],
+    *,
+    settings: DefragmentationSettings,
+    now_seconds: float,
+) -> Asked:
+    """Who of the ``waiting``, by UID, asks now; nobody where nothing of the hour's budget is left."""
+    if settings.policy == "Never":
+        return Asked()
+    wanted = set(waiting)
+    views_of = list(jobs)
+    limits = {
+        job.uid: limit
+        for job in views_of
+        if job.uid in wanted and (limit := _limit(job, settings=settings, now_seconds=now_seconds))
+    }
+    if not limits:
+        return Asked()
+    left = max(0, settings.budget_gpu_seconds_per_hour - spent(views_of, now_seconds=now_seconds))
+    return Asked(left, {uid: min(limit, left) for uid, limit in limits.items()}) if left else Asked()
+
+
+def spent(jobs: Iterable[views.JobView], *, now_seconds: float) -> int:
+    """GPU-seconds that moves have lost within the last hour, as the histories of the jobs say."""
+    return sum(
+        int(entry.get("gpuSecondsLost", 0))
+        for job in jobs
+        for entry in job.status.get("history") or ()
+        if entry["outcome"] == api.Outcome.DEFRAGMENTED
+        and now_seconds - views.parse_time(entry["endTime"]) < _HOUR_SECONDS
+    )
+
+
+def _limit(job: views.JobView, *, settings: DefragmentationSettings, now_seconds: float) -> int:
+    """What moves for the job may lose, whatever is left of the budget; 0 where it does not ask."""
+    if job.make_room.isdecimal() and int(job.make_room):
+        return int(job.make_room)
+    if settings.policy != "WhenWaiting" or (job.status.get("decision") or {}).get("reason") not in _SCATTERED:
+        return 0
+    return settings.budget_gpu_seconds_per_hour if now_seconds >= _patience_ends(job, settings) else 0
+
+
+def _patience_ends(job: views.JobView, settings: DefragmentationSettings) -> float:
+    history: Any = job.status.get("history") or ({},)
+    return max(job.created_at, views.parse_time(history[-1].get("endTime"))) + settings.wait_seconds
+
+
+def deadlines(job: views.JobView, *, settings: DefragmentationSettings) -> list[float]:
+    """Times (Unix seconds) at which the clock alone lets the job ask."""
+    if settings.policy != "WhenWaiting" or job.status.get("placement") is not None:
+        return []
+    return [_patience_ends(job, settings)]
