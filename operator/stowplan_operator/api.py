@@ -66,6 +66,10 @@ class Outcome(enum.StrEnum):
 PLANNED_STOPS = frozenset(
     {Outcome.SUSPENDED, Outcome.PREEMPTED, Outcome.MIGRATED, Outcome.RESIZED, Outcome.DEFRAGMENTED}
 )
+# Of these, stops after which a job starts again at once, at another size or place.
+RETURNING_STOPS = frozenset({Outcome.RESIZED, Outcome.DEFRAGMENTED})
+# After these a job restarts, whereas after others it waits.
+BEGINNING_AGAIN = RETURNING_STOPS | {Outcome.FAILED, Outcome.MIGRATED}
 
 
 class Condition(enum.StrEnum):

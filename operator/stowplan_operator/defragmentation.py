@@ -90,8 +90,27 @@ def _patience_ends(job: views.JobView, settings: DefragmentationSettings) -> flo
     return max(job.created_at, views.parse_time(history[-1].get("endTime"))) + settings.wait_seconds
 
 
-def deadlines(job: views.JobView, *, settings: DefragmentationSettings) -> list[float]:
-    """Times (Unix seconds) at which the clock alone lets the job ask."""
-    if settings.policy != "WhenWaiting" or job.status.get("placement") is not None:
-        return []
-    return [_patience_ends(job, settings)]
+def can_come_back(request: types.Job, spec: api.TrainingJobSpec, *, num_pods: int) -> bool:
+    """Whether the running job would start again as it is: none of its ``num_pods`` has ended, its spec is understood.
+
+    A level or a product that is no longer known is not in the request: it would be moved to where it may not stand.
+    """
+    assert request.placement is not None
+    is_whole = request.placement.num_pods == num_pods
+    return (
+        is_whole
+        and (spec.topology is None) == (request.topology is None)
+        and (len(request.products) == len(spec.accelerators))
+    )
+
+
+def at_its_size(request: types.Job, status: Mapping[str, Any]) -> types.Job:
+    """The returning job with as many pods as it had when it was moved: larger, it would take the room of who asked."""
+    ended = status["history"][-1]
+    if ended["outcome"] != api.Outcome.DEFRAGMENTED:
+        return request
+    if request.allowed_num_pods and ended["nodes"] in request.allowed_num_pods:
+        return dataclasses.replace(request, num_pods=ended["nodes"], allowed_num_pods=(), goodput_milli=())
+    # Its spec was changed meanwhile: it waits like any other job.
+    is_same = bool(ended["nodes"] == request.num_pods)
+    return dataclasses.replace(request, returning=is_same, leaving=is_same and request.leaving)

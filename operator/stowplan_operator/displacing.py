@@ -1,4 +1,4 @@
-"""Running gangs that the plan stops, to make room or to start again at another size: their statuses. Pure.
+"""Running gangs that the plan stops, to make room or to start again at another size or place: their statuses. Pure.
 
 What must stay true: a gang is told once, by the write that takes its placement from its status, and has the grace of a
 planned stop; no budget of its failure policy pays for it; it waits again at its place by age.
@@ -11,12 +11,12 @@ from collections.abc import Mapping
 from stowplan_allocator import types
 from stowplan_operator import api, lifecycle, preemption, states, steps
 
-Order = types.Eviction | types.Resize
+Order = types.Eviction | types.Resize | types.Move
 
 
 def orders(plan: types.Plan) -> dict[str, Order]:
     """Who must stop, by UID, and why."""
-    found: list[Order] = [*plan.evictions, *plan.resizes]
+    found: list[Order] = [*plan.evictions, *plan.resizes, *plan.moves]
     return {order.job_id: order for order in found}
 
 
@@ -28,6 +28,8 @@ def stopped(
         return None
     if isinstance(order, types.Resize):
         return _resized(state, order, requests=requests, horizon_seconds=horizon_seconds, now_seconds=now_seconds)
+    if isinstance(order, types.Move):
+        return _moved(state, order, for_job=requests[order.for_job].name, now_seconds=now_seconds)
     return lifecycle.preempted(
         state.job,
         by=requests[order.for_job].name,
@@ -77,6 +79,27 @@ def _resized(
     grace = f"Its pods get {state.spec.grace_period_seconds} s to write a checkpoint."
     text = f"Attempt {attempt} stops and starts again {change}, {why}. {grace}"
     return lifecycle.Transition(new, ("Resizing", text))
+
+
+def _moved(state: states.JobState, order: types.Move, *, for_job: str, now_seconds: float) -> lifecycle.Transition:
+    """The job stops with the time to save, and starts again elsewhere, so that another one has room."""
+    assert state.spec is not None
+    end = lifecycle.Ending(
+        job=state.job,
+        accelerators_per_pod=state.accelerators_per_pod,
+        now_seconds=now_seconds,
+        steps=steps.span(state.job.status, steps.Heard(), None),
+    )
+    attempt = state.job.status["placement"]["attempt"]
+    new = end.released(api.Outcome.DEFRAGMENTED, f"{for_job} gets room in one piece")
+    new["history"][-1]["gpuSecondsLost"] = order.cost
+    new["phase"] = api.Phase.RESTARTING.value
+    new.pop("retryAfter", None)
+    text = (
+        f"Attempt {attempt} stops and starts again elsewhere, so that {for_job} has room in one piece; it loses about "
+        f"{order.cost} GPU-seconds by that. Its pods get {state.spec.grace_period_seconds} s to write a checkpoint."
+    )
+    return lifecycle.Transition(new, ("Moving", text))
 
 
 def _hours(seconds: int) -> str:

@@ -2,8 +2,8 @@
 
 A job with a place is in it with its placement, whether its pods exist yet or not; a job that wants one, with its
 request; gangs that have given their place up, until their pods are gone. Everything else that takes room is subtracted
-from its node. A job that was stopped to start again at another size is in it from then on, so that nobody takes the
-room that its pods leave one by one; it starts when the last of them has gone: see ``may_start``.
+from its node. A job that was stopped to start again at another size or place is in it from then on, so that nobody
+takes the room that it was promised; it starts when the last of its old pods has gone: see ``may_start``.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from stowplan_allocator import types
 from stowplan_operator import (
+    defragmentation,
     estimates,
     headroom,
     health,
@@ -58,8 +59,8 @@ def gather(
     """The snapshot of this moment; None where no job wants a place, and no elastic one could grow.
 
     ``in_doubt`` are placements, by job UID, that were written without an answer: nobody knows whether they hold.
-    Running jobs are told with what they would lose where a waiting job could take their places; for questions always,
-    as anybody may yet come, and then there is a snapshot also while nobody waits.
+    Running jobs are told with what they would lose where a waiting job could take their places, or has others moved;
+    for questions always, as anybody may yet come, and then there is a snapshot also while nobody waits.
     """
     placed: list[types.Job] = []
     waiting: list[types.Job] = []
@@ -74,17 +75,19 @@ def gather(
             if state.request.placement is not None and state.request.placement.shares and not state.is_over:
                 running.append(state)
         elif may_start(state, scene) or _is_returning(state, scene):
-            waiting.append(
-                dataclasses.replace(
-                    state.request,
-                    avoided_nodes=_avoided(state, scene),
-                    returning=resizing.is_returning(state.job.status, now_seconds=scene.now_seconds),
-                )
-            )
+            waiting.append(_waiting(state, scene))
         elif not (state.is_over or state.spec.suspend or state.job.deleting):
             is_anybody_between = True
+    asked = defragmentation.asked(
+        [state.job for state in jobs],
+        [request.id for request in waiting if not request.returning],
+        settings=settings.defragmentation,
+        now_seconds=scene.now_seconds,
+    )
+    waiting = asked.told(waiting)
     threat = preemption.ANYBODY if for_questions else preemption.Threat.of(waiting, queues=queues)
-    standing = [_standing(state, threat, scene, settings) for state in running]
+    moving = bool(asked.by_job) or (for_questions and settings.defragmentation.policy != "Never")
+    standing = [_standing(state, threat, scene, settings, moving=moving) for state in running]
     if is_anybody_between:
         standing = [
             resizing.without_growth(request, state.job) for request, state in zip(standing, running, strict=True)
@@ -119,6 +122,7 @@ def gather(
         levels=settings.level_names,
         now_seconds=int(scene.now_seconds),
         queues=tuple(queues),
+        move_budget=asked.budget,
         namespace_limits=_limits(
             jobs,
             scene,
@@ -180,14 +184,34 @@ def _is_returning(state: states.JobState, scene: Scene) -> bool:
     ) and resizing.is_returning(state.job.status, now_seconds=scene.now_seconds)
 
 
+def _waiting(state: states.JobState, scene: Scene) -> types.Job:
+    """A job that wants a place, or comes back to one."""
+    assert state.request is not None
+    if not resizing.is_returning(state.job.status, now_seconds=scene.now_seconds):
+        return dataclasses.replace(state.request, avoided_nodes=_avoided(state, scene))
+    request = dataclasses.replace(
+        state.request,
+        avoided_nodes=_avoided(state, scene),
+        returning=True,
+        leaving=not may_start(state, scene),
+    )
+    return defragmentation.at_its_size(request, state.job.status)
+
+
 def _avoided(state: states.JobState, scene: Scene) -> frozenset[str]:
     assert state.spec is not None
     avoided = retries.avoided_nodes(state.job.status, state.spec, now_seconds=scene.now_seconds)
     return avoided | scene.avoid(state)
 
 
-def _standing(state: states.JobState, threat: preemption.Threat, scene: Scene, settings: Settings) -> types.Job:
-    """A running job, with what it would lose: if it were resized; and if it left, where somebody may take its place."""
+def _standing(
+    state: states.JobState, threat: preemption.Threat, scene: Scene, settings: Settings, *, moving: bool
+) -> types.Job:
+    """A running job, with what it would lose: if it were resized; and if it left, where somebody may take its place.
+
+    Where jobs are ``moving`` for others, all are told what they would lose, but for those that cannot come back as they
+    are.
+    """
     assert state.request is not None
     assert state.spec is not None
     if state.skip or state.job.deleting or state.is_adrift:
@@ -202,7 +226,9 @@ def _standing(state: states.JobState, threat: preemption.Threat, scene: Scene, s
         now_seconds=scene.now_seconds,
     )
     rules = settings.preemption
-    if rules.policy == "Never" or not threat.hangs_over(request):
+    if moving and not defragmentation.can_come_back(request, state.spec, num_pods=state.num_pods):
+        return request
+    if not moving and (rules.policy == "Never" or not threat.hangs_over(request)):
         return request
     cost = preemption.disruption_cost(
         state.job, state.spec, num_accelerators=state.accelerators, settings=rules, now_seconds=scene.now_seconds

@@ -121,6 +121,11 @@ class Metrics:
         self._resizes = Counter(
             "stowplan_resizes_total", "Running elastic jobs that were restarted at another size.", registry=registry
         )
+        self._moves = Counter(
+            "stowplan_moves_total",
+            "Running jobs that were moved elsewhere so that another one fits.",
+            registry=registry,
+        )
         self._node_history_bytes = Gauge(
             "stowplan_node_history_bytes", "Size of the node history as last written; 0 before.", registry=registry
         )
@@ -216,7 +221,8 @@ class Metrics:
 
     def count_stop(self, outcome: str) -> None:
         """The plan stopped a running job that did well; ``outcome`` is how its attempt ended."""
-        {"Preempted": self._preemptions, "Resized": self._resizes}[outcome].inc()
+        stops = {"Preempted": self._preemptions, "Resized": self._resizes, "Defragmented": self._moves}
+        stops[outcome].inc()
 
     def set_node_history_bytes(self, size: int) -> None:
         """The node history was written."""

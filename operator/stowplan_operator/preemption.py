@@ -59,9 +59,10 @@ def restart_seconds(status: Mapping[str, Any]) -> int:
 
 
 def recent_preemptions(status: Mapping[str, Any], *, now_seconds: float) -> int:
-    """How often the job was preempted within the last hour."""
+    """How often the job was preempted within the last hour, or moved to make room."""
     return sum(
-        entry["outcome"] == api.Outcome.PREEMPTED and now_seconds - views.parse_time(entry["endTime"]) < _HOUR_SECONDS
+        entry["outcome"] in (api.Outcome.PREEMPTED, api.Outcome.DEFRAGMENTED)
+        and now_seconds - views.parse_time(entry["endTime"]) < _HOUR_SECONDS
         for entry in status.get("history") or ()
     )
 
@@ -147,7 +148,7 @@ def leaving(
         (job.uid, entry["attempt"])
         for job in jobs
         for entry in job.status.get("history") or ()
-        if entry["outcome"] in (api.Outcome.PREEMPTED, api.Outcome.RESIZED)
+        if entry["outcome"] in (api.Outcome.PREEMPTED, *api.RETURNING_STOPS)
     }
     found: dict[tuple[str, int], list[views.PodView]] = {}
     for pod in pods:

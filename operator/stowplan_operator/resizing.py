@@ -89,9 +89,9 @@ def recent_resizes(status: Mapping[str, Any], *, now_seconds: float) -> int:
 
 
 def is_returning(status: Mapping[str, Any], *, now_seconds: float) -> bool:
-    """Whether the job has left its place only to start again at another size: its room is its own meanwhile."""
+    """Whether the job has left its place only to start again at another size or place: its room is kept meanwhile."""
     history = status.get("history") or ()
-    if not history or status.get("placement") is not None or history[-1]["outcome"] != api.Outcome.RESIZED:
+    if not history or status.get("placement") is not None or history[-1]["outcome"] not in api.RETURNING_STOPS:
         return False
     return now_seconds - views.parse_time(history[-1]["endTime"]) < RETURN_SECONDS
 

@@ -106,7 +106,7 @@ def _phase(status: Mapping[str, Any]) -> api.Phase:
     if placement := status.get("placement"):
         return api.Phase.RUNNING if placement.get("startedAt") else api.Phase.STARTING
     history = status.get("history") or ()
-    begins_again = history and history[-1]["outcome"] in (api.Outcome.FAILED, api.Outcome.MIGRATED, api.Outcome.RESIZED)
+    begins_again = history and history[-1]["outcome"] in api.BEGINNING_AGAIN
     return api.Phase.RESTARTING if begins_again else api.Phase.PENDING
 
 
@@ -303,8 +303,9 @@ def _conditions(
         wanted.append((api.Condition.SUSPENDED, suspended, "Suspended" if suspended else "Resumed", ""))
     if restarting or _has(job, api.Condition.RESTARTING):
         word, why = failure.get("reason", "Failed"), failure.get("message", "")
-        if stopped.get("outcome") == api.Outcome.RESIZED:
-            word, why = "Resizing", stopped["reason"]
+        if stopped.get("outcome") in api.RETURNING_STOPS:
+            word = "Resizing" if stopped["outcome"] == api.Outcome.RESIZED else "Moving"
+            why = stopped["reason"]
         said = (word, why) if restarting else ("Restarted", "")
         wanted.append((api.Condition.RESTARTING, restarting, *said))
     preempted = stopped.get("outcome") == api.Outcome.PREEMPTED

@@ -15,6 +15,7 @@ USERS = {
     OPERATOR: ["system:serviceaccounts", "system:authenticated"],
     "alice": ["system:authenticated"],
     "bob": ["system:authenticated"],
+    "carol": ["system:authenticated"],
     "developer": ["system:authenticated", "platform-team"],
     JOB_CONTROLLER: ["system:masters"],
 }
@@ -29,6 +30,9 @@ def api() -> Iterator[apiserver.ApiServer]:
         yield server
 
 
+EDIT = "stowplan-user-edit"
+
+
 @pytest.fixture(scope="session")
 def chart(api: apiserver.ApiServer) -> apiserver.ApiServer:
     """The same server with the chart applied, as far as it needs no pods."""
@@ -36,8 +40,11 @@ def chart(api: apiserver.ApiServer) -> apiserver.ApiServer:
     api.kubectl("create", "namespace", "stowplan-system", check=True)
     api.kubectl("apply", "-f", "-", stdin=rendered, check=True)
     # What every user of the cluster may do, and no more: write pods and TrainingJobs; bob writes TrainingJobs alone.
-    for name, role in {"alice": "edit", "developer": "edit", "bob": "stowplan-user-edit"}.items():
-        api.kubectl("create", "clusterrolebinding", name, f"--clusterrole={role}", f"--user={name}", check=True)
+    # carol may also have running jobs moved for one of hers.
+    roles = {"alice": ["edit"], "developer": ["edit"], "bob": [EDIT], "carol": [EDIT, "stowplan-user-make-room"]}
+    for name, role in ((name, role) for name, some in roles.items() for role in some):
+        binding = f"{name}-{role}"
+        api.kubectl("create", "clusterrolebinding", binding, f"--clusterrole={role}", f"--user={name}", check=True)
     api.kubectl("create", "priorityclass", "research", "--value=10", check=True)
     pod = {
         "apiVersion": "v1",

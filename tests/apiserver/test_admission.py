@@ -92,6 +92,41 @@ def test_pull_secrets_carry_the_agreed_prefix(chart: apiserver.ApiServer, secret
         assert "copy the Secret to a name with this prefix" in answer.text
 
 
+ROOM: dict[str, tuple[str, str, str]] = {
+    "who may write TrainingJobs only": ("bob", "1800", "bob may not ask for"),
+    "who has the role for it": ("carol", "1800", ""),
+    "an amount that is none": ("carol", "lots", "is a whole number of GPU-seconds"),
+}
+
+
+@pytest.mark.parametrize("case", ROOM)
+def test_who_may_have_jobs_moved(chart: apiserver.ApiServer, case: str) -> None:
+    user, amount, want = ROOM[case]
+    name = f"room-{uuid.uuid4().hex[:8]}"
+    job = {
+        "apiVersion": "stowplan.dev/v1alpha1",
+        "kind": "TrainingJob",
+        "metadata": {"name": name, "namespace": "default"},
+        "spec": {"image": "i", "resourcesPerNode": {"cpu": 1}},
+    }
+    annotation = f"stowplan.dev/make-room={amount}"
+    chart.kubectl("create", "-f", "-", stdin=yaml.safe_dump(job), user=user, check=True)
+    asked = {**job, "metadata": {"name": f"{name}-b", "annotations": {"stowplan.dev/make-room": amount}}}
+    answers = [
+        chart.kubectl("annotate", "trainingjob", name, annotation, user=user),
+        chart.kubectl("create", "--dry-run=server", "-f", "-", stdin=yaml.safe_dump(asked), user=user),
+    ]
+    for answer in answers:
+        assert (answer.code == 0) == (not want), answer.text
+        assert want in answer.text
+    if not want:
+        # Others go on writing to the job, and may take the request away, but do not raise it.
+        assert chart.kubectl("label", "trainingjob", name, "note=seen", user="bob").code == 0
+        raised = chart.kubectl("annotate", "--overwrite", "trainingjob", name, "stowplan.dev/make-room=9", user="bob")
+        assert "bob may not ask for" in raised.text
+        assert chart.kubectl("annotate", "trainingjob", name, "stowplan.dev/make-room-", user="bob").code == 0
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Right:
     """A question to the authorizer."""

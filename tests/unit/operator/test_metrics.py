@@ -33,6 +33,7 @@ SURFACE = {
     "stowplan_gang_restarts_total": ("counter", ("cause",)),
     "stowplan_preemptions_total": ("counter", ()),
     "stowplan_resizes_total": ("counter", ()),
+    "stowplan_moves_total": ("counter", ()),
     "stowplan_node_history_bytes": ("gauge", ()),
     "stowplan_node_history_errors_total": ("counter", ()),
     "stowplan_xids_total": ("counter", ("action", "xid")),
@@ -83,6 +84,7 @@ def use_everything(metrics: Metrics) -> None:
     metrics.count_gang_restart("NodeLost")
     metrics.count_stop("Preempted")
     metrics.count_stop("Resized")
+    metrics.count_stop("Defragmented")
 
 
 def test_names_kinds_and_labels_are_frozen(rig: Rig) -> None:
