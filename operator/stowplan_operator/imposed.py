@@ -150,11 +150,6 @@ class Kind:
     version: str
     read: Callable[[Mapping[str, Any]], View]
 
-    def path(self, plural: str) -> str:
-        """Where the API server lists them."""
-        root = f"/apis/{self.group}" if self.group else "/api"
-        return f"{root}/{self.version}/{plural}"
-
 
 # By plural, as the API server and kopf name them.
 KINDS = {

@@ -23,7 +23,7 @@ import yaml
 from kubernetes.aio import client as aio_client
 from kubernetes.aio import config as aio_config
 
-from stowplan_operator import api, imposed
+from stowplan_operator import api
 
 Json = dict[str, Any]
 
@@ -39,7 +39,9 @@ _COLLECTIONS = {
     api.PLURAL: f"{_OURS}/{api.PLURAL}",
     api.QUEUES: f"{_OURS}/{api.QUEUES}",
     "priorityclasses": "/apis/scheduling.k8s.io/v1/priorityclasses",
-    **{plural: kind.path(plural) for plural, kind in imposed.KINDS.items()},
+    "resourcequotas": "/api/v1/resourcequotas",
+    "limitranges": "/api/v1/limitranges",
+    "poddisruptionbudgets": "/apis/policy/v1/poddisruptionbudgets",
 }
 
 
