@@ -16,7 +16,18 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from stowplan_allocator import budgets, choosing, compiling, decisions, gangs, greedy, namespaces, surplus, types
+from stowplan_allocator import (
+    budgets,
+    choosing,
+    compiling,
+    decisions,
+    gangs,
+    greedy,
+    namespaces,
+    reserving,
+    surplus,
+    types,
+)
 from stowplan_allocator import problem as problems
 from stowplan_allocator.gangs import Gang
 from stowplan_allocator.namespaces import Spare
@@ -100,8 +111,11 @@ def decide(
     settings: types.Settings,
     deadline: float,
 ) -> Growth | None:
-    """Who grows beside those who run and those who start now; None where nobody does, or somebody waits or leaves."""
-    if not settings.resize or any(job.leaving for job in snapshot.jobs):
+    """Who grows beside those who run and those who start now; None where nobody does, or somebody waits or leaves.
+
+    Room that is still kept for whoever starts now is not given away either.
+    """
+    if not settings.resize or any(job.leaving for job in snapshot.jobs) or reserving.limits(snapshot):
         return None
     if any(answer.reason not in HOPELESS for answer in waiting.values()):
         return None

@@ -70,12 +70,23 @@ class Surplus:
         ]
 
     def _is_within(self, one: _Standing) -> bool:
-        """Whether quotas would let the job start again."""
-        allowance, placement = self._problem.allowance, one.job.placement
-        if allowance is None or placement is None:
+        """Whether quotas and limits would let the job start again."""
+        allowance, spaces, spare, placement = (
+            self._problem.allowance,
+            self._problem.namespaces,
+            self._problem.spare(),
+            one.job.placement,
+        )
+        assert placement is not None, "only running jobs are asked"
+        bound = reserving.binding(name for name, _ in one.job.pod.other)
+        if spaces is not None and spare is not None:
+            charges = spaces.charges(one.job, bound=bound)
+            spare.add(charges, -placement.num_pods)
+            if not spare.fits(charges, placement.num_pods):
+                return False
+        if allowance is None:
             return True
         leaf, amount = allowance.quotas.leaf(one.job), placement.num_pods * one.job.pod.accelerators
-        bound = reserving.binding(name for name, _ in one.job.pod.other)
         without = allowance.copy()
         without.add(leaf, placement.product, -amount, jobs=-1, bound=bound)
         return not without.is_full(leaf) and without.fits(leaf, placement.product, amount, bound=bound)

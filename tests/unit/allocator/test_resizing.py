@@ -12,9 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import stowplan_allocator as sa
+from stowplan_allocator import checks
 from unit.allocator import brute, worlds
 
-RESIZE = sa.Settings(resize=True)
+# A busy machine takes long to load the solver, and whoever has no time left lets nobody grow.
+RESIZE = sa.Settings(resize=True, time_limit_seconds=60.0)
 EVICT = dataclasses.replace(RESIZE, preemption=sa.Preemption.LOWER_PRIORITY)
 BOTH = [sa.Strategy.EXACT, sa.Strategy.GREEDY]
 HOUR = 3600
@@ -462,7 +464,7 @@ def operate(snapshot: sa.Snapshot, chosen: sa.Settings, linger: st.DataObject) -
         back = {job.id for job in snapshot.jobs if job.placement is None and job.returning and not job.leaving}
         if not any(job.leaving for job in snapshot.jobs):
             assert back <= plan.placements.keys(), "who only stopped to return has its place"
-        jobs, gone = told(snapshot, plan, linger)
+        jobs, gone = told(snapshot, plan, linger if len(plans) % 3 else None)
         after = dataclasses.replace(snapshot, jobs=tuple(job for job in jobs if job.id not in gone))
         after = dataclasses.replace(
             after,
@@ -474,8 +476,8 @@ def operate(snapshot: sa.Snapshot, chosen: sa.Settings, linger: st.DataObject) -
         assert len(plans) < 60, "it does not come to rest"
 
 
-def told(snapshot: sa.Snapshot, plan: sa.Plan, linger: st.DataObject) -> tuple[list[sa.Job], set[str]]:
-    """The jobs once the plan is carried out, and which gangs have left meanwhile."""
+def told(snapshot: sa.Snapshot, plan: sa.Plan, linger: st.DataObject | None) -> tuple[list[sa.Job], set[str]]:
+    """The jobs once the plan is carried out, and which gangs have left meanwhile: all, or some of them."""
     sizes = {one.job_id: one.num_pods for one in plan.resizes}
     evicted = {one.job_id for one in plan.evictions}
     jobs, gone = [], set()
@@ -490,7 +492,7 @@ def told(snapshot: sa.Snapshot, plan: sa.Plan, linger: st.DataObject) -> tuple[l
             )
         elif job.id in plan.placements:
             job = dataclasses.replace(job, placement=plan.placements[job.id], returning=False, most_num_pods=None)
-        elif job.leaving and job.placement is not None and linger.draw(st.booleans()):
+        elif job.leaving and job.placement is not None and (linger is None or linger.draw(st.booleans())):
             gone.add(job.id)
         jobs.append(job)
     return jobs, gone
@@ -568,3 +570,118 @@ def test_no_other_growth_gains_more_and_none_is_left(snapshot: sa.Snapshot) -> N
     after = tuple(dataclasses.replace(job, placement=grown.get(job.id, job.placement)) for job in snapshot.jobs)
     again = sa.plan(dataclasses.replace(snapshot, jobs=after), dataclasses.replace(RESIZE, strategy=sa.Strategy.GREEDY))
     assert not again.resizes
+
+
+@st.composite
+def bounded(draw: st.DrawFn) -> sa.Snapshot:
+    """Elastic jobs in queues, under a ResourceQuota, beside reservations: everything that bounds who may take what."""
+    base = draw(elastic_snapshots(max_waiting=3, grown=draw(st.booleans())))
+    queues = draw(st.sampled_from([(), draw(worlds.queues())]))
+    names = st.sampled_from(["", *(queue.name for queue in queues)])
+    spaces = st.sampled_from(["a/", "b/"])
+    jobs = [dataclasses.replace(one, queue=draw(names), name=draw(spaces) + one.id) for one in base.jobs]
+    hard = draw(st.sampled_from([None, 0, 4, 8]))
+    limits = () if hard is None else (sa.NamespaceLimit("rq", "a", "requests.nvidia.com/gpu", "accelerators", hard),)
+    reserved: tuple[sa.Reservation, ...] = ()
+    for one in jobs:
+        if one.placement is None and not reserved and draw(st.booleans()):
+            smallest = dataclasses.replace(
+                one, num_pods=min(one.allowed_num_pods or (one.num_pods,)), allowed_num_pods=()
+            )
+            if ways := brute.ways(smallest, dataclasses.replace(base, jobs=())):
+                reserved = (sa.Reservation(one.id, draw(st.sampled_from(ways)), draw(st.sampled_from([0, 50, 500]))),)
+    return dataclasses.replace(base, jobs=tuple(jobs), queues=queues, namespace_limits=limits, reservations=reserved)
+
+
+@given(bounded(), st.sampled_from([RESIZE, EVICT]), st.sampled_from(BOTH))
+@settings(max_examples=30, deadline=None)
+def test_quotas_limits_and_reservations_hold(snapshot: sa.Snapshot, chosen: sa.Settings, strategy: sa.Strategy) -> None:
+    plan = sa.plan(snapshot, dataclasses.replace(chosen, strategy=strategy))  # verifies itself
+    assert len({one.job_id for one in plan.resizes}) == len(plan.resizes)
+
+
+TWO_QUEUES = (
+    sa.Queue("a", quotas=(sa.Quota(worlds.H100, 16),), parent="all"),
+    sa.Queue("b", quotas=(sa.Quota(worlds.H100, 16),), parent="all"),
+    sa.Queue("all"),
+)
+IN_QUEUES = {
+    "a borrower gives back what it can do without, whatever its priority": (
+        [elastic("s", ON_FOUR, sizes=(1, 2, 4), priority=9, queue="b"), worlds.job("j", 2, queue="a")],
+        {"s": (2, "j")},
+    ),
+    "but not what its queue owns": (
+        [elastic("s", ON_FOUR, sizes=(1, 3, 4), queue="b"), worlds.job("j", 2, queue="a")],
+        {"s": (1, "j")},
+    ),
+    "nobody gives up for what would be borrowed": (
+        [elastic("s", ON_FOUR, sizes=(1, 2, 4), queue="b"), worlds.job("j", 3, queue="a")],
+        {},
+    ),
+    "within a queue by priority": (
+        [elastic("s", ON_FOUR, sizes=(1, 2, 4), preferred=2, priority=9, queue="b"), worlds.job("j", queue="b")],
+        {"s": (2, "j")},
+    ),
+}
+
+
+@pytest.mark.parametrize("sentence", IN_QUEUES)
+def test_in_queues(sentence: str) -> None:
+    jobs, want = IN_QUEUES[sentence]
+    snapshot = dataclasses.replace(worlds.snapshot(four(), jobs), queues=TWO_QUEUES)
+    plan = sa.plan(snapshot, EVICT)
+    assert {one.job_id: (one.num_pods, one.for_job) for one in plan.resizes} == want
+
+
+def test_a_job_whose_quota_was_lowered_is_not_asked_as_it_could_not_start_again() -> None:
+    queues = (sa.Queue("a", quotas=(sa.Quota(worlds.H100, 8),)),)
+    jobs = [elastic("s", ON_FOUR, sizes=(1, 2, 4), queue="a"), worlds.job("j", queue="")]
+    assert not sa.plan(dataclasses.replace(worlds.snapshot(four(), jobs), queues=queues), EVICT).resizes
+
+
+SHRUNK = worlds.snapshot(four(), [elastic("s", ON_FOUR, sizes=(2, 4), priority=1), worlds.job("j", priority=1)])
+GROWN = worlds.snapshot(four(), [elastic("s", {"n1": 1}, sizes=(1, 2, 4))])
+AT_TWO = sa.Placement(worlds.H100, (sa.NodeShare("n1", 1), sa.NodeShare("n2", 1)))
+
+
+@pytest.mark.parametrize(
+    ("snapshot", "changes", "want"),
+    [
+        (SHRUNK, {"cost": 1}, "it costs 57700, not 1"),
+        (SHRUNK, {"job_id": "j"}, "the job does not run"),
+        (SHRUNK, {"num_pods": 3}, "this is no size of the job"),
+        (SHRUNK, {"placement": None}, "has no room"),
+        (SHRUNK, {"for_job": "nobody"}, "no room is held for nobody"),
+        (SHRUNK, {"for_job": "", "placement": AT_TWO}, "somebody waits"),
+        (GROWN, {"gain": 1}, "it gains 86400 and costs 100, not 1 and 100"),
+        (GROWN, {"num_pods": 2, "placement": AT_TWO, "gain": 28800, "cost": 5}, "costs 100"),
+        (GROWN, {"for_job": "s"}, "nothing is given up for s"),
+    ],
+    ids=lambda value: "" if isinstance(value, sa.Snapshot | str) else ", ".join(value),
+)
+def test_a_wrong_resize_is_never_applied(snapshot: sa.Snapshot, changes: dict[str, Any], want: str) -> None:
+    plan = sa.plan(snapshot, RESIZE)
+    wrong = dataclasses.replace(plan.resizes[0], **changes)
+    with pytest.raises(sa.PlanViolationError, match=want):
+        checks.verify(dataclasses.replace(plan, resizes=(wrong,)), snapshot=snapshot, settings=RESIZE)
+
+
+@pytest.mark.parametrize(
+    ("job", "want"),
+    [
+        ({"priority": 5, "num_pods": 4}, "of higher priority and keeps its preferred size"),
+        ({"resize_cost": None}, "must not be resized"),
+        ({"leaving": True}, "is leaving"),
+    ],
+    ids=lambda value: "" if isinstance(value, str) else ", ".join(value),
+)
+def test_who_must_not_be_resized_is_told_by_the_checks(job: dict[str, Any], want: str) -> None:
+    plan = sa.plan(SHRUNK, RESIZE)
+    changed = dataclasses.replace(SHRUNK, jobs=(dataclasses.replace(SHRUNK.jobs[0], **job), *SHRUNK.jobs[1:]))
+    with pytest.raises(sa.PlanViolationError, match=want):
+        checks.verify(plan, snapshot=changed, settings=RESIZE)
+
+
+def test_resizes_need_the_setting() -> None:
+    with pytest.raises(sa.PlanViolationError, match="the settings do not allow it"):
+        checks.verify(sa.plan(SHRUNK, RESIZE), snapshot=SHRUNK, settings=sa.Settings())
