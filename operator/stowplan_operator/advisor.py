@@ -19,8 +19,6 @@ from stowplan_operator.settings import Settings
 
 _LOG = logging.getLogger(__name__)
 _LOOK_SECONDS = 2.0
-# A job that came since the last batch waits at least so long for the next one, so that many share it.
-_GATHER_SECONDS = 10.0
 
 
 def question_of(seen: Seen, *, order: Iterable[str], budget_seconds: float, now_seconds: float) -> Question:
@@ -81,7 +79,7 @@ class Advisor:
             self._answers, self._explored_at = {}, {}
             return
         is_new = any(uid not in self._answers for uid in waiting)
-        if now - self._asked_at < (_GATHER_SECONDS if is_new else settings.interval_seconds):
+        if now - self._asked_at < (settings.gather_seconds if is_new else settings.interval_seconds):
             return
         self._asked_at = now
         order = sorted(waiting, key=lambda uid: self._explored_at.get(uid, 0.0))

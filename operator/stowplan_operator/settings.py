@@ -132,9 +132,13 @@ class RecoverySettings(_Model):
 
 
 class AnswersSettings(_Model):
-    """How often, and for how long each time, it is looked for when waiting jobs start, and what would start them."""
+    """How often, and for how long each time, it is looked for when waiting jobs start, and what would start them.
+
+    A job that came since the last batch waits for the next one until ``gather_seconds`` after it, so that many share it.
+    """
 
     interval_seconds: float = pydantic.Field(default=60, gt=0)
+    gather_seconds: float = pydantic.Field(default=10, ge=0)
     budget_seconds: float = pydantic.Field(default=10, gt=0, le=300)
 
 

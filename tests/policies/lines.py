@@ -245,6 +245,22 @@ def has_run(stage: Stage, name: str, *, seconds: int) -> None:
 
 
 @_act
+def has_trained(stage: Stage, name: str, *, seconds: int) -> None:
+    """A running job has made a step each second, and saved just now, by what stands in its status."""
+    started, now = _utc(time.time() - seconds), _utc(time.time())
+    told = {"step": seconds, "firstStep": 1, "stepTime": now, "lastReportTime": now}
+    saved = {"checkpointStep": seconds, "checkpointTime": now}
+    stage.rewrite_status(
+        name,
+        lambda status: {
+            "startTime": started,
+            "placement": {"startedAt": started},
+            "progress": {"attempt": status["attempt"], **told, **saved},
+        },
+    )
+
+
+@_act
 def has_saved(stage: Stage, name: str, *, seconds_ago: int) -> None:
     """A running job has committed a checkpoint, by what stands in its status."""
     stage.rewrite_status(
@@ -300,6 +316,13 @@ def undisturbed(names: str) -> Line:
     """Jobs run, and never lost a place."""
     each = [runs(name, attempt=1) for name in names.split()]
     return Line(f"undisturbed({names!r})", look=lambda stage: "; ".join(_told(names.split(), each, stage)))
+
+
+@_look
+def has_room_kept(stage: Stage, name: str) -> str:
+    """A waiting job is promised the room that it needs."""
+    decision = stage.status(name).get("decision") or {}
+    return "" if decision.get("reserved") else f"no room is kept for it: {decision.get('predictedStartBasis')}"
 
 
 @_look

@@ -19,6 +19,8 @@ from world.cluster import World, training_job
 Json = dict[str, Any]
 TEAM = "team"
 PATIENCE_SECONDS = 15.0
+# A cycle that is due when the operator is frozen runs as it is thawed, and would see some of the jobs only.
+REST_SECONDS = 0.12
 _PRIORITIES = {"high": (100, "PreemptLowerPriority"), "low": (-100, "PreemptLowerPriority"), "polite": (1000, "Never")}
 
 
@@ -53,6 +55,8 @@ class Stage:
 
     def submit(self, *jobs: tuple[str, Json], in_order: bool = True) -> None:
         """Create jobs, each given with its team, in one moment of the operator's."""
+        if len(jobs) > 1:
+            self.world.history.wait_for_rest(REST_SECONDS)
         with self.operator.frozen():
             for team, job in jobs:
                 self._home[job["metadata"]["name"]] = self.namespace(team)

@@ -134,7 +134,7 @@ COPIES = [
 def test_what_is_offered_starts_the_job(stage: Stage) -> None:
     running = [copy.job(f"has-{at}", one) for copy in COPIES for at, one in enumerate(copy.plot.running)]
     nodes = {name: body for copy in COPIES for name, body in copy.nodes().items()}
-    stage.begin(nodes=nodes, num_jobs=len(running) + len(COPIES), settings={})
+    stage.begin(nodes=nodes, num_jobs=len(running) + len(COPIES), settings={"answers": {"gatherSeconds": 0}})
     stage.submit(*running)
     for _, body in running:
         stage.wait_until_it_runs(body["metadata"]["name"])

@@ -52,6 +52,7 @@ class History:
         self._events: dict[str, list[Event]] = collections.defaultdict(list)
         self._now: dict[tuple[str, str], dict[str, Json]] = collections.defaultdict(dict)
         self._changed = threading.Condition()
+        self._last_at = time.monotonic()
         self._closed = threading.Event()
         for resource, path in PATHS.items():
             with self._open(path) as answer:
@@ -90,6 +91,11 @@ class History:
             with self._changed:
                 self._changed.wait(0.2)
 
+    def wait_for_rest(self, seconds: float) -> None:
+        """Until nothing has changed for so long."""
+        while (left := self._last_at + seconds - time.monotonic()) > 0:
+            time.sleep(left)
+
     def close(self) -> None:
         """Tell nothing more; the threads end with the API server, whose end closes their connections."""
         self._closed.set()
@@ -116,6 +122,7 @@ class History:
         meta.pop("managedFields", None)
         namespace = meta.get("namespace", "")
         with self._changed:
+            self._last_at = event.at
             self._events[namespace].append(event)
             if event.type == "DELETED":
                 self._now[event.resource, namespace].pop(meta["name"], None)
