@@ -372,6 +372,14 @@ def lost_its_place(stage: Stage, name: str, *, to: str, times: int = 1, says: st
     return "" if f"/{to} " in said and says in said else f"evicted: {said}"
 
 
+@_look
+def stands(stage: Stage, name: str, **numbers: object) -> str:
+    """A queue's status has these numbers."""
+    status = stage.queue(name).get("status", {})
+    wrong = {key: status.get(key) for key, value in numbers.items() if str(status.get(key)) != str(value)}
+    return f"numbers {wrong}" if wrong else ""
+
+
 def _told(names: Sequence[str], each: Sequence[Line], stage: Stage) -> list[str]:
     looks = [(name, line.look(stage)) for name, line in zip(names, each, strict=True) if line.look]
     return [f"{name}: {found}" for name, found in looks if found]

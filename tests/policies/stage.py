@@ -15,6 +15,7 @@ from typing import Any
 from policies.operator_process import OperatorProcess
 from world.client import MERGE, jobs_path, queues_path
 from world.cluster import World, training_job
+from world.history import Event
 
 Json = dict[str, Any]
 TEAM = "team"
@@ -145,6 +146,11 @@ class Stage:
     def status(self, name: str) -> Json:
         """Its status."""
         return self.world.status(self._home[name], name)
+
+    def history_of(self, name: str) -> list[Event]:
+        """All that happened to the job."""
+        events = self.world.history.events(self._home[name])
+        return [one for one in events if one.resource == "trainingjobs" and one.object["metadata"]["name"] == name]
 
     def pods_of(self, name: str) -> tuple[str, ...]:
         """The pods of its attempt, by rank."""

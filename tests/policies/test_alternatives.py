@@ -24,13 +24,17 @@ RACK = {"level": "rack", "mode": "Required"}
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Plot:
-    """Nodes, running jobs and the one that waits; ``offers`` are kinds of changes, as the status must list them."""
+    """Nodes, running jobs and the one that waits; ``offers`` are kinds of changes, as the status must list them.
+
+    ``queues`` are what the queues own, by their names; jobs may use all of them.
+    """
 
     nodes: Sequence[Json]
     waiting: Mapping[str, object]
     offers: str
     running: Sequence[Mapping[str, object]] = ()
     cordoned: Sequence[str] = ()
+    queues: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
 
 def node(name: str, **fields: object) -> Json:
@@ -77,6 +81,13 @@ PLOTS = {
         waiting={"gpus": 1, "cpu": 4},
         offers="SmallerPods JobEnded MoreNodes",
     ),
+    "too little quota, and another queue that has some": Plot(
+        nodes=[node("a"), node("b")],
+        queues={"small": 4, "large": 4},
+        running=[{"queue": "small", "preemption": {"preemptible": False}}],
+        waiting={"queue": "small"},
+        offers="OtherQueue MoreQuota JobEnded",
+    ),
 }
 
 
@@ -116,6 +127,8 @@ class Copy:
         selector = {PLOT: self.plot_name, **fields.get("nodeSelector", {})}  # type: ignore[dict-item]
         toleration = {"key": PLOT, "operator": "Equal", "value": self.plot_name, "effect": "NoSchedule"}
         own = {key: value for key, value in fields.items() if key != "nodeSelector"}
+        if "queue" in own:
+            own |= {"queue": f"{self.prefix}{own['queue']}", "team": self.plot_name}
         return job(self.prefix + name, nodeSelector=selector, tolerations=[toleration], **own)  # type: ignore[arg-type]
 
     def offers(self, stage: Stage) -> dict[str, str]:
@@ -135,6 +148,11 @@ def test_what_is_offered_starts_the_job(stage: Stage) -> None:
     running = [copy.job(f"has-{at}", one) for copy in COPIES for at, one in enumerate(copy.plot.running)]
     nodes = {name: body for copy in COPIES for name, body in copy.nodes().items()}
     stage.begin(nodes=nodes, num_jobs=len(running) + len(COPIES), settings={"answers": {"gatherSeconds": 0}})
+    for copy in COPIES:
+        for name, owned in copy.plot.queues.items():
+            quotas = [{"product": "*", "nominal": owned}]
+            spec = {"namespaces": [stage.namespace(copy.plot_name)], "quotas": quotas}
+            stage.create_queue(copy.prefix + name, spec)
     stage.submit(*running)
     for _, body in running:
         stage.wait_until_it_runs(body["metadata"]["name"])

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import pytest
 
-from policies.lines import edits_queue, ends, job, nodes, play, queue, run, runs, submit, undisturbed, waits
+from policies.lines import edits_queue, ends, job, nodes, play, queue, run, runs, stands, submit, undisturbed, waits
 from policies.stage import Stage
 
 pytestmark = pytest.mark.policies
@@ -27,6 +27,17 @@ STORIES = {
         queue("blue", parent="org", owns=8),
         submit(*REDS[:3]),
         run("red-1 red-2 red-3"),
+    ],
+    "queues say what they borrowed and lent": [
+        nodes("a", "b", "c"),
+        ORG,
+        queue("red", parent="org", owns=4),
+        queue("blue", parent="org", owns=8, lends=4),
+        submit(*REDS[:3]),
+        run("red-1 red-2"),
+        stands("red", gpus="8/4", borrowed=4, lent=0, runningJobs=2, pendingJobs=1, pendingGpus=4),
+        stands("blue", gpus="0/8", borrowed=0, lent=4, runningJobs=0),
+        stands("org", gpus="8/12", borrowed=0, runningJobs=2),
     ],
     "together they use no more than the tree owns, though the cluster has more": [
         nodes("a", "b", "c"),
