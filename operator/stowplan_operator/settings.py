@@ -134,7 +134,7 @@ class RecoverySettings(_Model):
 class AnswersSettings(_Model):
     """How often, and for how long each time, it is looked for when waiting jobs start, and what would start them.
 
-    A job that came since the last batch waits for the next one until ``gather_seconds`` after it, so that many share it.
+    A job that came since the last batch waits until ``gather_seconds`` after it for the next, so that many share it.
     """
 
     interval_seconds: float = pydantic.Field(default=60, gt=0)
