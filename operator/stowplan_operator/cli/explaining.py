@@ -14,7 +14,7 @@ from rich.text import Text
 
 from stowplan_operator import api
 from stowplan_operator.api import Condition, Phase
-from stowplan_operator.cli import output, parts, reasons, words
+from stowplan_operator.cli import outlook, output, parts, reasons, words
 from stowplan_operator.cli.client import OPERATOR_SELECTOR
 from stowplan_operator.cli.exits import Exit
 from stowplan_operator.cli.model import Job, mapping, number, seconds_of, text
@@ -253,6 +253,7 @@ def _facts(job: Job, said: Explanation, speaker: Speaker) -> Iterator[tuple[str,
         yield from _where(job)
         yield "Progress", parts.progress(job, speaker) or ""
         yield "Checkpoint", parts.checkpoint(job, speaker)
+        yield from outlook.of_placed(job, speaker)
     else:
         yield "Asks for", parts.asks_for(job)
     yield "Sizes", parts.sizes(job)
@@ -280,6 +281,8 @@ def _decision(job: Job, said: Explanation, speaker: Speaker) -> Iterator[tuple[s
     yield "Numbers", output.pairs((words.phrase(key), text(numbers, key)) for key in keys) if keys else ""
     blockers = parts.names(decision, "blockers")
     yield "Blocked by", ", ".join(blockers[:5]) + (f" and {len(blockers) - 5} more" if len(blockers) > 5 else "")
+    if said.answer in _WITHOUT_PLACE:
+        yield from outlook.of_waiting(job)
     yield "Proof", parts.proof(decision)
     since, updated = speaker.since(text(decision, "since")), speaker.ago(text(decision, "lastUpdated"))
     if said.answer in _WITHOUT_PLACE and since is not None:

@@ -123,6 +123,11 @@ class Speaker:
         moment = model.seconds_of(time)
         return None if moment is None else max(0.0, self.now - moment)
 
+    def until(self, time: str) -> float | None:
+        """Seconds until an RFC 3339 time, 0 where it is past; None where it is unknown."""
+        moment = model.seconds_of(time)
+        return None if moment is None else max(0.0, moment - self.now)
+
     def command(self, *words: str) -> str:
         """A kubectl command, its first word left out, with the user's flags where they mean something."""
         namespaced = self.namespace and not {"-A", "nodes"} & set(words)

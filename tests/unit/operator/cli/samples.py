@@ -137,6 +137,28 @@ def pending(reason: str, message: str = "needs 2 pods x 2 accelerators; 3 are fr
     )
 
 
+def outlook() -> dict[str, Any]:
+    """A waiting job with the answers that are found beside the plan."""
+    body = pending("WaitingForCapacity")
+    body["status"] |= {
+        "eta": "starts in about 2h (reserved)",
+        "estimate": {"basis": "history of 3 runs", "runSeconds": 3600},
+    }
+    body["status"]["decision"] |= {
+        "position": 2,
+        "predictedStart": ago(-7200),
+        "predictedStartBasis": (
+            "starts once team/x has ended, if that is when it is expected; room is kept for it on n1, n2"
+        ),
+        "reserved": True,
+        "alternatives": [
+            {"kind": "FewerPods", "message": "ask for 1 pod instead of 2"},
+            {"kind": "JobEnded", "message": "end team/x"},
+        ],
+    }
+    return body
+
+
 def _placed(phase: str, reason: str, message: str, **status: Any) -> dict[str, Any]:
     return {
         "phase": phase,

@@ -78,6 +78,22 @@ EXPLAIN = {
         ],
         Exit.YES,
     ),
+    "a waiting job of which the operator knows more": (
+        samples.outlook(),
+        [
+            "Position      2 in the line of its queue",
+            "Starts        in about 2h (reserved): starts once team/x has ended, if that is when it is",
+            "Runs          60m once it has started (history of 3 runs)",
+            "To start now  •  ask for 1 pod instead of 2",
+            "•  end team/x",
+        ],
+        Exit.NO,
+    ),
+    "a running job that is expected to end": (
+        samples.running(estimate={"basis": "history of 3 runs", "endTime": samples.ago(-3600)}),
+        ["Ends        in 60m (history of 3 runs)"],
+        Exit.YES,
+    ),
     "a job that will miss its deadline": (
         samples.running(
             conditions=[samples.condition("DeadlineAtRisk", "True", "EndsLate", "2h after spec.deadline", since=9)]
