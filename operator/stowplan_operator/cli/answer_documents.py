@@ -89,6 +89,16 @@ def plan(seen: observation.Observation, made: types.Plan, future: schedule.Sched
             }
             for one in made.moves
         ],
+        "resizes": [
+            {
+                "name": names.get(one.job_id),
+                "pods": one.num_pods,
+                "for": names.get(one.for_job),
+                "loses": one.cost,
+                "gains": one.gain,
+            }
+            for one in made.resizes
+        ],
         "jobs": [
             *(
                 {
@@ -212,10 +222,11 @@ def _placement(placement: types.Placement | None) -> list[dict[str, Any]]:
 
 def _side(one: Side) -> dict[str, Any]:
     return {
-        "running": one.count(Lot.RUNS, Lot.STARTS),
+        "running": one.count(Lot.RUNS, Lot.STARTS, Lot.RESIZES),
         "starting": one.count(Lot.STARTS),
         "waiting": one.count(Lot.WAITS, Lot.PREEMPTS),
         "evictions": len(one.plan.evictions),
+        "resizes": len(one.plan.resizes),
         "gpus": _totals(one.totals),
         "certificate": _certificate(one.plan.certificate),
     }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from rich.console import Group, RenderableType
 from rich.text import Text
@@ -65,6 +65,16 @@ def _facts(seen: observation.Observation, plan: types.Plan) -> Iterator[tuple[st
     yield "Gives way", ", ".join(evictions)
     moves = [f"{names.get(one.job_id, one.job_id)} for {names.get(one.for_job, one.for_job)}" for one in plan.moves]
     yield "Moves", ", ".join(moves)
+    jobs = {job.id: job for job in seen.snapshot.jobs}
+    yield "Resizes", "; ".join(resize(one, jobs) for one in plan.resizes)
+
+
+def resize(one: types.Resize, jobs: Mapping[str, types.Job]) -> str:
+    """Who is restarted at which size, and for whom. ``jobs`` are all of the snapshot by id."""
+    placement = jobs[one.job_id].placement
+    before = placement.num_pods if placement is not None else 0
+    why = f"for {jobs[one.for_job].name}" if one.for_job else "as nobody waits for the GPUs"
+    return f"{jobs[one.job_id].name} from {before} to {one.num_pods} pods {why}"
 
 
 def _chart(future: schedule.Schedule, *, width: int) -> Iterator[RenderableType]:

@@ -39,11 +39,12 @@ class Lot(enum.StrEnum):
     LEAVES = "leaves"
     MOVES = "moves"
     RETURNS = "returns"
+    RESIZES = "resizes"
 
     @property
     def has_place(self) -> bool:
         """Whether the job has its place, or it is decided."""
-        return self in (Lot.RUNS, Lot.STARTS, Lot.PREEMPTS, Lot.MOVES, Lot.RETURNS)
+        return self in (Lot.RUNS, Lot.STARTS, Lot.PREEMPTS, Lot.MOVES, Lot.RETURNS, Lot.RESIZES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +122,10 @@ def _fate(
         if isinstance(one, types.Move):
             return Fate(Lot.MOVES, placement=one.placement, cost=one.cost, other=names[one.for_job])
         return Fate(Lot.GIVES_WAY, placement=job.placement, cost=one.cost, other=names[one.for_job])
+    resized = next((one for one in plan.resizes if one.job_id == job.id), None)
+    if resized is not None:
+        other = names.get(resized.for_job, "")
+        return Fate(Lot.RESIZES, placement=resized.placement, cost=resized.cost, other=other)
     if job.placement is not None:
         return Fate(Lot.RUNS, placement=job.placement)
     if job.id in plan.placements:
@@ -202,6 +207,9 @@ def sentence(fate: Fate, *, stopped: bool = False) -> str:
             return f"moves to {_where(fate.placement)} for {fate.other}, loses {_gpu_time(fate.cost)}"
         case Lot.RETURNS:
             return f"starts again on {_where(fate.placement)}"
+        case Lot.RESIZES:
+            pods = words.count(fate.placement.num_pods if fate.placement else 0, "pod")
+            return f"restarts with {pods}" + (f", for {fate.other}" if fate.other else ", as nobody waits")
         case Lot.LEAVES:
             return "is leaving"
     return f"runs on {_where(fate.placement)}"
@@ -225,12 +233,14 @@ def _totals(found: Comparison) -> Iterator[tuple[str, str, str]]:
     def pair(label: str, value: Any) -> tuple[str, str, str]:
         return label, str(value(found.before)), str(value(found.after))
 
-    yield pair("Jobs running", lambda one: one.count(Lot.RUNS, Lot.STARTS))
+    yield pair("Jobs running", lambda one: one.count(Lot.RUNS, Lot.STARTS, Lot.RESIZES))
     yield pair("  of them new", lambda one: one.count(Lot.STARTS))
     yield pair("Jobs waiting", lambda one: one.count(Lot.WAITS, Lot.PREEMPTS))
     if found.before.plan.evictions or found.after.plan.evictions:
         yield pair("Evictions", lambda one: len(one.plan.evictions))
         yield pair("  lose", lambda one: _lost(one.plan.evictions))
+    if found.before.plan.resizes or found.after.plan.resizes:
+        yield pair("Resized", lambda one: len(one.plan.resizes))
     yield pair("GPUs", lambda one: one.totals.total)
     yield pair("GPUs in use", lambda one: one.totals.used + one.totals.others)
     yield pair("GPUs free", lambda one: one.totals.free)

@@ -11,6 +11,7 @@ from fakes.builders import GPU, a_job, a_node
 from fakes.world import World
 from stowplan_operator import observation
 from stowplan_operator.moments import Readings
+from stowplan_operator.progress import Progress
 from stowplan_operator.views import GpuReading, Telemetry
 
 Story = Callable[[World], Awaitable[None]]
@@ -26,6 +27,28 @@ async def a_busy_day(world: World) -> None:
     world.now += 600
     world.submit(a_job("giant").nodes(2).gpus(4).spec(activeDeadlineSeconds=1800))
     await world.settle()
+
+
+async def a_wide_job(world: World) -> None:
+    """Two of three pods of an elastic job run, on all of the cluster, and save checkpoints."""
+    world.submit(a_job("wide").nodes(3).spec(elastic={"minNodes": 1}))
+    await world.settle()
+    uid = world.job("wide")["metadata"]["uid"]
+    for step in (1, 600):
+        world.now += 600
+        told = Progress(
+            step=step,
+            checkpoint_step=step,
+            checkpoint_timestamp_seconds=world.now,
+            read_at_seconds=world.now,
+        )
+        world.readings = Readings(telemetry=Telemetry(), progress={uid: told}, eta={})
+        await world.settle()
+
+
+def two_nodes() -> World:
+    """Two nodes of four GPUs each."""
+    return World(a_node("gpu-1"), a_node("gpu-2"))
 
 
 def a_small_cluster() -> World:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 import pathlib
 from collections.abc import Callable
@@ -235,3 +236,46 @@ async def test_a_live_table_outlasts_an_operator_that_is_replaced(
         await answering.top(asker, what="nodes", form=None, watch=True)
     assert answers == []
     assert "gpu-4" in capsys.readouterr().out
+
+
+RESIZES: dict[str, tuple[str, dict[str, str], str]] = {
+    "a new job gets what an elastic one gives up": (
+        "submit {file}",
+        {"team/next": "preempts", "team/wide": "resizes"},
+        "restarts with 1 pod, for team/next",
+    ),
+    "an elastic job grows where nobody waits": (
+        "add 1 node like gpu-1",
+        {"team/wide": "resizes"},
+        "restarts with 3 pods, as nobody waits",
+    ),
+}
+
+
+@pytest.mark.parametrize(("question", "want_lots", "want_words"), RESIZES.values(), ids=RESIZES)
+def test_elastic_jobs_are_resized_by_what_changes(
+    run: Run, tmp_path: pathlib.Path, question: str, want_lots: dict[str, str], want_words: str
+) -> None:
+    saved, file = tmp_path / "wide.json", tmp_path / "next.yaml"
+    saved.write_text(observed.a_document(observed.a_wide_job, observed.two_nodes))
+    file.write_text(yaml.safe_dump(a_job("next").nodes(1).body()))
+    line = ("what-if", *question.format(file=file).split(), "--snapshot", str(saved))
+    assert want_words in " ".join(run(*line).output.split())
+    answer = json.loads(run(*line, "-o", "json").output)
+    assert {job["name"]: job["after"]["lot"] for job in answer["jobs"] if job["differs"]} == want_lots
+    assert answer["after"]["resizes"] == 1
+
+
+def test_a_plan_names_who_is_resized(run: Run, tmp_path: pathlib.Path) -> None:
+    saved = tmp_path / "wide.json"
+    saved.write_text(observed.a_document(observed.a_wide_job, observed.two_nodes))
+    seen = observation.read(saved.read_text())
+    (wide,) = seen.snapshot.jobs
+    resizes = (types.Resize(wide.id, 3, "", 480, 5000),)
+    planned = dataclasses.replace(seen, plan=dataclasses.replace(seen.plan, resizes=resizes))
+    saved.write_text(observation.write(planned))
+    assert "team/wide from 2 to 3 pods as nobody waits for the GPUs" in " ".join(
+        run("plan", "--snapshot", str(saved)).output.split()
+    )
+    answer = json.loads(run("plan", "--snapshot", str(saved), "-o", "json").output)
+    assert answer["resizes"] == [{"name": "team/wide", "pods": 3, "for": None, "loses": 480, "gains": 5000}]
