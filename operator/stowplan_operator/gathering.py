@@ -181,13 +181,14 @@ def _is_returning(state: states.JobState, scene: Scene) -> bool:
     assert state.spec is not None
     return (
         not (state.skip or state.has_predecessors or state.is_over or state.spec.suspend or state.job.deleting)
-    ) and resizing.is_returning(state.job.status, now_seconds=scene.now_seconds)
+    ) and resizing.is_returning(state.job.status, state.spec, now_seconds=scene.now_seconds)
 
 
 def _waiting(state: states.JobState, scene: Scene) -> types.Job:
     """A job that wants a place, or comes back to one."""
     assert state.request is not None
-    if not resizing.is_returning(state.job.status, now_seconds=scene.now_seconds):
+    assert state.spec is not None
+    if not resizing.is_returning(state.job.status, state.spec, now_seconds=scene.now_seconds):
         return dataclasses.replace(state.request, avoided_nodes=_avoided(state, scene))
     request = dataclasses.replace(
         state.request,

@@ -19,7 +19,7 @@ from stowplan_operator import api, estimates, preemption, steps, throughput, vie
 from stowplan_operator.settings import ElasticSettings
 
 _HOUR_SECONDS = 3600
-# A job that has left to start again goes before all others for so long; then it waits like any other.
+# A job that has had the time to leave goes before all others for so long; then it waits like any other.
 RETURN_SECONDS = 600
 # When a job ends matters only within the horizon, and in quarters of an hour.
 _END_GRAIN_SECONDS = 900
@@ -88,12 +88,13 @@ def recent_resizes(status: Mapping[str, Any], *, now_seconds: float) -> int:
     )
 
 
-def is_returning(status: Mapping[str, Any], *, now_seconds: float) -> bool:
+def is_returning(status: Mapping[str, Any], spec: api.TrainingJobSpec, *, now_seconds: float) -> bool:
     """Whether the job has left its place only to start again at another size or place: its room is kept meanwhile."""
     history = status.get("history") or ()
     if not history or status.get("placement") is not None or history[-1]["outcome"] not in api.RETURNING_STOPS:
         return False
-    return now_seconds - views.parse_time(history[-1]["endTime"]) < RETURN_SECONDS
+    left_at = views.parse_time(history[-1]["endTime"]) + spec.grace_period_seconds
+    return now_seconds - left_at < RETURN_SECONDS
 
 
 def wants_more(request: types.Job) -> bool:

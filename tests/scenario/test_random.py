@@ -17,6 +17,9 @@ from fakes.builders import NAMESPACE, a_job, a_node
 from fakes.server import owner_uid
 from fakes.world import World
 from stowplan_operator import api
+from stowplan_operator.moments import Readings
+from stowplan_operator.progress import Progress
+from stowplan_operator.views import Telemetry
 
 NODES = ("n1", "n2", "n3")
 JOBS = ("a", "b", "c", "d")
@@ -34,15 +37,18 @@ def an(kind: str, what: st.SearchStrategy[Any] | None = None) -> st.SearchStrate
 
 
 def a_submission(name: st.SearchStrategy[str]) -> st.SearchStrategy[Action]:
-    """A job of so many nodes, GPUs each and restarts, perhaps in one rack."""
+    """A job of so many nodes, GPUs each and restarts, perhaps in one rack, perhaps elastic."""
     sizes = st.sampled_from([1, 1, 2, 4])
-    return an("submit", st.tuples(name, st.integers(1, 3), sizes, st.sampled_from([0, 1, 10]), st.booleans()))
+    kinds = (st.booleans(), st.booleans())
+    return an("submit", st.tuples(name, st.integers(1, 3), sizes, st.sampled_from([0, 1, 10]), *kinds))
 
 
 actions: st.SearchStrategy[Action] = st.one_of(
     an("step"),
     an("step"),
     a_submission(jobs),
+    an("train"),
+    an("train"),
     an("succeed", st.tuples(jobs, ranks)),
     an("fail", st.tuples(jobs, ranks)),
     an("fail", st.tuples(jobs, ranks)),
@@ -64,6 +70,7 @@ class History:
     """Applies actions to a world; one that makes no sense at the moment does nothing."""
 
     def __init__(self) -> None:
+        self.step = 0
         self.world = World(a_node("n1"), a_node("n2").in_rack("r2"), a_node("n3").in_rack("r2").gpus(2))
 
     async def apply(self, action: Action) -> None:
@@ -77,11 +84,26 @@ class History:
             if sum(map(ord, f"{action}")) % 2:
                 await self.world.step()
 
-    def _submit(self, what: tuple[str, int, int, int, bool]) -> None:
-        name, num_nodes, gpus, max_restarts, in_one_rack = what
+    def _submit(self, what: tuple[str, int, int, int, bool, bool]) -> None:
+        name, num_nodes, gpus, max_restarts, in_one_rack, is_elastic = what
         if not self.world.exists(name):
             job = a_job(name).nodes(num_nodes).gpus(gpus).max_restarts(max_restarts)
+            job = job.spec(elastic={"maxNodes": num_nodes + 1}) if is_elastic else job
             self.world.submit(job.spec(topology={"level": "rack", "mode": "Preferred"}) if in_one_rack else job)
+
+    def _train(self, _: None) -> None:
+        """All jobs that run tell of a step more, and of a checkpoint."""
+        self.step += 1
+        told = Progress(
+            step=self.step,
+            checkpoint_step=self.step,
+            checkpoint_timestamp_seconds=self.world.now,
+            read_at_seconds=self.world.now,
+        )
+        running = [job for job in self.world.server.all(api.PLURAL) if job.get("status", {}).get("phase") == "Running"]
+        self.world.readings = Readings(
+            telemetry=Telemetry(), progress={job["metadata"]["uid"]: told for job in running}, eta={}
+        )
 
     def _succeed(self, what: tuple[str, int]) -> None:
         if self.world.exists(what[0]):
@@ -155,7 +177,8 @@ class History:
 def is_feasible(job: dict[str, Any]) -> bool:
     """Whether the job fits the empty cluster: nodes of 4, 4 and 2 GPUs."""
     each = int(job["spec"]["resourcesPerNode"]["nvidia.com/gpu"])
-    return sum(size // each for size in (4, 4, 2)) >= job["spec"]["numNodes"]
+    smallest = 1 if "elastic" in job["spec"] else job["spec"]["numNodes"]
+    return sum(size // each for size in (4, 4, 2)) >= smallest
 
 
 async def run(history: list[Action]) -> None:

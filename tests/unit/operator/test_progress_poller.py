@@ -9,7 +9,7 @@ from typing import Any, cast
 import pytest
 
 from stowplan_operator import settings
-from stowplan_operator.progress import Progress
+from stowplan_operator.progress import Pace, Progress
 from stowplan_operator.progress_poller import ProgressPoller
 from stowplan_operator.progress_reader import ProgressError
 from stowplan_operator.views import PodView
@@ -91,6 +91,7 @@ async def test_eta_comes_from_the_first_and_the_last_report_of_the_attempt() -> 
     rig = Rig(a=[at(10, 0), at(20, 60), at(40, 180)], b=[at(1)])
     await rig.until(35)
     assert rig.poller.etas() == {"a": "about 6m"}
+    assert rig.poller.paces() == {"a": Pace(steps=30, seconds=180)}
 
 
 async def test_a_failure_keeps_the_last_report_and_says_why() -> None:

@@ -126,14 +126,17 @@ def test_room_for_one_more_pod() -> None:
     assert not resizing.is_room_for_one([job], [node(3), node(4, blocked="cordoned")])
 
 
-def test_who_has_stopped_for_another_size_returns_for_ten_minutes() -> None:
+def returns(job: JobBuilder, after: float) -> bool:
+    return resizing.is_returning(job.view().status, job.parsed(), now_seconds=NOW + after)
+
+
+def test_who_has_stopped_for_another_size_returns_for_ten_minutes_after_its_grace() -> None:
     released = a_job("a").status(attempt=1).ended(an_attempt(1, outcome="Resized", begin=NOW, seconds=0))
-    assert resizing.is_returning(released.view().status, now_seconds=NOW + 599)
-    assert not resizing.is_returning(released.view().status, now_seconds=NOW + 600)
-    again = released.placed_on("n1", attempt=2)
-    assert not resizing.is_returning(again.view().status, now_seconds=NOW + 1)
-    preempted = released.ended(an_attempt(1, outcome="Preempted"))
-    assert not resizing.is_returning(preempted.view().status, now_seconds=NOW + 1)
+    assert [returns(released, after) for after in (629, 630)] == [True, False]
+    slow = released.spec(checkpoint={"gracePeriodSeconds": 3600})
+    assert [returns(slow, after) for after in (4199, 4200)] == [True, False]
+    assert not returns(released.placed_on("n1", attempt=2), 1)
+    assert not returns(released.ended(an_attempt(1, outcome="Preempted")), 1)
 
 
 def stopped(order: displacing.Order, job: JobBuilder = RUNNING) -> dict[str, object]:
