@@ -207,6 +207,18 @@ def edits(stage: Stage, name: str, **spec: object) -> None:
 
 
 @_act
+def budget(stage: Stage, name: str, jobs: str, *, keeps: int) -> None:
+    """A PodDisruptionBudget by which so many pods of these running jobs are kept, or another number for it."""
+    stage.set_budget(name, jobs.split(), min_available=keeps)
+
+
+@_act
+def asks_for_room(stage: Stage, name: str, *, gpu_seconds: int) -> None:
+    """A waiting job has others moved for it, which may lose so much."""
+    stage.annotate(name, **{"stowplan.dev/make-room": str(gpu_seconds)})
+
+
+@_act
 def edits_queue(stage: Stage, name: str, **spec: object) -> None:
     """The administrator changes a queue."""
     stage.edit_queue(name, **spec)
@@ -360,6 +372,15 @@ def waits(
     found = decision.get("numbers", {})
     wrong = {key: found.get(key) for key, value in numbers.items() if found.get(key) != str(value)}
     return f"numbers {wrong}" if wrong else ""
+
+
+@_look
+def moved(stage: Stage, name: str, *, for_: str) -> str:
+    """A running job was moved elsewhere once, so that another one fits."""
+    ended = [one for one in stage.status(name).get("history", ()) if one["outcome"] == "Defragmented"]
+    if len(ended) != 1:
+        return f"moved {len(ended)} times"
+    return "" if f"/{for_} " in ended[0]["reason"] else f"moved: {ended[0]['reason']}"
 
 
 @_look

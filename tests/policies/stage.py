@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from policies.operator_process import OperatorProcess
@@ -106,6 +106,32 @@ class Stage:
         self.world.client.must("POST", "/api/v1/nodes", body)
         self._nodes[name] = body
         self.world.wait(f"{name} is ready", lambda: self.world.is_ready(name))
+
+    def set_budget(self, name: str, jobs: Sequence[str], *, min_available: int) -> None:
+        """A PodDisruptionBudget on these jobs' pods, or a new limit of one; until its controller has taken it up."""
+        path = f"/apis/policy/v1/namespaces/{self._home[jobs[0]]}/poddisruptionbudgets"
+        selector = {"matchExpressions": [{"key": "stowplan.dev/job", "operator": "In", "values": list(jobs)}]}
+        spec = {"minAvailable": min_available, "selector": selector}
+        if self.world.client.ask("GET", f"{path}/{name}")[0] == 200:
+            self.world.client.must("PATCH", f"{path}/{name}", {"spec": spec}, kind=MERGE)
+        else:
+            self.world.client.must("POST", path, {"metadata": {"name": name}, "spec": spec})
+
+        def is_taken_up() -> bool:
+            found = self.world.client.must("GET", f"{path}/{name}")
+            status = found.get("status", {})
+            number = sum(len(self.pods_of(job)) for job in jobs)
+            return (status.get("observedGeneration"), status.get("expectedPods")) == (
+                found["metadata"]["generation"],
+                number,
+            ) and bool(status.get("currentHealthy") == number)
+
+        self.world.wait(f"budget {name} is taken up", is_taken_up)
+
+    def annotate(self, name: str, **annotations: str) -> None:
+        """`kubectl annotate` of a job."""
+        patch = {"metadata": {"annotations": annotations}}
+        self.world.client.must("PATCH", jobs_path(self._home[name], name), patch, kind=MERGE)
 
     def create_queue(self, name: str, spec: Json) -> None:
         """`kubectl create` of a Queue."""
