@@ -107,3 +107,8 @@ def test_no_file_names_a_place_that_only_one_machine_has() -> None:
             continue
         found += [f"{relative(path)}: {match.group()}" for match in FOREIGN.finditer(text)]
     assert found == []
+
+
+def test_no_merge_is_left_half_done() -> None:
+    marker = re.compile(rb"^(<<<<<<<|>>>>>>>) \S", re.MULTILINE)
+    assert [relative(path) for path in tracked() if marker.search(path.read_bytes())] == []
