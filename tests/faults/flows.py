@@ -208,6 +208,21 @@ def give_pods_up(s: Steps) -> None:
     s.sees_no_pods(living=True)
 
 
+def quota_comes_back(s: Steps) -> None:
+    org = s.queue("org")
+    red, blue = s.queue("red", parent=org, owns=8), s.queue("blue", parent=org, owns=8)
+    s.create("borrower", pods=3, spec={"queue": red})
+    s.sees("borrower", "Running", attempt=1)
+    s.create("owner", pods=2, spec={"queue": blue})
+    s.sees("owner", "Running", attempt=1)
+    s.sees("borrower", "Pending", reason="WaitingForQuota")
+    s.sees_queue(red, gpus="0/8", pendingJobs=1)
+    s.succeed("owner")
+    s.sees("borrower", "Running", attempt=2)
+    s.succeed("borrower", attempt=2, pods=3)
+    s.delete_queues(red, blue, org)
+
+
 def delete_while_pending(s: Steps) -> None:
     s.create("one", pods=9)
     s.sees("one", "Pending", reason="ExceedsClusterCapacity")
@@ -284,6 +299,7 @@ FLOWS = (
     Flow("jobs compete", two_compete),
     Flow("preempt", preempt),
     Flow("give pods up", give_pods_up),
+    Flow("a quota comes back", quota_comes_back),
     Flow("delete while pending", delete_while_pending),
     Flow("delete while starting", delete_while_starting),
     Flow("delete while running", delete_while_running),

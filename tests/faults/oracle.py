@@ -21,6 +21,7 @@ from world.history import Event
 Json = dict[str, Any]
 Gang = tuple[str, int]
 OVER = ("Succeeded", "Failed")
+NAMESPACED = ("pods", "trainingjobs")
 START_LIMIT_SECONDS = 60.0
 ATTEMPT, RANK = "stowplan.dev/attempt", "stowplan.dev/rank"
 
@@ -29,7 +30,7 @@ def counts(events: Sequence[Event]) -> dict[str, tuple[int, int]]:
     """(creations, deletions) of every pod and job by name, to be compared with another run's."""
     made: dict[str, list[int]] = collections.defaultdict(lambda: [0, 0])
     for event in events:
-        if event.resource != "nodes" and event.type in ("ADDED", "DELETED"):
+        if event.resource in NAMESPACED and event.type in ("ADDED", "DELETED"):
             made[f"{event.resource}/{event.object['metadata']['name']}"][event.type == "DELETED"] += 1
     return {name: (created, deleted) for name, (created, deleted) in sorted(made.items())}
 
@@ -66,7 +67,7 @@ class _Oracle:
             self._see_node(event)
         elif event.resource == "pods":
             yield from self._see_pod(event)
-        else:
+        elif event.resource == "trainingjobs":
             yield from self._see_job(event)
 
     def at_rest(self) -> Iterator[str]:

@@ -121,7 +121,7 @@ class Runner:
             counts=oracle.counts(events),
             violations=(*stuck, *oracle.violations(events, gpus_per_node=GPUS_PER_NODE)),
             seconds=time.monotonic() - began,
-            ended_at=max((event.at for event in events if event.resource != "nodes"), default=began),
+            ended_at=max((event.at for event in events if event.resource in oracle.NAMESPACED), default=began),
         )
         self.world.empty(namespace)
         return run
@@ -131,7 +131,7 @@ class Runner:
         deadline = time.monotonic() + CONVERGE_SECONDS
         while time.monotonic() < deadline:
             events = self.world.history.events(namespace)
-            last = max(event.at for event in events if event.resource != "nodes")
+            last = max(event.at for event in events if event.resource in oracle.NAMESPACED)
             if time.monotonic() - last >= _REST_SECONDS:
                 return
             time.sleep(_REST_SECONDS - (time.monotonic() - last))

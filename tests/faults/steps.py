@@ -11,8 +11,8 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from world.client import MERGE, RefusedError, jobs_path, pods_path
-from world.cluster import HELD, World, training_job
+from world.client import MERGE, RefusedError, jobs_path, pods_path, queues_path
+from world.cluster import HELD, PRODUCT, World, training_job
 
 _SECONDS = 60.0
 
@@ -33,6 +33,33 @@ class Steps:
     def create(self, name: str, **job: Any) -> None:
         """Submit a job (see ``training_job``)."""
         self.world.create(self.namespace, training_job(name, **job))
+
+    def queue(self, name: str, *, parent: str = "", owns: int | None = None) -> str:
+        """Make a Queue for this namespace alone, owning so many accelerators; its name."""
+        spec = {
+            "namespaces": [self.namespace],
+            **({"parent": parent} if parent else {}),
+            **({} if owns is None else {"quotas": [{"product": PRODUCT, "nominal": owns}]}),
+        }
+        full = f"{self.namespace}-{name}"
+        body = {"apiVersion": "stowplan.dev/v1alpha1", "kind": "Queue", "metadata": {"name": full}, "spec": spec}
+        self.world.client.must("POST", queues_path(), body)
+        return full
+
+    def sees_queue(self, name: str, **status: object) -> None:
+        """Wait until the Queue's status says so."""
+
+        def holds() -> bool:
+            told = self.world.history.now("queues").get(name, {}).get("status") or {}
+            return status.items() <= told.items()
+
+        self.world.wait(f"queue {name} says {status}", holds, seconds=_SECONDS)
+
+    def delete_queues(self, *names: str) -> None:
+        """Delete them, and wait until they are gone."""
+        for name in names:
+            self.world.client.must("DELETE", queues_path(name))
+        self.world.wait("the queues are gone", lambda: not set(names) & set(self.world.history.now("queues")))
 
     def edit(self, name: str, **spec: object) -> None:
         """Change its spec."""

@@ -49,6 +49,7 @@ def _head(job: Job, speaker: Speaker) -> Iterator[tuple[str, RenderableType]]:
     yield "Ready", f"{ready} pods" if (ready := text(status, "ready")) else ""
     yield "Asks for", parts.asks_for(job)
     yield "Sizes", parts.sizes(job)
+    yield "Queue", text(status, "queue")
     yield "Image", text(job.spec, "image")
     command = parts.names(job.spec, "command") + parts.names(job.spec, "args")
     yield "Command", " ".join(" ".join(command).split())[:_COMMAND_CHARACTERS]

@@ -30,6 +30,7 @@ def summary(job: Job) -> dict[str, Any]:
         "reason": _optional(job.reason),
         "message": _optional(job.message),
         "suspend": job.suspend,
+        "queue": _optional(text(status, "queue")),
         "ready": _optional(text(status, "ready")),
         "readyNodes": number(status, "readyNodes"),
         "numNodes": job.num_nodes,

@@ -77,6 +77,18 @@ async def test_what_it_may_not_list_is_an_error_at_once(server: Server) -> None:
         await audit.wait_until_indexed(Watch(server).store, connection, ())
 
 
+async def test_without_the_crd_of_queues_there_are_none(server: Server) -> None:
+    """Queues are optional: whoever applies CRDs himself may have an operator that knows more kinds than the cluster."""
+
+    class Older(Lists):
+        async def list_keys(self, resource: str, namespace: str | None = None) -> dict[str, str]:
+            if resource == api.QUEUES:
+                raise kube.ApiError(404, "NotFound", "the server could not find the requested resource")
+            return await super().list_keys(resource, namespace)
+
+    await audit.wait_until_indexed(Watch(server).store, Older(server), ())
+
+
 async def test_objects_that_come_and_go_meanwhile_hold_up_nothing(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:

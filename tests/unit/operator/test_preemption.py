@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from fakes.builders import NOW, JobBuilder, PodBuilder, a_gang, a_job, an_attempt, time_text
+from fakes.builders import H100, NOW, JobBuilder, PodBuilder, a_gang, a_job, an_attempt, time_text
+from stowplan_allocator import types
 from stowplan_operator import api, preemption
 from stowplan_operator.settings import PreemptionSettings
 
@@ -85,3 +86,75 @@ def test_leaving(
     assert gangs == want
     assert all(gang.leaving and gang.pod.accelerators == 4 for gang in found.gangs)
     assert len(found.pods) == sum(len(nodes) for nodes in want.values())
+
+
+def a_request(name: str, queue: str = "", *, priority: int = 0, preempts: bool = True) -> types.Job:
+    return types.Job(name, name, 1, types.Resources(accelerators=1), priority=priority, queue=queue, preempts=preempts)
+
+
+RECLAIM, WITHIN = types.QueuePreemption.RECLAIM_LENT, types.QueuePreemption.WITHIN_QUEUE
+BOTH = (types.Queue("red"), types.Queue("blue"))
+THREATS: dict[str, tuple[list[types.Job], tuple[types.Queue, ...], types.Job, bool]] = {
+    "nobody waits": ([], (), a_request("r"), False),
+    "one of higher priority waits": ([a_request("w", priority=1)], (), a_request("r"), True),
+    "one of equal priority waits": ([a_request("w")], (), a_request("r"), False),
+    "one of higher priority that preempts nobody waits": (
+        [a_request("w", priority=1, preempts=False)],
+        (),
+        a_request("r"),
+        False,
+    ),
+    "one of another queue waits, whatever its priority": (
+        [a_request("w", "red", priority=-1)],
+        BOTH,
+        a_request("r", "blue"),
+        True,
+    ),
+    "one of the same queue and equal priority waits": ([a_request("w", "red")], BOTH, a_request("r", "red"), False),
+    "one of the same queue and higher priority waits": (
+        [a_request("w", "red", priority=1)],
+        BOTH,
+        a_request("r", "red"),
+        True,
+    ),
+    "one waits whose queue takes nothing from others": (
+        [a_request("w", "red", priority=1)],
+        (types.Queue("red", preemption=(WITHIN,)), types.Queue("blue")),
+        a_request("r", "blue"),
+        False,
+    ),
+    "one waits whose queue takes nothing within": (
+        [a_request("w", "red", priority=1)],
+        (types.Queue("red", preemption=(RECLAIM,)),),
+        a_request("r", "red"),
+        False,
+    ),
+    "a guest waits, who owns nothing": ([a_request("w", priority=9)], BOTH, a_request("r", "red"), False),
+    "several queues wait": ([a_request("w", "red"), a_request("v", "blue")], BOTH, a_request("r", "red"), True),
+}
+
+
+@pytest.mark.parametrize(("waiting", "queues", "running", "want"), THREATS.values(), ids=THREATS)
+def test_a_running_job_may_lose_its_place_when(
+    waiting: list[types.Job], queues: tuple[types.Queue, ...], running: types.Job, want: bool
+) -> None:
+    assert preemption.Threat.of(waiting, queues=queues).hangs_over(running) is want
+    assert preemption.ANYBODY.hangs_over(running)
+
+
+def test_a_gang_that_leaves_uses_its_quota_until_it_is_gone() -> None:
+    job = a_job("a").ended(an_attempt(1, outcome="Preempted"))
+    pods = [pod.running().view() for pod in a_gang(job, "n1", "n2")]
+    found = preemption.leaving(
+        [job.view()], pods, lost_nodes=(), only_victims=True, queues={job.view().uid: "red"}, products={"n1": H100}
+    )
+    (gang,) = found.gangs
+    assert gang.placement is not None
+    assert (gang.queue, gang.placement.product, gang.leaving) == ("red", H100, True)
+
+
+def test_the_words_of_a_preemption() -> None:
+    red, blue, guest = (a_request("j", queue) for queue in ("red", "blue", ""))
+    assert preemption.reclaim_text(red, red) == ""
+    assert preemption.reclaim_text(red, blue) == 'queue "blue" takes back quota that it lent to queue "red"'
+    assert preemption.reclaim_text(guest, blue) == 'queue "blue" takes back quota that it lent to jobs without a queue'

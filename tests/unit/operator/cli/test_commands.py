@@ -152,6 +152,7 @@ SUMMARY_KEYS = [
     "reason",
     "message",
     "suspend",
+    "queue",
     "ready",
     "readyNodes",
     "numNodes",
