@@ -178,6 +178,7 @@ class _Offer:
         self._problem = problem
         self._rooms = {node: rooms[node] for node in group.nodes}
         self._known: dict[Vector, int] = {}
+        self._ranks: dict[tuple[str, int], tuple[float, ...]] = {}
         self._slots = {node: self._slots_in(room) for node, room in self._rooms.items()}
         self._victims = [way if isinstance(way, Victim) else way.giving_first(self._rank(way)) for way in ways]
 
@@ -191,10 +192,14 @@ class _Offer:
         """Which nodes a job should give up first: those of the group that hold the most once it has left them."""
 
         def rank(node: int) -> tuple[float, ...]:
-            if node not in self._rooms:
-                return (1, 0, node)
-            all_of_it = tuple(amount * shrink.stands[node] for amount in shrink.pod)
-            return (0, self._slots[node] - self._slots_in(_sum(self._rooms[node], all_of_it)), node)
+            known = self._ranks.get((shrink.job.id, node))
+            if known is None:
+                known = (1, 0, node)
+                if node in self._rooms:
+                    all_of_it = tuple(amount * shrink.stands[node] for amount in shrink.pod)
+                    known = (0, self._slots[node] - self._slots_in(_sum(self._rooms[node], all_of_it)), node)
+                self._ranks[shrink.job.id, node] = known
+            return known
 
         return rank
 

@@ -12,9 +12,11 @@ has; each is resized once, and gains more than it loses; after a growth the same
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from operator import sub
 
 from stowplan_allocator import (
     budgets,
@@ -132,6 +134,8 @@ def decide(
         return None
     standing = (replace(job, placement=placements.get(job.id, job.placement)) for job in snapshot.jobs)
     here = replace(snapshot, jobs=tuple(job for job in standing if job.placement is not None), reservations=())
+    # As for all that decides only how much somebody gets: worth a little waiting, not the whole limit in every cycle.
+    deadline = min(deadline, time.monotonic() + settings.late_tiers_seconds)
     return _Scene(here, candidates=candidates, settings=settings, deadline=deadline).growth()
 
 
@@ -239,7 +243,7 @@ class _Scene:
         if not self._growers:
             return None
         best = self._by_greed(self._start)
-        most = sum(max(map(grower.net, grower.sizes)) for grower in self._growers)
+        most = self._bound()
         if self._value(best) < most:
             best = self._swapped(best)
         if self._value(best) < most and (exact := self._exact()) is not None:
@@ -257,6 +261,32 @@ class _Scene:
             if grower.job.id in best.takes
         )
         return Growth(resizes, types.TierResult(decisions.RESIZES, float(value), float(most), gap, status))
+
+    def _bound(self) -> int:
+        """No more than that can be gained: free accelerators in parts, each to the step that gains most with it."""
+        steps: list[tuple[float, int, int]] = []
+        free = sum(max(room[0], 0) for room in self._start.rooms)
+        most = 0
+        for grower in self._growers:
+            each = grower.request.vector[0]
+            points = [(0, 0), *(((size - grower.now) * each, grower.net(size)) for size in grower.sizes)]
+            if not each:
+                most += max(net for _, net in points)
+                continue
+            while len(points) > 1:
+                # The next corner of the hull: what gains most for each accelerator from here on.
+                taken, gained = points[0]
+                corner = max(points[1:], key=lambda at: ((at[1] - gained) / (at[0] - taken), at[0]))
+                if corner[1] <= gained:
+                    break
+                steps.append(((corner[1] - gained) / (corner[0] - taken), corner[0] - taken, corner[1] - gained))
+                points = points[points.index(corner) :]
+        part = 0.0
+        for _, amount, gain in sorted(steps, reverse=True):
+            here = min(amount, free)
+            part += gain * here / amount
+            free -= here
+        return most + math.floor(part + 1e-6)
 
     def _resize(self, grower: _Grower, *, takes: list[Take]) -> types.Resize:
         spot = greedy.Spot(grower.product, takes)
@@ -281,12 +311,24 @@ class _Scene:
 
     def _by_greed(self, state: _State) -> _State:
         """One best step after the other, as long as any is left that has room."""
-        while time.monotonic() <= self._deadline:
-            steps = (self._grown(state, grower, size=size) for grower, size in self._steps(state))
-            after = next((step for step in steps if step is not None), None)
-            if after is None:
-                break
-            state = after
+        failed: set[tuple[str, int]] = set()
+        after: _State | None = state
+        while after is not None:
+            state, after = after, None
+            for grower, size in self._steps(state):
+                if time.monotonic() > self._deadline:
+                    return state
+                if (grower.job.id, size) in failed:
+                    continue
+                after = self._grown(state, grower, size=size)
+                if after is not None:
+                    break
+                failed.add((grower.job.id, size))
+            if after is not None and any(
+                max(map(sub, new, old)) > 0 for old, new in zip(state.rooms, after.rooms, strict=True) if new is not old
+            ):
+                # Where somebody has left a node, others may have room now.
+                failed.clear()
         return state
 
     def _swapped(self, best: _State) -> _State:

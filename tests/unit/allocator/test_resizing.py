@@ -16,7 +16,7 @@ from stowplan_allocator import checks
 from unit.allocator import brute, worlds
 
 # A busy machine takes long to load the solver, and whoever has no time left lets nobody grow.
-RESIZE = sa.Settings(resize=True, time_limit_seconds=60.0)
+RESIZE = sa.Settings(resize=True, time_limit_seconds=60.0, late_tiers_seconds=60.0)
 EVICT = dataclasses.replace(RESIZE, preemption=sa.Preemption.LOWER_PRIORITY)
 BOTH = [sa.Strategy.EXACT, sa.Strategy.GREEDY]
 HOUR = 3600
