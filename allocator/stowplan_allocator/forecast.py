@@ -12,11 +12,12 @@ answer unless the budget cut it, which the answer then says.
 from __future__ import annotations
 
 import heapq
+import math
 import time
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from stowplan_allocator import compiling, goodput, planner, types, words
+from stowplan_allocator import compiling, goodput, planner, spread, types, words
 from stowplan_allocator import problem as problems
 
 # Where more ends than this are known, so many are taken together that about this number of plans will do.
@@ -49,8 +50,24 @@ class Moment:
 def predict_starts(
     snapshot: types.Snapshot, *, settings: types.Settings | None = None, budget_seconds: float | None = None
 ) -> dict[str, Forecast]:
-    """A forecast for every waiting job, by id, if nothing new arrives and everything ends when it is expected to."""
+    """A forecast for every waiting job, by id, if nothing new arrives and everything ends when it is expected to.
+
+    Where run times are spread, it is the middle one of a few futures (``spread``).
+    """
     settings = settings or types.Settings()
+    futures = spread.draws(snapshot)
+    share = None if budget_seconds is None else budget_seconds / len(futures)
+    found = [_predict(one, settings=settings, budget_seconds=share) for one in futures]
+    return {job_id: sorted((one[job_id] for one in found), key=_when)[len(found) // 2] for job_id in found[0]}
+
+
+def _when(found: Forecast) -> float:
+    return math.inf if found.starts_at_seconds is None else found.starts_at_seconds
+
+
+def _predict(
+    snapshot: types.Snapshot, *, settings: types.Settings, budget_seconds: float | None
+) -> dict[str, Forecast]:
     waiting = [job for job in snapshot.jobs if job.placement is None]
     replay = Replay(snapshot, settings=settings, budget_seconds=budget_seconds)
     found: dict[str, Forecast] = {}

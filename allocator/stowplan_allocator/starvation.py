@@ -68,8 +68,10 @@ def reservations(
     firsts = _firsts(waiting, problem=problem, snapshot=then, settings=settings, late=late, kept=kept)
 
     def rank(job: types.Job) -> tuple[int, bool, int, str]:
-        """Who has room already comes before others of the same standing: promises are kept."""
-        return _standing(job, problem=problem), job.id not in kept, job.created_at_seconds, job.id
+        """Who has room already comes before others of the same standing, in the order of starts: promises are kept."""
+        old = kept.get(job.id)
+        turn = job.created_at_seconds if old is None else old.starts_at_seconds
+        return _standing(job, problem=problem), old is None, turn, job.id
 
     for job in sorted(firsts, key=rank):
         if len(found) >= at_most:
@@ -84,7 +86,9 @@ def reservations(
         if promised is not None and expected is not None:
             found.append(promised)
             taken.append(expected)
-    return tuple(found)
+    # Until they have started, or the same plan without their reservations would give their room to others.
+    starting = [one for one in snapshot.reservations if one.job_id in made.placements]
+    return (*starting, *found)
 
 
 def _decided(placements: Mapping[str, types.Placement], *, now: int) -> list[types.Reservation]:

@@ -104,7 +104,8 @@ class Job:
 
     ``allowed_num_pods`` lists, ascending, the sizes of an elastic job; empty means
     ``num_pods`` alone, else ``num_pods`` is the preferred one of them.
-    ``expected_seconds`` is the run time still to come, as far as anyone can say, and
+    ``expected_seconds`` is the run time still to come, as far as anyone can say
+    (``rest_quantiles``, ascending: how it is spread, where runs like it tell; for forecasts only), and
     ``attained_accelerator_seconds`` what the job has had. ``disruption_cost`` is what
     an eviction or a move of the running job loses, in accelerator-seconds (work since
     the last checkpoint and the restart); None means that it must not be disturbed. A running
@@ -151,6 +152,7 @@ class Job:
     returning: bool = False
     most_num_pods: int | None = None
     make_room: int = 0
+    rest_quantiles: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

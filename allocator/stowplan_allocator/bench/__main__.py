@@ -19,6 +19,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "philly": ("philly", "Completion times under several policies on a trace of jobs."),
     "plan": ("plan", "How long a plan takes."),
     "strategies": ("compare", "All strategies on the same problems."),
+    "predict": ("predict", "How far predicted starts are off on a trace of jobs."),
     "race": ("race", "How many accelerators end up in whole gangs."),
 }
 

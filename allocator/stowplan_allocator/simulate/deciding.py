@@ -16,11 +16,12 @@ from stowplan_allocator.simulate.lives import Life
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """Jobs to start and jobs to stop, by number; stops come first and ask for another decision."""
+    """Jobs to start and jobs to stop, by number; stops ask for another decision, and so does ``again``."""
 
     starts: Sequence[tuple[int, types.Placement]] = ()
     evictions: Sequence[int] = ()
     waiting: Mapping[int, types.Waiting] = field(default_factory=dict)
+    again: bool = False
 
 
 NOTHING = Decision()
@@ -126,6 +127,8 @@ class BySnapshot:
             starts,
             [lives[eviction.job_id].number for eviction in plan.evictions],
             {by_id[job_id].number: waiting for job_id, waiting in plan.waiting.items()},
+            # Whoever starts elsewhere gives the room back that was kept for him.
+            again=any(one.job_id in plan.placements for one in self._kept),
         )
 
     def _nothing_can_start(self) -> bool:

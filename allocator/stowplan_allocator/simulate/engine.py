@@ -205,7 +205,7 @@ class Simulation:
                 self._stop(self.lives[number], records.Outcome.PREEMPTED)
                 self._wait(self.lives[number])
             stopped.update(leaving)
-            going_on = bool(leaving)
+            going_on = bool(leaving) or decision.again
             self._note(decision.waiting)
         self._plan_seconds += time.process_time() - began
 

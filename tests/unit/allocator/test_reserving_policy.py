@@ -112,7 +112,9 @@ CASES = {
         had=[kept("large", 70, "n1", "n2")],
     ),
     "a job that is gone has no reservation": Case([A, B], [], had=[kept("large", 70, "n1", "n2")]),
-    "a job that starts needs none": Case([job("one", 1, created_at_seconds=OLD)], [], had=[kept("one", 70, "n1")]),
+    "a job that starts keeps it until then": Case(
+        [job("one", 1, created_at_seconds=OLD)], [kept("one", 70, "n1")], had=[kept("one", 70, "n1")]
+    ),
     "those behind it who would start now do not": Case(
         [
             running("a", {"n1": 1}, 4, expected_seconds=50),
