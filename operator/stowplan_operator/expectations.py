@@ -33,11 +33,12 @@ def complete(
 ) -> types.Snapshot:
     """The snapshot with the room that ``advice`` keeps, with what its jobs have had, and with their expected seconds.
 
-    The latter where they are asked for, or where room is kept: then waiting jobs are told at their longest.
+    The latter where they are asked for. Else, where room is kept, a plan depends on who will stand there by then:
+    whoever waits is told at its longest, and of what runs only those that stand there now.
     """
     reservations = holding(advice, snapshot)
-    at_their_longest = bool(reservations) and not with_ends
-    with_ends = with_ends or bool(reservations)
+    kept = {share.node for one in reservations for share in one.placement.shares}
+    only_kept, with_ends = not with_ends, with_ends or bool(reservations)
     views_by_uid = {job.uid: job for job in jobs}
 
     def told(job: types.Job) -> types.Job:
@@ -47,10 +48,11 @@ def complete(
         had = problem.attained_level(_attained(job, view, now_seconds=snapshot.now_seconds))
         seconds = job.expected_seconds
         if with_ends and job.id in expected:
-            estimate, placed = expected[job.id], job.placement is not None
-            if at_their_longest and not placed:
+            estimate, place = expected[job.id], job.placement
+            if only_kept and place is None:
                 estimate = dataclasses.replace(estimate, seconds=estimate.most)
-            seconds = _rounded(estimate, view, placed=placed, now=snapshot.now_seconds)
+            if not only_kept or place is None or any(share.node in kept for share in place.shares):
+                seconds = _rounded(estimate, view, placed=place is not None, now=snapshot.now_seconds)
         if (had, seconds) == (job.attained_accelerator_seconds, job.expected_seconds):
             return job
         return dataclasses.replace(job, attained_accelerator_seconds=had, expected_seconds=seconds)

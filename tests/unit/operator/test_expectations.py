@@ -119,6 +119,24 @@ def test_where_room_is_kept_whoever_waits_is_told_at_its_longest() -> None:
     assert (kept.jobs[0].expected_seconds, asked.jobs[0].expected_seconds) == (600, 300)
 
 
+def test_where_room_is_kept_only_the_ends_of_what_stands_there_are_told() -> None:
+    """Any other end could change no plan, and would be a reason for one."""
+    elsewhere = types.Placement("H100", (types.NodeShare("n3", 2),))
+    large = types.Job("uid-large", "team/large", 2, POD)
+    there, other = (
+        types.Job(f"uid-{name}", "team/x", 2, POD, placement=place)
+        for name, place in (("there", PLACE), ("other", elsewhere))
+    )
+    made = expectations.complete(
+        types.Snapshot((), (there, other, large), now_seconds=int(NOW)),
+        [RUNNING.meta(uid=uid).view() for uid in ("uid-there", "uid-other")],
+        expected={uid: of(300, "history of 9 runs") for uid in ("uid-there", "uid-other")},
+        advice={"uid-large": Advice(1, reservation=dataclasses.replace(ROOM, job_id="uid-large"))},
+        with_ends=False,
+    )
+    assert [job.expected_seconds for job in made.jobs] == [300, None, None]
+
+
 HAD: dict[str, tuple[JobBuilder, float, bool, int]] = {
     "less than an accelerator-hour is nothing": (RUNNING, 449, True, 0),
     "one": (RUNNING, 450, True, 3600),
