@@ -142,7 +142,7 @@ def find_eviction_breaches(plan: types.Plan, *, snapshot: types.Snapshot, settin
         elif not snapshot.queues and not _ranks_below(victim, job=job, settings=settings):
             yield f"{what}: the victim does not rank below it"
     if snapshot.queues:
-        yield from quota_checks.find_eviction_breaches(plan, snapshot=snapshot)
+        yield from quota_checks.find_eviction_breaches(plan, snapshot=snapshot, settings=settings)
     for job_id in plan.held:
         if job_id not in plan.waiting or plan.waiting[job_id].reason is not types.Reason.WAITING_FOR_PREEMPTION:
             yield f"{job_id}: room is held for a job that does not wait for preemption"
@@ -169,6 +169,8 @@ def _ranks_below(victim: types.Job, *, job: types.Job, settings: types.Settings)
         return victim.priority < job.priority
     if settings.preemption is types.Preemption.LOWER_PRIORITY:
         return False
+    if settings.preemption is types.Preemption.LEAST_ATTAINED:
+        return quota_checks.has_had_more(victim, job)
     return problem.standing_key(victim, order=settings.order) > problem.queue_key(job, order=settings.order)
 
 

@@ -240,22 +240,38 @@ def standing_key(job: types.Job, *, order: types.QueueOrder = types.QueueOrder.A
     costs: a place changes hands for a clear gain only, whatever the estimates are worth.
     """
     turn = _turn(job, order=order)
-    if order is types.QueueOrder.SHORTEST:
+    if (job.order or order) is types.QueueOrder.SHORTEST:
         cost = (job.disruption_cost or 0) // max(1, job.num_pods * job.pod.accelerators)
         turn = job.created_at_seconds + STRETCH * max(0, _expected(job) // 2 - cost)
     return (-job.priority, turn, job.created_at_seconds, job.id)
 
 
 def _turn(job: types.Job, *, order: types.QueueOrder) -> int:
-    """A moment: creation, and later the longer the job is expected to take, or the more it has had.
+    """A moment in the order of the job's line: creation, and later the longer it is expected to take, or has had.
 
     So a job is passed only by those that were created within ``STRETCH`` times that time after it.
     """
+    order = job.order or order
     if order is types.QueueOrder.SHORTEST:
         return job.created_at_seconds + STRETCH * _expected(job)
     if order is types.QueueOrder.LEAST_ATTAINED:
         return job.created_at_seconds + STRETCH * attained_level(job.attained_accelerator_seconds)
     return job.created_at_seconds
+
+
+def has_had_more(victim: types.Job, job: types.Job, *, order: types.QueueOrder) -> bool:
+    """Whether a running job of equal priority has had so much more that it makes way: a higher level.
+
+    As in Tiresias (NSDI '19). Only in lines that are ordered by that: elsewhere it would come before the other as soon
+    as it waits, and take the place back. So two jobs of one size change places at most once for each level that one of
+    them reaches; a smaller one that was let in while the other could not start makes way for it again.
+    """
+    if any((one.order or order) is not types.QueueOrder.LEAST_ATTAINED for one in (victim, job)):
+        return False
+    if victim.priority != job.priority:
+        return False
+    had = [attained_level(one.attained_accelerator_seconds) for one in (victim, job)]
+    return had[0] > had[1] and standing_key(victim, order=order) > queue_key(job, order=order)
 
 
 def _expected(job: types.Job) -> int:

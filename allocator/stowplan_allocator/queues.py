@@ -15,10 +15,15 @@ ANY_PRODUCT = "*"
 
 
 class QueuePreemption(enum.StrEnum):
-    """Whose places the jobs of a queue may take: of borrowers of its quota, of its own jobs of lower priority."""
+    """Whose places the jobs of a queue may take: of borrowers of its quota, of its own jobs of lower priority.
+
+    ``LEAST_ATTAINED``: also of its own jobs of equal priority that have had much more (``problem.has_had_more``), where
+    the line of the queue is ordered by that (``Job.order``, or the settings').
+    """
 
     RECLAIM_LENT = "ReclaimLent"
     WITHIN_QUEUE = "WithinQueue"
+    LEAST_ATTAINED = "LeastAttained"
 
 
 @dataclass(frozen=True, slots=True)

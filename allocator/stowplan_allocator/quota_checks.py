@@ -55,7 +55,13 @@ def _exceeded(tree: Tree, *, before: Standing, started: Standing) -> Iterator[st
                 yield from tree.exceeded(root, kind=kind, before=was, after=now)
 
 
-def find_eviction_breaches(plan: types.Plan, *, snapshot: types.Snapshot) -> Iterator[str]:
+def has_had_more(victim: types.Job, job: types.Job) -> bool:
+    """Whether the one has had at least an accelerator-hour, and ten times the power of ten below what the other had."""
+    more, less = (one.attained_accelerator_seconds // 3600 for one in (victim, job))
+    return len(str(more)) > len(str(less)) or (more > 0 and not less)
+
+
+def find_eviction_breaches(plan: types.Plan, *, snapshot: types.Snapshot, settings: types.Settings) -> Iterator[str]:
     """Every victim that a job had no right to, one preempting job after the other, as the plan names them.
 
     Who gives surplus up is one, too, but for what priorities say: that ``resize_checks`` asks.
@@ -81,7 +87,10 @@ def find_eviction_breaches(plan: types.Plan, *, snapshot: types.Snapshot) -> Ite
             victim, held = running[victim_id]
             what = f"eviction of {victim_id} for {job_id}"
             if victim.queue == job.queue:
-                if victim.priority >= job.priority and victim_id not in smaller:
+                if victim.priority == job.priority and victim_id not in smaller:
+                    yield from _equals(victim, job, policy=tree.policy(job.queue), settings=settings, what=what)
+                    continue
+                if victim.priority > job.priority and victim_id not in smaller:
                     yield f"{what}: the victim is of the same queue and not of lower priority"
                 if types.QueuePreemption.WITHIN_QUEUE not in tree.policy(job.queue):
                     yield f'{what}: queue "{job.queue}" does not allow it within the queue'
@@ -106,6 +115,24 @@ def find_eviction_breaches(plan: types.Plan, *, snapshot: types.Snapshot) -> Ite
             victim, _ = running.pop(victim_id)
             if victim_id in smaller:
                 running[victim_id] = victim, smaller[victim_id]
+
+
+def _equals(
+    victim: types.Job,
+    job: types.Job,
+    *,
+    policy: Iterable[types.QueuePreemption],
+    settings: types.Settings,
+    what: str,
+) -> Iterator[str]:
+    """Of one queue and of one priority."""
+    may = types.QueuePreemption.LEAST_ATTAINED in policy
+    if not job.queue:
+        may = settings.preemption is types.Preemption.LEAST_ATTAINED
+    if not may:
+        yield f"{what}: the victim is of the same queue and not of lower priority"
+    elif not has_had_more(victim, job):
+        yield f"{what}: the victim is of the same queue and has not had much more"
 
 
 def _limits(tree: Tree, *, running: Standing, started: Standing) -> Iterator[str]:

@@ -2,7 +2,8 @@
 
 A job may take the place of
 
-- a job of its own queue of lower priority (policy ``WithinQueue``), never of equal priority;
+- a job of its own queue of lower priority (policy ``WithinQueue``); of equal priority only one that has had much
+  more (policy ``LeastAttained``);
 - a job of another queue that borrows (policy ``ReclaimLent``). At the nearest common ancestor the side of
   the job must own what it then uses, itself included, and on the other side every queue from the
   victim's up must use more than it owns, even without what all other victims have. Where the two have
@@ -22,7 +23,7 @@ from dataclasses import dataclass, field
 
 from stowplan_allocator import reserving, types
 from stowplan_allocator.queues import QueuePreemption
-from stowplan_allocator.quotas import ROOT, Allowance, Branch, Quotas, Usage
+from stowplan_allocator.quotas import DEFAULT, ROOT, Allowance, Branch, Quotas, Usage
 from stowplan_allocator.victims import Shrink, Victim
 
 
@@ -85,6 +86,14 @@ class Claim:
         return self.is_open_to_shrink(victim) and (
             not self.is_same_queue(victim) or victim.priority < self.job.priority
         )
+
+    def is_open_to_equal(self, victim: types.Job, *, settings: types.Settings) -> bool:
+        """Whether the queue lets the job take the place of one of equal priority; outside of queues the settings do."""
+        if not self.is_same_queue(victim):
+            return False
+        if self.leaf == self.quotas.leaf_of[DEFAULT]:
+            return settings.preemption is types.Preemption.LEAST_ATTAINED
+        return QueuePreemption.LEAST_ATTAINED in self.quotas.branches[self.leaf].preemption
 
     def is_open_to_shrink(self, victim: types.Job) -> bool:
         """Whether the job may take what the victim can do without; how much its priority says, within one queue."""

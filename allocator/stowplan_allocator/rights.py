@@ -11,14 +11,17 @@ def may_evict(victim: types.Job, *, job: types.Job, settings: types.Settings, cl
     """Whether the settings let ``job`` take the place of the running ``victim``; with queues, whether these do."""
     if victim.disruption_cost is None or victim.leaving or not job.preempts:
         return False
+    if settings.preemption is types.Preemption.NEVER:
+        return False
+    is_equal = problems.has_had_more(victim, job, order=settings.order)
     if claim is not None:
-        return settings.preemption is not types.Preemption.NEVER and claim.is_open_to(victim)
+        return claim.is_open_to(victim) or (is_equal and claim.is_open_to_equal(victim, settings=settings))
+    if settings.preemption is types.Preemption.LEAST_ATTAINED:
+        return victim.priority < job.priority or is_equal
     if settings.preemption is types.Preemption.LOWER_PRIORITY:
         return victim.priority < job.priority
-    if settings.preemption is types.Preemption.QUEUE_ORDER:
-        order = settings.order
-        return problems.standing_key(victim, order=order) > problems.queue_key(job, order=order)
-    return False
+    order = settings.order
+    return problems.standing_key(victim, order=order) > problems.queue_key(job, order=order)
 
 
 def surplus(

@@ -122,6 +122,7 @@ class Job:
     Moving running jobs elsewhere may lose ``make_room`` accelerator-seconds so that a waiting job fits.
 
     ``queue`` is empty for the default queue; ``other_queues`` are further ones that its owner could choose.
+    ``order`` is that of its line, where it is another one than the settings'.
     """
 
     id: str
@@ -147,6 +148,7 @@ class Job:
     preempts: bool = True
     queue: str = ""
     other_queues: tuple[str, ...] = ()
+    order: QueueOrder | None = None
     goodput_milli: tuple[tuple[int, int], ...] = ()
     resize_cost: int | None = None
     returning: bool = False
@@ -343,11 +345,16 @@ class QueueOrder(enum.StrEnum):
 
 
 class Preemption(enum.StrEnum):
-    """Which running jobs may lose their place: none, those of lower priority, or all that the order puts behind."""
+    """Which running jobs may lose their place: none, those of lower priority, or all that the order puts behind.
+
+    ``LEAST_ATTAINED``: those of lower priority, and of equal priority those that have had much more
+    (``problem.has_had_more``).
+    """
 
     NEVER = "Never"
     LOWER_PRIORITY = "LowerPriority"
     QUEUE_ORDER = "QueueOrder"
+    LEAST_ATTAINED = "LeastAttained"
 
 
 @dataclass(frozen=True, slots=True)

@@ -206,7 +206,7 @@ class QueueSpec(_Model):
     quotas: list[QueueQuota] = []
     default_priority_class_name: str | None = None
     limits: QueueLimits = QueueLimits()
-    preemption: list[Literal["ReclaimLent", "WithinQueue"]] = ["ReclaimLent", "WithinQueue"]
+    preemption: list[Literal["ReclaimLent", "WithinQueue", "LeastAttained"]] = ["ReclaimLent", "WithinQueue"]
 
 
 class TrainingJobSpec(_Model):

@@ -9,7 +9,7 @@ takes the room that it was promised; it starts when the last of its old pods has
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from stowplan_allocator import types
 from stowplan_operator import (
@@ -85,7 +85,11 @@ def gather(
         now_seconds=scene.now_seconds,
     )
     waiting = asked.told(waiting)
-    threat = preemption.ANYBODY if for_questions else preemption.Threat.of(waiting, queues=queues)
+    threat = (
+        preemption.ANYBODY
+        if for_questions
+        else preemption.Threat.of(waiting, queues=queues, equals=settings.preemption.policy == "LeastAttained")
+    )
     moving = bool(asked.by_job) or (for_questions and settings.defragmentation.policy != "Never")
     standing = [_standing(state, threat, scene, settings, moving=moving) for state in running]
     if is_anybody_between:
@@ -118,7 +122,7 @@ def gather(
         return None
     return types.Snapshot(
         nodes=nodes,
-        jobs=(*placed, *leaving.gangs, *waiting),
+        jobs=tuple(_in_order((*placed, *leaving.gangs, *waiting), queues)),
         levels=settings.level_names,
         now_seconds=int(scene.now_seconds),
         queues=tuple(queues),
@@ -137,6 +141,13 @@ def gather(
             placed={uid: int(job.status["placement"]["attempt"]) for uid, job in current.items()},
         ),
     )
+
+
+def _in_order(jobs: Iterable[types.Job], queues: Iterable[types.Queue]) -> Iterator[types.Job]:
+    """The jobs; those of a queue whose equals take each other's places stand in the order that says who does."""
+    lines = {queue.name for queue in queues if types.QueuePreemption.LEAST_ATTAINED in queue.preemption}
+    for job in jobs:
+        yield dataclasses.replace(job, order=types.QueueOrder.LEAST_ATTAINED) if job.queue in lines else job
 
 
 def _limits(

@@ -24,6 +24,8 @@ _NOTHING_HEARD = steps.Heard()
 HISTORY_LENGTH = 10
 # In the reason of an attempt that was preempted for its quota, and not for a higher priority.
 RECLAIMS = "takes back quota"
+# In that of one that made way for an equal.
+HAS_HAD_LESS = "has had much less"
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +146,8 @@ def preempted(
     """The job gives its place to the job ``by`` (namespace/name), and waits again with its place by age.
 
     ``cost`` is what it loses, in accelerator-seconds; its pods get ``grace_seconds`` to write a checkpoint. ``reclaim``
-    says whose quota is taken back, in words with ``RECLAIMS``; it is empty where a higher priority decides.
+    says whose quota is taken back, in words with ``RECLAIMS``, or that an equal ``HAS_HAD_LESS``; it is empty where a
+    higher priority decides.
     """
     end = Ending(job=job, accelerators_per_pod=accelerators_per_pod, now_seconds=now_seconds)
     attempt = job.status["placement"]["attempt"]

@@ -71,42 +71,43 @@ def recent_preemptions(status: Mapping[str, Any], *, now_seconds: float) -> int:
 class Threat:
     """Whose places waiting jobs could take.
 
-    ``highest`` has the highest priority that waits in a queue whose jobs may take each other's places; the jobs of a
-    queue that is ``reclaiming`` may take those of any other.
+    ``below`` has, by queue whose jobs may take each other's places, below which priority these are in danger; the jobs
+    of a queue that is ``reclaiming`` may take those of any other.
     """
 
-    highest: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    below: Mapping[str, int] = dataclasses.field(default_factory=dict)
     reclaiming: frozenset[str] = frozenset()
     is_anybody: bool = False
 
     @classmethod
-    def of(cls, waiting: Iterable[types.Job], *, queues: Iterable[types.Queue]) -> Threat:
-        """The threat that these jobs are."""
+    def of(cls, waiting: Iterable[types.Job], *, queues: Iterable[types.Queue], equals: bool = False) -> Threat:
+        """The threat that these jobs are; outside of queues to ``equals``, too."""
         policies = {queue.name: queue.preemption for queue in queues}
-        highest: dict[str, int] = {}
+        below: dict[str, int] = {}
+        default = (types.QueuePreemption.WITHIN_QUEUE, *([types.QueuePreemption.LEAST_ATTAINED] if equals else []))
         reclaiming = set()
         for job in waiting:
             if not job.preempts:
                 continue
-            policy = policies.get(job.queue, (types.QueuePreemption.WITHIN_QUEUE,))
-            if types.QueuePreemption.WITHIN_QUEUE in policy:
-                highest[job.queue] = max(job.priority, highest.get(job.queue, job.priority))
+            policy = policies.get(job.queue, default)
+            of_equals = types.QueuePreemption.LEAST_ATTAINED in policy
+            if of_equals or types.QueuePreemption.WITHIN_QUEUE in policy:
+                reach = job.priority + of_equals
+                below[job.queue] = max(reach, below.get(job.queue, reach))
             if types.QueuePreemption.RECLAIM_LENT in policy:
                 reclaiming.add(job.queue)
-        return cls(highest, frozenset(reclaiming))
+        return cls(below, frozenset(reclaiming))
 
     def hangs_over(self, job: types.Job) -> bool:
         """Whether the running job could lose its place; never said too seldom."""
-        highest = self.highest.get(job.queue)
-        return (
-            self.is_anybody or (highest is not None and job.priority < highest) or bool(self.reclaiming - {job.queue})
-        )
+        below = self.below.get(job.queue)
+        return self.is_anybody or (below is not None and job.priority < below) or bool(self.reclaiming - {job.queue})
 
 
 def reclaim_text(victim: types.Job, preemptor: types.Job) -> str:
-    """Whose quota comes back when the victim leaves; empty where the preemptor goes before it in one queue."""
+    """Whose quota comes back when the victim leaves; in one queue why an equal leaves, and nothing for a higher one."""
     if victim.queue == preemptor.queue:
-        return ""
+        return "" if victim.priority < preemptor.priority else f"it has the same priority and {lifecycle.HAS_HAD_LESS}"
     borrower = f'queue "{victim.queue}"' if victim.queue else "jobs without a queue"
     return f'queue "{preemptor.queue}" {lifecycle.RECLAIMS} that it lent to {borrower}'
 

@@ -91,13 +91,13 @@ class HealthSettings(_Model):
 
 
 class PreemptionSettings(_Model):
-    """Whether waiting jobs take the place of running ones of lower priority, and what bounds that.
+    """Whether waiting jobs take the place of running ones of lower priority, and of equal ones, and what bounds that.
 
     A job is preempted at most ``max_per_hour`` times. One that reports no checkpoints counts as losing the work of at
     most ``unreported_loss_seconds`` when victims are compared.
     """
 
-    policy: Literal["Never", "LowerPriority"] = "LowerPriority"
+    policy: Literal["Never", "LowerPriority", "LeastAttained"] = "LowerPriority"
     max_per_hour: int = pydantic.Field(default=3, ge=1)
     unreported_loss_seconds: float = pydantic.Field(default=1800, ge=0)
 
@@ -176,6 +176,15 @@ class Settings(_Model):
     metrics_port: int = pydantic.Field(default=8080, ge=0, le=65535)
     health_port: int = pydantic.Field(default=8081, ge=0, le=65535)
     answers_port: int = pydantic.Field(default=8082, ge=0, le=65535)
+
+    @pydantic.model_validator(mode="after")
+    def _equals_stand_in_order(self) -> Settings:
+        if self.preemption.policy == "LeastAttained" and self.planner.order is not types.QueueOrder.LEAST_ATTAINED:
+            raise ValueError(
+                "preemption.policy LeastAttained takes places by what jobs have had: set planner.order to "
+                "least-attained, too"
+            )
+        return self
 
     @pydantic.field_validator("topology_levels")
     @classmethod

@@ -311,7 +311,9 @@ def _conditions(
     preempted = stopped.get("outcome") == api.Outcome.PREEMPTED
     if preempted or _has(job, api.Condition.PREEMPTED):
         why = str(stopped.get("reason", "")) if preempted else ""
-        word = "QuotaReclaimed" if lifecycle.RECLAIMS in why else "HigherPriority" if preempted else "NotPreempted"
+        word = "HigherPriority" if preempted else "NotPreempted"
+        for words, known in ((lifecycle.RECLAIMS, "QuotaReclaimed"), (lifecycle.HAS_HAD_LESS, "LeastAttained")):
+            word = known if words in why else word
         wanted.append((api.Condition.PREEMPTED, preempted, word, why))
     if facts.telemetry_stale is not None and (facts.telemetry_stale or _has(job, api.Condition.TELEMETRY_STALE)):
         stale = bool(facts.telemetry_stale)

@@ -124,7 +124,7 @@ def test_every_field_of_a_job_is_known_to_the_short_way() -> None:
         *("node_selector", "tolerations", "node_affinity", "capacity_type"),
         *("avoided_nodes", "allowed_num_pods", "spread"),
         *("placement", "disruption_cost", "leaving", "preempts"),
-        *("queue", "other_queues"),
+        *("queue", "other_queues", "order"),
         *("goodput_milli", "resize_cost", "most_num_pods", "returning", "make_room"),
         "rest_quantiles",
     }
