@@ -201,5 +201,6 @@ async def run(history: list[Action]) -> None:
 
 @hypothesis.given(beginnings, st.lists(actions, min_size=5, max_size=25))
 def test_invariants_hold_and_every_feasible_job_ends(beginning: tuple[Action, ...], history: list[Action]) -> None:
-    steps: list[Action] = [("step", None)] * 3
+    train: list[Action] = [("train", None), ("step", None)]
+    steps: list[Action] = [("step", None)] * 3 + train * 2
     asyncio.run(run([*beginning, *steps, *history]))
