@@ -104,7 +104,7 @@ def interpret(
 ) -> None:
     """Read the job's spec, and what it asks of the allocator as its status stands; anew when its place has gone."""
     state.misconfigured, state.request = "", None
-    state.queue, state.is_adrift, state.run_limit = "", False, None
+    state.queue, state.is_adrift, state.run_limit = _stood_in(state.job), False, None
     try:
         state.spec = api.parse_spec(dict(state.job.spec))
         state.request = snapshot.build_job(
@@ -125,10 +125,15 @@ def interpret(
 
 def _stand(state: JobState, request: types.Job, queues: queueing.Queues) -> None:
     """Note where the job stands, and what that means for it."""
-    stood_in = str(state.job.status.get("queue") or "") if request.placement is not None else ""
+    stood_in = _stood_in(state.job)
     state.queue = request.queue or stood_in
     state.is_adrift = not request.queue and queues.is_adrift(stood_in)
     state.run_limit = queues.run_limit(request.queue)
+
+
+def _stood_in(job: views.JobView) -> str:
+    """The queue in which a job with a place was last said to stand."""
+    return str(job.status.get("queue") or "") if job.status.get("placement") is not None else ""
 
 
 def lost_nodes(
