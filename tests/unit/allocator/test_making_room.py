@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import stowplan_allocator as sa
-from stowplan_allocator import forecast
+from stowplan_allocator import checks, forecast
 from unit.allocator import worlds
 from unit.allocator.worlds import job, node, running
 
@@ -250,7 +250,7 @@ def scattered(draw: st.DrawFn) -> sa.Snapshot:
 
 
 @given(scattered(), st.data())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_it_comes_to_an_end(snapshot: sa.Snapshot, data: st.DataObject) -> None:
     loop = Loop(snapshot)
     whole = data.draw(st.booleans())
@@ -280,3 +280,82 @@ def test_a_forecast_knows_of_moves_and_of_those_who_are_on_their_way() -> None:
     loop = Loop(snapshot)
     loop.cycle()
     assert {one.starts_at_seconds for one in forecast.predict_starts(loop.snapshot).values()} == {0}
+
+
+MOVING = world(TWO, [*HALVES, asking("x")])
+SOUND = sa.plan(MOVING)
+[MOVE] = SOUND.moves
+# What is wrong with a plan of moves → the plan, and how it is said.
+WRONG: dict[str, tuple[dict[str, object], str]] = {
+    "another cost": ({"moves": (dataclasses.replace(MOVE, cost=499),)}, "it costs 500, not 499"),
+    "a job that does not run": ({"moves": (dataclasses.replace(MOVE, job_id="x"),)}, "it does not run"),
+    "told twice": ({"moves": (MOVE, MOVE)}, "it leaves already"),
+    "too few pods": (
+        {"moves": (dataclasses.replace(MOVE, placement=sa.Placement(worlds.H100, ())),)},
+        "it has 1 pods, and would have 0",
+    ),
+    "nothing is held for the job": ({"held": {}}, "no room is held for it"),
+    "the new place is taken": (
+        {"moves": (dataclasses.replace(MOVE, placement=sa.Placement(worlds.H100, (sa.NodeShare("n2", 1),))),)},
+        "given where",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_a_wrong_plan_of_moves_is_refused(case: str) -> None:
+    change, want = WRONG[case]
+    with pytest.raises(sa.PlanViolationError, match=want):
+        checks.verify(dataclasses.replace(SOUND, **change), snapshot=MOVING)
+
+
+@pytest.mark.parametrize(("change", "want"), [({"move_budget": 499}, "in all, where 499"), ({}, "where 7 are allowed")])
+def test_moves_that_lose_too_much_are_refused(change: dict[str, int], want: str) -> None:
+    jobs = tuple(dataclasses.replace(one, make_room=1000 if change else 7) for one in MOVING.jobs)
+    with pytest.raises(sa.PlanViolationError, match=want):
+        checks.verify(SOUND, snapshot=dataclasses.replace(MOVING, jobs=jobs, **change))
+
+
+def test_a_move_to_a_slower_product_is_refused() -> None:
+    choices = (sa.ProductChoice(worlds.H100), sa.ProductChoice(worlds.A100, 450))
+    nodes = [*TWO, node("n3", product=worlds.A100)]
+    jobs = [HALVES[0], dataclasses.replace(HALVES[1], products=choices), asking("x", products=(worlds.H100,))]
+    snapshot = world(nodes, jobs)
+    plan = sa.plan(snapshot)
+    slower = dataclasses.replace(plan.moves[0], placement=sa.Placement(worlds.A100, (sa.NodeShare("n3", 1),)))
+    with pytest.raises(sa.PlanViolationError, match="is slower than"):
+        checks.verify(dataclasses.replace(plan, moves=(slower,)), snapshot=snapshot)
+
+
+@pytest.mark.parametrize(
+    ("nominal", "want"), [(16, {"b": "x"}), (12, {})], ids=["within its queue's quota", "beyond its queue's quota"]
+)
+def test_nobody_moves_for_a_job_without_quota(nominal: int, want: dict[str, str]) -> None:
+    team = sa.Queue("team", quotas=(sa.Quota(worlds.H100, nominal),))
+    jobs = [dataclasses.replace(one, queue="team") for one in (*HALVES, asking("x"))]
+    snapshot = world(TWO, jobs, queues=(team,))
+    plan = sa.plan(snapshot)
+    assert {move.job_id: move.for_job for move in plan.moves} == want
+
+
+@given(scattered(), st.data())
+@settings(max_examples=25, deadline=None)
+def test_with_queues_quotas_hold_and_it_comes_to_an_end(snapshot: sa.Snapshot, data: st.DataObject) -> None:
+    quotas = st.sampled_from([8, 16, 24])
+    teams = tuple(sa.Queue(name, quotas=(sa.Quota(worlds.H100, data.draw(quotas)),)) for name in ("a", "b"))
+    jobs = tuple(
+        dataclasses.replace(one, queue=data.draw(st.sampled_from(["a", "b"])), priority=0) for one in snapshot.jobs
+    )
+    loop = Loop(dataclasses.replace(snapshot, jobs=jobs, queues=teams))
+    told = set()
+    for _ in range(40):
+        plan = loop.cycle()
+        told |= {move.job_id for move in plan.moves} | {move.for_job for move in plan.moves}
+        if loop.leaving:
+            loop.gone(data.draw(st.sampled_from(loop.leaving)))
+        elif not plan.placements and not plan.moves:
+            break
+    else:
+        raise AssertionError("moves go on and on")
+    assert not loop.waiting & told
+    assert len({move.job_id for move in loop.told}) == len(loop.told)
