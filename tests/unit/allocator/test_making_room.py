@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 
 import pytest
 from hypothesis import given, settings
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 import stowplan_allocator as sa
 from stowplan_allocator import checks, forecast
-from unit.allocator import worlds
+from unit.allocator import brute, worlds
 from unit.allocator.worlds import job, node, running
 
 EXACT, GREEDY = sa.Settings(), sa.Settings(strategy=sa.Strategy.GREEDY)
@@ -85,6 +86,23 @@ CASES: dict[str, Case] = {
     ),
     "who is ahead and gets a place by evictions goes first": Case(
         TWO, [*HALVES, job("w", priority=5), asking("x")], {}, want_evicted=frozenset("b"), settings=LOWER
+    ),
+    "who is ahead keeps his victims, though what moves would not be enough for him": Case(
+        TWO, [*HALVES, job("w", 2, priority=5), asking("x")], {}, want_evicted=frozenset("ab"), settings=LOWER
+    ),
+    "who is ahead and does not ask would get the room, so nobody moves": Case(
+        TWO, [*HALVES, job("w"), asking("x", created_at_seconds=9)], {}
+    ),
+    "what a job leaves is free to nobody before it has left": Case(
+        [*TWO, node("n3"), node("n4", free=4)],
+        [
+            running("a", {"n1": 1}, 4, cost=None),
+            running("b", {"n2": 1, "n3": 1}, 4, cost=9, avoided_nodes=frozenset({"n3"})),
+            running("c", {"n3": 1}, 4, cost=None),
+            asking("x"),
+            job("y", 1, 4, created_at_seconds=9),
+        ],
+        {"b": ("x", "n1,n4")},
     ),
     "who is ahead and finds no victims does not keep others from asking": Case(
         TWO, [*HALVES, job("w", 3, priority=5), asking("x")], {"b": ("x", "n1")}, settings=LOWER
@@ -234,6 +252,11 @@ def scattered(draw: st.DrawFn) -> sa.Snapshot:
                 level = draw(st.sampled_from([None, None, "node", "rack"]))
                 name = f"r{len(standing)}"
                 standing.append(running(name, on, gpus, cost=cost, level=level, priority=draw(st.sampled_from([0, 5]))))
+    for i, (one, other) in enumerate(itertools.pairwise(nodes)):
+        if draw(st.booleans()) and all(
+            brute.free_of(world(nodes, standing))[n.name].accelerators > 1 for n in (one, other)
+        ):
+            standing.append(running(f"pair{i}", {one.name: 1, other.name: 1}, 2, cost=draw(st.sampled_from([1, 30]))))
     waiting = [
         job(
             f"w{i}",
