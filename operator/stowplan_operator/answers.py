@@ -96,6 +96,7 @@ def observe(seen: Seen) -> observation.Observation:
         expected=seen.expected,
         advice=seen.advice,
         with_ends=True,
+        with_spread=True,
     )
     return observation.Observation(
         snapshot=current,

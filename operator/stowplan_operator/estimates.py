@@ -39,13 +39,15 @@ class Estimate:
     """Seconds that a job still has to run, from now or from its next start on; ``basis`` says what that rests on.
 
     ``most`` is what no run like it has exceeded: where another's room is kept, half of all runs would be too long.
-    ``is_bound``: nothing is known but that it is ended by then.
+    ``is_bound``: nothing is known but that it is ended by then. ``spread`` is what runs like it still needed when they
+    had run as long, ascending: the median is a poor guess for many jobs together.
     """
 
     seconds: float
     basis: str
     most: float
     is_bound: bool = False
+    spread: tuple[int, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -145,7 +147,11 @@ def estimate(
         return found
     if found is None or bound.seconds < found.seconds:
         return dataclasses.replace(bound, is_bound=found is None)
-    return dataclasses.replace(found, most=min(found.most, bound.seconds))
+    return dataclasses.replace(
+        found,
+        most=min(found.most, bound.seconds),
+        spread=tuple(min(seconds, int(bound.seconds)) for seconds in found.spread),
+    )
 
 
 def to_status(
@@ -204,6 +210,7 @@ def _from_history(job: views.JobView, runs: Sequence[float], *, now_seconds: flo
         (statistics.median(longer) - ran) / pace,
         f"history of {len(longer)} run{'s' if len(longer) > 1 else ''}",
         (max(longer) - ran) / pace,
+        spread=tuple(sorted(int((run - ran) / pace) for run in longer)),
     )
 
 

@@ -30,11 +30,13 @@ def complete(
     expected: Mapping[str, Estimate],
     advice: Mapping[str, Advice],
     with_ends: bool,
+    with_spread: bool = False,
 ) -> types.Snapshot:
     """The snapshot with the room that ``advice`` keeps, with what its jobs have had, and with their expected seconds.
 
     The latter where they are asked for. Else, where room is kept, a plan depends on who will stand there by then:
-    whoever waits is told at its longest, and of what runs only those that stand there now.
+    whoever waits is told at its longest, and of what runs only those that stand there now. ``with_spread`` tells how
+    run times are spread, which moves with the clock, and is for questions.
     """
     reservations = holding(advice, snapshot)
     kept = {share.node for one in reservations for share in one.placement.shares}
@@ -53,6 +55,8 @@ def complete(
                 estimate = dataclasses.replace(estimate, seconds=estimate.most)
             if not only_kept or place is None or any(share.node in kept for share in place.shares):
                 seconds = _rounded(estimate, view, placed=place is not None, now=snapshot.now_seconds)
+            if with_spread:
+                job = dataclasses.replace(job, rest_quantiles=estimate.spread)
         if (had, seconds) == (job.attained_accelerator_seconds, job.expected_seconds):
             return job
         return dataclasses.replace(job, attained_accelerator_seconds=had, expected_seconds=seconds)

@@ -58,6 +58,10 @@ async def test_a_job_is_expected_to_run_as_long_as_those_before_it() -> None:
     assert estimate["basis"] == waits["basis"] == "history of 3 runs"
     assert abs(worlds.views.parse_time(estimate["endTime"]) - worlds.views.parse_time(started) - 4000) <= 10
     assert abs(waits["runSeconds"] - 4000) <= 10
+    seen = world.process.desk.seen
+    assert seen is not None
+    spreads = [job.rest_quantiles for job in answers.observe(seen).snapshot.jobs]
+    assert [len(one) for one in spreads] == [3, 3], "forecasts are told how run times are spread"
     world.now += 5000
     await world.settle()
     assert world.status("nightly-3")["estimate"]["basis"] == "history of 1 run"
@@ -92,6 +96,8 @@ async def test_ten_idle_cycles_make_no_plan_and_no_write(order: str, monkeypatch
         left(world, bounded=world.readings.seconds_left[world.job("bounded")["metadata"]["uid"]] - 10)
         assert await world.cycle() == []
     assert planned == []
+    await world.wait(4000)
+    assert not any(job.rest_quantiles for snapshot in planned for job in snapshot.jobs), "they would be new each second"
 
 
 async def test_the_shortest_job_goes_first_where_that_is_chosen() -> None:

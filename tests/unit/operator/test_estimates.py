@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from fakes.builders import GPU, NOW, JobBuilder, a_job, an_attempt, time_text
@@ -139,7 +141,18 @@ CASES: dict[str, tuple[JobBuilder, list[JobBuilder], float | None, Estimate | No
 def test_what_is_known_of_a_job(
     job: JobBuilder, past: list[JobBuilder], left: float | None, want: Estimate | None
 ) -> None:
-    assert estimate(job, *past, left=left) == want
+    found = estimate(job, *past, left=left)
+    assert (found and dataclasses.replace(found, spread=())) == want
+
+
+def test_how_run_times_are_spread() -> None:
+    """What those still needed that ran longer; a limit cuts them."""
+    found = estimate(RUNNING, *PAST)
+    assert found is not None
+    assert found.spread == (1000, 2000, 3000, 4000)
+    cut = estimate(RUNNING.spec(activeDeadlineSeconds=3500), *PAST)
+    assert cut is not None
+    assert cut.spread == (1000, 2000, 2500, 2500)
 
 
 def test_run_times_are_of_the_best_product() -> None:
@@ -147,9 +160,9 @@ def test_run_times_are_of_the_best_product() -> None:
     either = a_job().spec(accelerators=choices)
     past = succeeded("run-1", 4000, like=either.placed_on("n1", "n2", product="slow"))
     waiting = either.meta(name="run-9", uid="uid-run-9").status(gpus=8)
-    assert estimate(waiting, past) == Estimate(2000.0, "history of 1 run", 2000.0)
+    assert estimate(waiting, past) == Estimate(2000.0, "history of 1 run", 2000.0, spread=(int(2000.0),))
     slowly = waiting.placed_on("n1", "n2", product="slow").started(NOW).status(gpus=8)
-    assert estimate(slowly, past) == Estimate(3000.0, "history of 1 run", 3000.0)
+    assert estimate(slowly, past) == Estimate(3000.0, "history of 1 run", 3000.0, spread=(int(3000.0),))
 
 
 def test_run_times_are_of_the_preferred_size() -> None:
@@ -157,9 +170,9 @@ def test_run_times_are_of_the_preferred_size() -> None:
     elastic = a_job().spec(elastic={"minNodes": 1})
     past = succeeded("run-1", 4000, like=elastic.placed_on("n1").nodes(2), gpus=4)
     waiting = elastic.meta(name="run-9", uid="uid-run-9").status(gpus=8)
-    assert estimate(waiting, past) == Estimate(2000.0, "history of 1 run", 2000.0)
+    assert estimate(waiting, past) == Estimate(2000.0, "history of 1 run", 2000.0, spread=(int(2000.0),))
     small = waiting.placed_on("n1").nodes(2).started(NOW).status(gpus=4)
-    assert estimate(small, past) == Estimate(3000.0, "history of 1 run", 3000.0)
+    assert estimate(small, past) == Estimate(3000.0, "history of 1 run", 3000.0, spread=(int(3000.0),))
 
 
 def test_jobs_that_have_ended_are_not_estimated() -> None:
@@ -254,4 +267,6 @@ def test_what_the_status_says(
 def test_resources_that_are_written_in_another_order_are_the_same() -> None:
     one = a_job("x").spec(resourcesPerNode={GPU: 4, "cpu": "8"})
     other = a_job("y").spec(resourcesPerNode={"cpu": "8", GPU: 4})
-    assert estimate(one, succeeded("y", 60, like=other)) == Estimate(60.0, "history of 1 run", 60.0)
+    assert estimate(one, succeeded("y", 60, like=other)) == Estimate(
+        60.0, "history of 1 run", 60.0, spread=(int(60.0),)
+    )
