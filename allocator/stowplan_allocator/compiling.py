@@ -49,8 +49,6 @@ def compile_problem(
         if message:
             misconfigured[job.id] = message
             continue
-        if job.most_num_pods is not None:
-            job = goodput.cut(job, most=job.most_num_pods)
         refused = None if spaces is None else spaces.refusal(job)
         allowed = refused or (job if shared is None else limits.within(job, shared=shared))
         if isinstance(allowed, types.Waiting):

@@ -117,8 +117,7 @@ class Job:
     restart at another size loses ``resize_cost`` accelerator-seconds (the restart, and work since the last checkpoint
     that would be lost), and None means that it must not be resized. A waiting job that is ``returning`` was stopped
     only to start again at another size or place: it is admitted before all others, so that nobody takes its place.
-    While its old pods are there it is ``leaving``, too: its room is kept, and it starts in a later plan; with at most
-    ``most_num_pods`` pods, so that it takes no room that was decided for others.
+    While its old pods are there it is ``leaving``, too: its room is kept, and it starts in a later plan.
     Moving running jobs elsewhere may lose ``make_room`` accelerator-seconds so that a waiting job fits.
 
     ``queue`` is empty for the default queue; ``other_queues`` are further ones that its owner could choose.
@@ -152,7 +151,6 @@ class Job:
     goodput_milli: tuple[tuple[int, int], ...] = ()
     resize_cost: int | None = None
     returning: bool = False
-    most_num_pods: int | None = None
     make_room: int = 0
     rest_quantiles: tuple[int, ...] = ()
 

@@ -204,7 +204,6 @@ class _Shelf:
                 disruption_cost=None,
                 leaving=False,
                 returning=False,
-                most_num_pods=None,
                 queue=queue,
             )
             one = workload.Submission(anew, snapshot.now_seconds, duration, placement=placement)

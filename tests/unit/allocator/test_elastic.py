@@ -101,9 +101,6 @@ CASES = {
         ],
         {"returns": 1, "high": 3},
     ),
-    "who returns takes no more than was decided": Case(
-        nodes(4), [job("returns", 4, allowed_num_pods=(1, 2, 4), returning=True, most_num_pods=2)], {"returns": 2}
-    ),
     "a gang in one rack grows within its rack": Case(
         [node("a"), node("b"), node("c", rack="r2")],
         [job("x", 3, allowed_num_pods=(1, 2, 3), level="rack")],

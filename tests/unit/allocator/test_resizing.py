@@ -177,9 +177,7 @@ SHRINKS = {
         four(),
         [
             worlds.running("s/1", ON_FOUR, 8, leaving=True),
-            dataclasses.replace(
-                elastic("s", ON_FOUR, sizes=(2, 4), leaving=True, returning=True, most_num_pods=2), placement=None
-            ),
+            dataclasses.replace(elastic("s", ON_FOUR, sizes=(2, 4), leaving=True, returning=True), placement=None),
             worlds.job("j", 2, priority=5),
             worlds.job("k", 1, priority=5, created_at_seconds=1),
         ],
@@ -487,11 +485,9 @@ def told(snapshot: sa.Snapshot, plan: sa.Plan, linger: st.DataObject | None) -> 
             size = job.placement.num_pods
             jobs.append(sa.Job(f"{job.id}/1", job.name, size, job.pod, placement=job.placement, leaving=True))
             resized = job.id in sizes
-            job = dataclasses.replace(
-                job, placement=None, leaving=resized, returning=resized, most_num_pods=sizes.get(job.id)
-            )
+            job = dataclasses.replace(job, placement=None, leaving=resized, returning=resized)
         elif job.id in plan.placements:
-            job = dataclasses.replace(job, placement=plan.placements[job.id], returning=False, most_num_pods=None)
+            job = dataclasses.replace(job, placement=plan.placements[job.id], returning=False)
         elif job.leaving and job.placement is not None and (linger is None or linger.draw(st.booleans())):
             gone.add(job.id)
         jobs.append(job)
