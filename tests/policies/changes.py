@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 
 from policies.stage import Stage
+from world.client import MERGE
 
 # The classes of the stage, by value: whoever is told a priority asks for the next class that is high enough.
 _CLASSES = {100: "high", 1000: "urgent"}
@@ -54,6 +55,11 @@ def _move_quota(stage: Stage, name: str, queue: str, product: str, nominal: str)
     stage.edit_queue(queue, quotas=[*quotas, {**before, "product": product, "nominal": int(nominal)}])
 
 
+def _allow(stage: Stage, name: str, resource: str, quota: str, namespace: str, amount: str) -> None:
+    path = f"/api/v1/namespaces/{namespace}/resourcequotas/{quota}"
+    stage.world.client.must("PATCH", path, {"spec": {"hard": {resource: amount}}}, kind=MERGE)
+
+
 def _end(stage: Stage, name: str, other: str) -> None:
     stage.end(stage.short(other))
 
@@ -88,6 +94,7 @@ _CHANGES: dict[str, tuple[str, Callable[..., None]]] = {
     ),
     "HigherPriority": (r"give it priority (\d+) instead of -?\d+", _promote),
     "MoreQuota": (r'give queue "(.+)" \d+ more of (.+): (\d+) instead of \d+', _move_quota),
+    "MoreResourceQuota": (r'raise (.+) of ResourceQuota "(.+)" in namespace "(.+)" from \S+ to (\S+)', _allow),
     "JobEnded": (r"end (.+), which .+", _end),
     "NodesBack": (r"bring back (.+)", _bring_back),
     "MoreNodes": (r"add (\d+) more nodes? like (.+)", _add_nodes),

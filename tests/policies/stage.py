@@ -19,7 +19,7 @@ from world.history import Event
 
 Json = dict[str, Any]
 TEAM = "team"
-PATIENCE_SECONDS = 15.0
+PATIENCE_SECONDS = 30.0
 # A cycle that is due when the operator is frozen runs as it is thawed, and would see some of the jobs only.
 REST_SECONDS = 0.12
 _PRIORITIES = {"high": (100, "PreemptLowerPriority"), "low": (-100, "PreemptLowerPriority"), "polite": (1000, "Never")}

@@ -26,7 +26,7 @@ RACK = {"level": "rack", "mode": "Required"}
 class Plot:
     """Nodes, running jobs and the one that waits; ``offers`` are kinds of changes, as the status must list them.
 
-    ``queues`` are what the queues own, by their names; jobs may use all of them.
+    ``queues`` are what the queues own, by their names; jobs may use all of them. ``quota`` is a ResourceQuota.
     """
 
     nodes: Sequence[Json]
@@ -35,6 +35,7 @@ class Plot:
     running: Sequence[Mapping[str, object]] = ()
     cordoned: Sequence[str] = ()
     queues: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    quota: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 def node(name: str, **fields: object) -> Json:
@@ -88,6 +89,13 @@ PLOTS = {
         waiting={"queue": "small"},
         offers="OtherQueue MoreQuota JobEnded",
     ),
+    "too little left of a ResourceQuota": Plot(
+        nodes=[node("a"), node("b")],
+        quota={"requests.nvidia.com/gpu": "6"},
+        running=[{}],
+        waiting={},
+        offers="SmallerPods JobEnded MoreResourceQuota",
+    ),
 }
 
 
@@ -127,8 +135,9 @@ class Copy:
         selector = {PLOT: self.plot_name, **fields.get("nodeSelector", {})}  # type: ignore[dict-item]
         toleration = {"key": PLOT, "operator": "Equal", "value": self.plot_name, "effect": "NoSchedule"}
         own = {key: value for key, value in fields.items() if key != "nodeSelector"}
+        own["team"] = self.plot_name
         if "queue" in own:
-            own |= {"queue": f"{self.prefix}{own['queue']}", "team": self.plot_name}
+            own["queue"] = f"{self.prefix}{own['queue']}"
         return job(self.prefix + name, nodeSelector=selector, tolerations=[toleration], **own)  # type: ignore[arg-type]
 
     def offers(self, stage: Stage) -> dict[str, str]:
@@ -149,6 +158,10 @@ def test_what_is_offered_starts_the_job(stage: Stage) -> None:
     nodes = {name: body for copy in COPIES for name, body in copy.nodes().items()}
     stage.begin(nodes=nodes, num_jobs=len(running) + len(COPIES), settings={"answers": {"gatherSeconds": 0}})
     for copy in COPIES:
+        if copy.plot.quota:
+            path = f"/api/v1/namespaces/{stage.namespace(copy.plot_name)}/resourcequotas"
+            body = {"metadata": {"name": "cap"}, "spec": {"hard": copy.plot.quota}}
+            stage.world.client.must("POST", path, body)
         for name, owned in copy.plot.queues.items():
             quotas = [{"product": "*", "nominal": owned}]
             spec = {"namespaces": [stage.namespace(copy.plot_name)], "quotas": quotas}

@@ -10,7 +10,7 @@ from policies.lines import job, nodes, play, queue, runs, submit
 from policies.stage import Json, Stage
 
 pytestmark = pytest.mark.policies
-# One cycle takes a fifth of a second on a quiet machine, with a debounce of a tenth.
+# One cycle takes a fifth of a second on a quiet machine, with a debounce of a twentieth.
 LIMIT_SECONDS = 5.0
 
 CASES: dict[str, tuple[str, Mapping[str, object]]] = {

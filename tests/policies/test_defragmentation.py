@@ -89,7 +89,7 @@ STORIES = {
         asks_for_room("large", gpu_seconds=100_000),
         waits("large", "WaitingForPreemption", blockers="s2"),
         submit(job("late", gpus=2)),
-        waits("late", "WaitingForCapacity"),
+        waits("late", "QueuedBehind", blockers="large"),
         leaves("s2"),
         run("large s1 s2"),
         waits("late", "WaitingForCapacity"),

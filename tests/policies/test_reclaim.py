@@ -4,7 +4,7 @@ After Kueue's reclaimWithinCohort (pkg/scheduler/preemption: "reclaim quota from
 "preempt from all ClusterQueues in cohort", "can't preempt workloads in ClusterQueue for withinClusterQueue = Never";
 hierarchical reclaim of KEP 79), Volcano's reclaim cases (test/e2e/schedulingaction/reclaim.go: a new queue gets its
 share, too little to reclaim, a queue that is not reclaimable) and KAI's (actions/integration_tests/reclaim,
-docs/developer/designs/min-runtime).
+docs/developer/designs/min-runtime); least attained service after Tiresias (NSDI'19).
 
 Where our answer differs: priorities are not compared between queues (as with reclaimWithinCohort: Any), so quota cannot
 be kept by calling a job urgent; the victims are those that lose the least work, not the youngest; and Volcano's
@@ -195,6 +195,21 @@ STORIES = {
         submit(job("vip", team="red", priority="urgent")),
         waits("vip", "WaitingForQuota", blockers="low"),
         undisturbed("low"),
+    ],
+    "in a queue that chose it, who has had much less takes the place of an equal, and they do not take turns": [
+        nodes("a"),
+        queue("red", owns=4, preemption=["LeastAttained"]),
+        submit(job("old", team="red")),
+        runs("old"),
+        submit(job("new", team="red")),
+        waits("new", "WaitingForQuota", blockers="old"),
+        undisturbed("old"),
+        has_run("old", seconds=4 * 3600),
+        runs("new"),
+        lost_its_place("old", to="new", says="has had much less"),
+        has_run("new", seconds=3600),
+        waits("old", "WaitingForQuota", blockers="new"),
+        undisturbed("new"),
     ],
     "priority takes nothing from another queue": [
         nodes("a", "b"),
