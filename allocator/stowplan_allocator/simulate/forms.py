@@ -15,7 +15,8 @@ from stowplan_allocator.simulate import values, workload
 from stowplan_allocator.simulate.fields import Fields
 
 _TEXTS = values.many(values.text)
-ALL_PREEMPTION = tuple(types.QueuePreemption)
+# What a queue allows that says nothing of it.
+USUAL_PREEMPTION = types.Queue("").preemption
 _PODS = values.up_to(values.MOST_PODS)
 
 
@@ -92,7 +93,7 @@ def read_queue(fields: Fields) -> types.Queue:
         quotas=tuple(_quota(given, product) for product in given.names()),
         max_running_jobs=fields.take("max_running_jobs", values.count, None),
         max_accelerators_per_job=fields.take("max_gpus_per_job", values.count, None),
-        preemption=fields.take("preemption", values.many(values.choice(types.QueuePreemption)), ALL_PREEMPTION),
+        preemption=fields.take("preemption", values.many(values.choice(types.QueuePreemption)), USUAL_PREEMPTION),
     )
     fields.close()
     return queue

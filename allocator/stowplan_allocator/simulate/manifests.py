@@ -17,7 +17,7 @@ from typing import Any
 from stowplan_allocator import allowed, inputs, types
 from stowplan_allocator.simulate import values, workload
 from stowplan_allocator.simulate.fields import Fields
-from stowplan_allocator.simulate.forms import ALL_PREEMPTION
+from stowplan_allocator.simulate.forms import USUAL_PREEMPTION
 
 DURATION = "stowplan.dev/simulated-duration"
 SUBMIT = "stowplan.dev/simulated-submit"
@@ -99,7 +99,7 @@ def read_queue(body: Mapping[str, Any], *, where: str, faults: list[inputs.Fault
         quotas=spec.take("quotas", _quotas, ()),
         max_running_jobs=limits.take("runningJobs", values.count, None),
         max_accelerators_per_job=limits.take("acceleratorsPerJob", values.count, None),
-        preemption=spec.take("preemption", values.many(values.choice(types.QueuePreemption)), ALL_PREEMPTION),
+        preemption=spec.take("preemption", values.many(values.choice(types.QueuePreemption)), USUAL_PREEMPTION),
     )
 
 
