@@ -20,7 +20,7 @@ from dataclasses import replace
 from stowplan_allocator import types
 
 NUM_QUANTILES = 64
-# Up to so many jobs with quantiles, so many draws; of more jobs one.
+# Up to so many jobs, so many draws; of more jobs one.
 _DRAWS = ((20, 5), (60, 3))
 
 
@@ -36,13 +36,12 @@ def rest_quantiles(durations: Sequence[int], *, ran_seconds: int) -> tuple[int, 
 
 
 def draws(snapshot: types.Snapshot) -> tuple[types.Snapshot, ...]:
-    """The snapshot with each job expected to need the quantile that its id falls on; where few jobs have quantiles, an
+    """The snapshot with each job expected to need the quantile that its id falls on; where there are few jobs, an
     odd number of times, each time with others: of many jobs one draw says as much.
     """
-    num = sum(bool(job.rest_quantiles) for job in snapshot.jobs)
-    if not num:
+    if not any(job.rest_quantiles for job in snapshot.jobs):
         return (snapshot,)
-    times = next((times for most, times in _DRAWS if num <= most), 1)
+    times = next((times for most, times in _DRAWS if len(snapshot.jobs) <= most), 1)
     return tuple(
         replace(snapshot, jobs=tuple(_drawn(job, part=i, parts=times) for job in snapshot.jobs)) for i in range(times)
     )
