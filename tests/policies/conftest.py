@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from policies.lines import settings_of
 from policies.operator_process import OperatorProcess
 from policies.stage import Stage
 from world import cluster
@@ -19,3 +20,16 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
             yield Stage(world, operator)
         finally:
             operator.stop()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Stories of the same settings follow each other: for others a new operator is started, which takes seconds."""
+    items.sort(key=_settings)
+
+
+def _settings(item: pytest.Item) -> str:
+    module = getattr(item, "module", None)
+    called = getattr(item, "callspec", None)
+    story = getattr(module, "STORIES", {}).get(called.params.get("sentence"), ()) if called else ()
+    found = settings_of(story) or getattr(module, "SETTINGS", {})
+    return repr(sorted(found.items())) if found else ""

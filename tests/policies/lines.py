@@ -40,12 +40,16 @@ class Line:
 Story = Sequence[Line]
 
 
+def settings_of(story: Story) -> dict[str, Json]:
+    """The settings of the operator for which the story asks."""
+    return {name: one for line in story for name, one in line.settings.items()}
+
+
 def play(stage: Stage, sentence: str, story: Story) -> None:
     """The whole story; an AssertionError shows it, the line that does not hold, and how all jobs stand."""
     __tracebackhide__ = True
     nodes = {name: body for line in story for name, body in line.nodes.items()}
-    settings = {name: one for line in story for name, one in line.settings.items()}
-    stage.begin(nodes=nodes, num_jobs=sum(len(line.jobs) for line in story), settings=settings)
+    stage.begin(nodes=nodes, num_jobs=sum(len(line.jobs) for line in story), settings=settings_of(story))
     at = 0
     while at < len(story):
         act = story[at].act

@@ -18,6 +18,7 @@ from world.cluster import gpu_node
 
 pytestmark = pytest.mark.policies
 ADVICE_SECONDS = 40.0
+SETTINGS = {"answers": {"gatherSeconds": 0}}
 PLOT = "policies.example/plot"
 RACK = {"level": "rack", "mode": "Required"}
 
@@ -156,7 +157,7 @@ COPIES = [
 def test_what_is_offered_starts_the_job(stage: Stage) -> None:
     running = [copy.job(f"has-{at}", one) for copy in COPIES for at, one in enumerate(copy.plot.running)]
     nodes = {name: body for copy in COPIES for name, body in copy.nodes().items()}
-    stage.begin(nodes=nodes, num_jobs=len(running) + len(COPIES), settings={"answers": {"gatherSeconds": 0}})
+    stage.begin(nodes=nodes, num_jobs=len(running) + len(COPIES), settings=SETTINGS)
     for copy in COPIES:
         if copy.plot.quota:
             path = f"/api/v1/namespaces/{stage.namespace(copy.plot_name)}/resourcequotas"
