@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from fakes.builders import H100, NOW, JobBuilder, PodBuilder, a_gang, a_job, an_attempt, time_text
@@ -155,6 +157,7 @@ def test_a_gang_that_leaves_uses_its_quota_until_it_is_gone() -> None:
 
 def test_the_words_of_a_preemption() -> None:
     red, blue, guest = (a_request("j", queue) for queue in ("red", "blue", ""))
-    assert preemption.reclaim_text(red, red) == ""
+    assert preemption.reclaim_text(red, dataclasses.replace(red, priority=1)) == ""
+    assert preemption.reclaim_text(red, red) == "it has the same priority and has had much less"
     assert preemption.reclaim_text(red, blue) == 'queue "blue" takes back quota that it lent to queue "red"'
     assert preemption.reclaim_text(guest, blue) == 'queue "blue" takes back quota that it lent to jobs without a queue'
