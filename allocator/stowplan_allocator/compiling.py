@@ -25,11 +25,13 @@ def compile_problem(
     seed: int = 0,
     order: types.QueueOrder = types.QueueOrder.AGE,
     memory: Memory | None = None,
+    spaces: Namespaces | None = None,
 ) -> Problem:
     """Compile a snapshot. Raises ValueError for one that contradicts itself.
 
     Of equal nodes the first one is taken everywhere; ``seed`` says which is first: 0 by name.
-    ``memory`` saves work and changes nothing.
+    ``memory`` saves work and changes nothing. ``spaces`` are the limits of a snapshot of which this one is a part: what
+    is kept for reservations has its numbers from there.
     """
     memory = Memory() if memory is None else memory
     _refuse_duplicates(snapshot)
@@ -38,7 +40,7 @@ def compile_problem(
         key=lambda job: (not job.returning, queue_key(job, order=order)),
     )
     shared = quotas.compile_quotas(snapshot)
-    spaces = namespaces.compile_limits(snapshot)
+    spaces = namespaces.compile_limits(snapshot) if spaces is None else spaces
     misconfigured = {}
     barred = {}
     queue = []
@@ -165,7 +167,7 @@ def _group_jobs(
         worths = goodput.worths(job, sizes=sizes)
         alike = (*asked, sizes, preferred, slice_size, spread, worths)
         bound = reserving.binding(name for name, _ in job.pod.other)
-        charges = () if spaces is None else spaces.charges(job, bound=bound)
+        charges = () if spaces is None else spaces.charges(job)
         key = (*alike, leaf, charges)
         request = requests.get(key)
         if request is None:

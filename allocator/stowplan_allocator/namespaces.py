@@ -95,14 +95,15 @@ class Namespaces:
         """The limits on the job, with their indexes."""
         return self._limits.get(namespace_of(job), ()) if "/" in job.name else ()
 
-    def charges(self, job: types.Job, *, bound: Collection[int] = ()) -> Charges:
-        """What a pod of the job takes now, and of what is kept for the reservations that it may outlast (``bound``)."""
-        found = []
-        for i, limit in self.of(job):
-            amount = amount_of(limit, job)
-            if amount:
-                found += [((i, moment), amount) for moment in (NOW, *sorted(bound))]
-        return tuple(found)
+    def charges(self, job: types.Job) -> Charges:
+        """What a pod of the job takes, now and at each moment at which it may still stand."""
+        limits = self.of(job)
+        if not limits:
+            return ()
+        now = self._snapshot.now_seconds
+        moments = (NOW, *(i for i, kept in enumerate(self._moments) if kept.binds(job, now_seconds=now)))
+        amounts = [(i, amount_of(limit, job)) for i, limit in limits]
+        return tuple(((i, moment), amount) for i, amount in amounts if amount for moment in moments)
 
     def refusal(self, job: types.Job) -> types.Waiting | None:
         """The answer to a job whose pods ask for nothing of what they must ask for."""

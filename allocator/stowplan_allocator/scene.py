@@ -90,7 +90,9 @@ class Scene:
     def _solve(
         self, snapshot: types.Snapshot, *, allowance: Allowance | None, left: Mapping[Key, int]
     ) -> strategies.Outcome:
-        problem = compiling.compile_problem(snapshot, seed=self._settings.seed, order=self._settings.order)
+        problem = compiling.compile_problem(
+            snapshot, seed=self._settings.seed, order=self._settings.order, spaces=self._problem.namespaces
+        )
         # Reservations keep their numbers, whoever is left out of the snapshot.
         problem = replace(problem, allowance=allowance, left=left)
         return strategies.solve(problem, settings=self._settings, deadline=self._deadline, watch=self._watch)

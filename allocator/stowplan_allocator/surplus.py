@@ -80,7 +80,7 @@ class Surplus:
         assert placement is not None, "only running jobs are asked"
         bound = reserving.binding(name for name, _ in one.job.pod.other)
         if spaces is not None and spare is not None:
-            charges = spaces.charges(one.job, bound=bound)
+            charges = spaces.charges(one.job)
             spare.add(charges, -placement.num_pods)
             if not spare.fits(charges, placement.num_pods):
                 return False

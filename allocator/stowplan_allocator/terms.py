@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from stowplan_allocator import reserving, types
+from stowplan_allocator import types
 from stowplan_allocator.budgets import Guard
 from stowplan_allocator.namespaces import Charges, Key, Namespaces
 from stowplan_allocator.reclaiming import Claim
@@ -34,9 +34,8 @@ class Bill:
         job = victim.job
         known = self.held.get((job.id, victim.size))
         if known is None:
-            bound = reserving.binding(name for name, _ in job.pod.other)
             pods = job.placement.num_pods - victim.size if job.placement is not None else 0
-            charges = self.namespaces.charges(job, bound=bound)
+            charges = self.namespaces.charges(job)
             known = tuple((key, pods * amount) for key, amount in charges if key in self.needed)
             self.held[job.id, victim.size] = known
         return known
@@ -52,8 +51,7 @@ class Bill:
 
 def bill_of(job: types.Job, *, num_pods: int, namespaces: Namespaces, left: Mapping[Key, int]) -> Bill:
     """The bill of a waiting job that comes with so many pods."""
-    bound = reserving.binding(name for name, _ in job.pod.other)
-    return Bill(namespaces, {key: num_pods * each for key, each in namespaces.charges(job, bound=bound)}, left)
+    return Bill(namespaces, {key: num_pods * each for key, each in namespaces.charges(job)}, left)
 
 
 @dataclass(frozen=True, slots=True)

@@ -83,6 +83,17 @@ CASES = {
     "and takes nobody's share by growing": Case(
         [limit(12)], [job("a/1", 4, allowed_num_pods=(1, 2, 3, 4)), job("a/2", created_at_seconds=9)], {"1": 2, "2": 1}
     ),
+    "also from jobs that ask for nothing that the reserved one asks for": Case(
+        [limit(2, counts="pods")],
+        [
+            runs("a/r", expected_seconds=50),
+            job("a/big", 2, 0, cpu=1),
+            job("a/1"),
+            job("a/2", expected_seconds=90),
+        ],
+        {"2": 1},
+        (sa.Reservation("big", sa.Placement("", (sa.NodeShare("n3", 2),)), 100),),
+    ),
     "quota is kept with the room of a reservation": Case(
         [limit(11)],
         [runs("a/r", expected_seconds=50), job("a/big", gpus=8), job("a/1"), job("a/2", expected_seconds=90)],
