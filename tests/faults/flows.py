@@ -208,6 +208,21 @@ def give_pods_up(s: Steps) -> None:
     s.sees_no_pods(living=True)
 
 
+def makes_room(s: Steps) -> None:
+    """Two racks have one free node each: a job moves to the other rack, so that one that needs a whole rack starts."""
+    for name in ("moves", "between", "stays"):
+        stays = {"preemption": {"preemptible": False}} if name == "stays" else {}
+        s.create(name, pods=1, spec=stays)
+        s.sees(name, "Running", attempt=1)
+    s.succeed("between", pods=1)
+    s.create("whole", pods=2, makes_room=True, spec={"topology": {"level": "rack", "mode": "Required"}})
+    s.sees("whole", "Running", attempt=1)
+    s.sees("moves", "Running", attempt=2)
+    s.succeed("whole")
+    s.succeed("moves", attempt=2, pods=1)
+    s.succeed("stays", pods=1)
+
+
 def quota_comes_back(s: Steps) -> None:
     org = s.queue("org")
     red, blue = s.queue("red", parent=org, owns=8), s.queue("blue", parent=org, owns=8)
@@ -299,6 +314,7 @@ FLOWS = (
     Flow("jobs compete", two_compete),
     Flow("preempt", preempt),
     Flow("give pods up", give_pods_up),
+    Flow("makes room", makes_room),
     Flow("a quota comes back", quota_comes_back),
     Flow("delete while pending", delete_while_pending),
     Flow("delete while starting", delete_while_starting),

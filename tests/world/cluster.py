@@ -221,13 +221,15 @@ def training_job(
     lingers: bool = False,
     stays: bool = False,
     priority_class: str = "",
+    makes_room: bool = False,
     spec: Mapping[str, Any] | None = None,
 ) -> Json:
     """A TrainingJob whose pods end by themselves after ``run_seconds``, or never.
 
     ``held`` ones do not start; those that linger take a while to go when they are deleted, and those that stay do not
-    go before they are let go.
+    go before they are let go. Others are moved for one that ``makes_room``.
     """
+    asks = {"annotations": {"stowplan.dev/make-room": "100000"}} if makes_room else {}
     annotations = {} if run_seconds is None else {RUN_SECONDS: f"{run_seconds}s"}
     if held:
         annotations[HELD] = "true"
@@ -238,7 +240,7 @@ def training_job(
     return {
         "apiVersion": "stowplan.dev/v1alpha1",
         "kind": "TrainingJob",
-        "metadata": {"name": name},
+        "metadata": {"name": name, **asks},
         "spec": {
             "image": "i",
             "command": ["torchrun", "train.py"],
