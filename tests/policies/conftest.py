@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from policies.lines import settings_of
 from policies.operator_process import OperatorProcess
 from policies.stage import Stage
+from policies.stories import settings_of
 from world import cluster
 
 

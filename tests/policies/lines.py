@@ -16,105 +16,13 @@ are words of the story; lists of them are one text, with spaces between.
 
 from __future__ import annotations
 
-import dataclasses
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Concatenate
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from policies.stage import PATIENCE_SECONDS, TEAM, Json, Stage
+from policies.stage import TEAM, Json, Stage
+from policies.stories import Line, act, look, text_of
 from world.cluster import gpu_node, training_job
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Line:
-    """One line: it does something (``act``), or says what is not as it should be, empty where all is (``look``)."""
-
-    text: str
-    act: Callable[[Stage], None] | None = None
-    look: Callable[[Stage], str] | None = None
-    nodes: Mapping[str, Json] = dataclasses.field(default_factory=dict)
-    jobs: Sequence[tuple[str, Json]] = ()
-    settings: Mapping[str, Json] = dataclasses.field(default_factory=dict)
-
-
-Story = Sequence[Line]
-
-
-def settings_of(story: Story) -> dict[str, Json]:
-    """The settings of the operator for which the story asks."""
-    return {name: one for line in story for name, one in line.settings.items()}
-
-
-def play(stage: Stage, sentence: str, story: Story) -> None:
-    """The whole story; an AssertionError shows it, the line that does not hold, and how all jobs stand."""
-    __tracebackhide__ = True
-    nodes = {name: body for line in story for name, body in line.nodes.items()}
-    stage.begin(nodes=nodes, num_jobs=sum(len(line.jobs) for line in story), settings=settings_of(story))
-    at = 0
-    while at < len(story):
-        act = story[at].act
-        if act is not None:
-            _on_failure(lambda act=act: act(stage), stage, sentence, story, at)
-            at += 1
-            continue
-        together = at
-        while together < len(story) and story[together].act is None:
-            together += 1
-        _expect(stage, sentence, story, range(at, together))
-        at = together
-
-
-def _expect(stage: Stage, sentence: str, story: Story, which: Iterable[int]) -> None:
-    __tracebackhide__ = True
-    wanted = [(number, look) for number in which if (look := story[number].look) is not None]
-
-    def wrong() -> tuple[int, str] | None:
-        return next(((number, found) for number, look in wanted if (found := look(stage))), None)
-
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while wanted:
-        try:
-            stage.world.wait(sentence, lambda: wrong() is None, seconds=deadline - time.monotonic())
-            stage.wait_for_another_plan()
-        except TimeoutError as error:
-            number, found = wrong() or (wanted[0][0], str(error))
-            raise AssertionError(_shown(stage, sentence, story, number, found)) from None
-        if wrong() is None:
-            return
-
-
-def _on_failure(act: Callable[[], None], stage: Stage, sentence: str, story: Story, number: int) -> None:
-    __tracebackhide__ = True
-    try:
-        act()
-    except (TimeoutError, AssertionError, KeyError) as error:
-        raise AssertionError(_shown(stage, sentence, story, number, repr(error))) from error
-
-
-def _shown(stage: Stage, sentence: str, story: Story, number: int, found: str) -> str:
-    lines = [f"{'-->' if at == number else '   '} {line.text}" for at, line in enumerate(story)]
-    lines.insert(number + 1, f"    found: {found}")
-    return "\n".join([sentence, *lines, "now:", stage.picture()])
-
-
-def _act[**P](do: Callable[Concatenate[Stage, P], None]) -> Callable[P, Line]:
-    def line(*args: P.args, **kwargs: P.kwargs) -> Line:
-        return Line(_text(do, args, kwargs), act=lambda stage: do(stage, *args, **kwargs))
-
-    return line
-
-
-def _look[**P](found: Callable[Concatenate[Stage, P], str]) -> Callable[P, Line]:
-    def line(*args: P.args, **kwargs: P.kwargs) -> Line:
-        return Line(_text(found, args, kwargs), look=lambda stage: found(stage, *args, **kwargs))
-
-    return line
-
-
-def _text(function: Callable[..., object], args: Sequence[object], kwargs: Mapping[str, object]) -> str:
-    told = [repr(arg) for arg in args] + [f"{name}={value!r}" for name, value in kwargs.items()]
-    return f"{function.__name__}({', '.join(told)})"
-
 
 # What there is.
 
@@ -122,13 +30,13 @@ def _text(function: Callable[..., object], args: Sequence[object], kwargs: Mappi
 def nodes(*names: str, **node: Any) -> Line:
     """Nodes that are there from the start of the story (see ``gpu_node``)."""
     return Line(
-        _text(nodes, names, node), act=lambda stage: None, nodes={name: gpu_node(name, **node) for name in names}
+        text_of(nodes, names, node), act=lambda stage: None, nodes={name: gpu_node(name, **node) for name in names}
     )
 
 
 def settings(**groups: Json) -> Line:
     """Settings of the operator for this story: ``settings(preemption={"policy": "Never"})``."""
-    return Line(_text(settings, (), groups), act=lambda stage: None, settings=groups)
+    return Line(text_of(settings, (), groups), act=lambda stage: None, settings=groups)
 
 
 def job(
@@ -179,7 +87,7 @@ def queue(
 
     told = {"teams": teams, "parent": parent, "owns": owns, "borrows": borrows, "lends": lends, **spec}
     return Line(
-        _text(queue, (name,), {key: value for key, value in told.items() if value not in (None, "")}), act=create
+        text_of(queue, (name,), {key: value for key, value in told.items() if value not in (None, "")}), act=create
     )
 
 
@@ -198,69 +106,69 @@ def pile(*jobs: tuple[str, Json]) -> Line:
     return Line(f"pile({names})", act=lambda stage: stage.submit(*jobs, in_order=False), jobs=jobs)
 
 
-@_act
+@act
 def ends(stage: Stage, names: str) -> None:
     """Jobs exit 0."""
     stage.end(*names.split())
 
 
-@_act
+@act
 def edits(stage: Stage, name: str, **spec: object) -> None:
     """Its owner changes a job."""
     stage.edit(name, **spec)
 
 
-@_act
+@act
 def budget(stage: Stage, name: str, jobs: str, *, keeps: int) -> None:
     """A PodDisruptionBudget by which so many pods of these running jobs are kept, or another number for it."""
     stage.set_budget(name, jobs.split(), min_available=keeps)
 
 
-@_act
+@act
 def asks_for_room(stage: Stage, name: str, *, gpu_seconds: int) -> None:
     """A waiting job has others moved for it, which may lose so much."""
     stage.annotate(name, **{"stowplan.dev/make-room": str(gpu_seconds)})
 
 
-@_act
+@act
 def edits_queue(stage: Stage, name: str, **spec: object) -> None:
     """The administrator changes a queue."""
     stage.edit_queue(name, **spec)
 
 
-@_act
+@act
 def deletes(stage: Stage, names: str) -> None:
     """Their owner deletes jobs."""
     for name in names.split():
         stage.delete(name)
 
 
-@_act
+@act
 def leaves(stage: Stage, name: str) -> None:
     """The pods of an evicted job, which stayed, have saved and go."""
     stage.let_go(name)
 
 
-@_act
+@act
 def adds(stage: Stage, name: str, **node: Any) -> None:
     """A node joins."""
     stage.add_node(gpu_node(name, **node))
 
 
-@_act
+@act
 def cordons(stage: Stage, name: str, *, wanted: bool = True) -> None:
     """A node takes no more pods, or does again."""
     stage.world.cordon(name, wanted=wanted)
 
 
-@_act
+@act
 def has_run(stage: Stage, name: str, *, seconds: int) -> None:
     """A running job has run for so long, by what stands in its status."""
     started = _utc(time.time() - seconds)
     stage.rewrite_status(name, lambda status: {"startTime": started, "placement": {"startedAt": started}})
 
 
-@_act
+@act
 def has_trained(stage: Stage, name: str, *, seconds: int) -> None:
     """A running job has made a step each second, and saved just now, by what stands in its status."""
     started, now = _utc(time.time() - seconds), _utc(time.time())
@@ -276,7 +184,7 @@ def has_trained(stage: Stage, name: str, *, seconds: int) -> None:
     )
 
 
-@_act
+@act
 def has_saved(stage: Stage, name: str, *, seconds_ago: int) -> None:
     """A running job has committed a checkpoint, by what stands in its status."""
     stage.rewrite_status(
@@ -295,7 +203,7 @@ def has_saved(stage: Stage, name: str, *, seconds_ago: int) -> None:
 # What can be seen.
 
 
-@_look
+@look
 def runs(
     stage: Stage,
     name: str,
@@ -334,21 +242,21 @@ def undisturbed(names: str) -> Line:
     return Line(f"undisturbed({names!r})", look=lambda stage: "; ".join(_told(names.split(), each, stage)))
 
 
-@_look
+@look
 def has_room_kept(stage: Stage, name: str) -> str:
     """A waiting job is promised the room that it needs."""
     decision = stage.status(name).get("decision") or {}
     return "" if decision.get("reserved") else f"no room is kept for it: {decision.get('predictedStartBasis')}"
 
 
-@_look
+@look
 def some_run(stage: Stage, names: str, number: int) -> str:
     """So many of these jobs run, no matter which."""
     running = [name for name in names.split() if stage.status(name).get("phase") == "Running"]
     return "" if len(running) == number else f"{len(running)} run: {' '.join(running)}"
 
 
-@_look
+@look
 def fails(stage: Stage, name: str, reason: str, *, says: str = "") -> str:
     """A job has failed for this reason, with this in its message."""
     status = stage.status(name)
@@ -357,7 +265,7 @@ def fails(stage: Stage, name: str, reason: str, *, says: str = "") -> str:
     return "" if says in status["message"] else f"it says: {status['message']}"
 
 
-@_look
+@look
 def waits(
     stage: Stage, name: str, reason: str, *, blockers: str | None = None, says: str = "", **numbers: object
 ) -> str:
@@ -378,7 +286,7 @@ def waits(
     return f"numbers {wrong}" if wrong else ""
 
 
-@_look
+@look
 def moved(stage: Stage, name: str, *, for_: str) -> str:
     """A running job was moved elsewhere once, so that another one fits."""
     ended = [one for one in stage.status(name).get("history", ()) if one["outcome"] == "Defragmented"]
@@ -387,7 +295,7 @@ def moved(stage: Stage, name: str, *, for_: str) -> str:
     return "" if f"/{for_} " in ended[0]["reason"] else f"moved: {ended[0]['reason']}"
 
 
-@_look
+@look
 def lost_its_place(stage: Stage, name: str, *, to: str, times: int = 1, says: str = "") -> str:
     """A job was evicted so often, the last time for this one, and its history says this."""
     ended = [one for one in stage.status(name).get("history", ()) if one["outcome"] == "Preempted"]
@@ -397,7 +305,7 @@ def lost_its_place(stage: Stage, name: str, *, to: str, times: int = 1, says: st
     return "" if f"/{to} " in said and says in said else f"evicted: {said}"
 
 
-@_look
+@look
 def stands(stage: Stage, name: str, **numbers: object) -> str:
     """A queue's status has these numbers."""
     status = stage.queue(name).get("status", {})

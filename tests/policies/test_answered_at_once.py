@@ -6,8 +6,9 @@ from collections.abc import Mapping
 
 import pytest
 
-from policies.lines import job, nodes, play, queue, runs, submit
+from policies.lines import job, nodes, queue, runs, submit
 from policies.stage import Json, Stage
+from policies.stories import play
 
 pytestmark = pytest.mark.policies
 # One cycle takes a fifth of a second on a quiet machine, with a debounce of a twentieth.

@@ -10,22 +10,9 @@ from __future__ import annotations
 
 import pytest
 
-from policies.lines import (
-    deletes,
-    ends,
-    has_room_kept,
-    has_run,
-    job,
-    nodes,
-    play,
-    queue,
-    run,
-    runs,
-    settings,
-    submit,
-    waits,
-)
+from policies.lines import deletes, ends, has_room_kept, has_run, job, nodes, queue, run, runs, settings, submit, waits
 from policies.stage import Stage
+from policies.stories import play
 
 pytestmark = pytest.mark.policies
 # Room is kept after a second, and looked for as often as the operator can.

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import pytest
 
-from policies.lines import edits_queue, ends, job, nodes, play, queue, run, runs, stands, submit, undisturbed, waits
+from policies.lines import edits_queue, ends, job, nodes, queue, run, runs, stands, submit, undisturbed, waits
 from policies.stage import Stage
+from policies.stories import play
 
 pytestmark = pytest.mark.policies
 H100, L4 = "NVIDIA-H100-80GB-HBM3", "NVIDIA-L4"

@@ -11,7 +11,6 @@ from __future__ import annotations
 import pytest
 
 from policies.lines import (
-    Line,
     asks_for_room,
     ends,
     has_run,
@@ -19,7 +18,6 @@ from policies.lines import (
     leaves,
     moved,
     nodes,
-    play,
     run,
     runs,
     settings,
@@ -28,6 +26,7 @@ from policies.lines import (
     waits,
 )
 from policies.stage import Stage
+from policies.stories import Line, play
 
 pytestmark = pytest.mark.policies
 

@@ -9,21 +9,9 @@ from __future__ import annotations
 
 import pytest
 
-from policies.lines import (
-    budget,
-    job,
-    lost_its_place,
-    nodes,
-    play,
-    queue,
-    run,
-    runs,
-    some_run,
-    submit,
-    undisturbed,
-    waits,
-)
+from policies.lines import budget, job, lost_its_place, nodes, queue, run, runs, some_run, submit, undisturbed, waits
 from policies.stage import Stage
+from policies.stories import play
 
 pytestmark = pytest.mark.policies
 

@@ -10,21 +10,9 @@ from __future__ import annotations
 
 import pytest
 
-from policies.lines import (
-    edits,
-    ends,
-    has_trained,
-    job,
-    nodes,
-    play,
-    run,
-    runs,
-    settings,
-    submit,
-    undisturbed,
-    waits,
-)
+from policies.lines import edits, ends, has_trained, job, nodes, run, runs, settings, submit, undisturbed, waits
 from policies.stage import Stage
+from policies.stories import play
 
 pytestmark = pytest.mark.policies
 FROM_1 = {"minNodes": 1}

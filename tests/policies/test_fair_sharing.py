@@ -14,22 +14,9 @@ from __future__ import annotations
 
 import pytest
 
-from policies.lines import (
-    ends,
-    job,
-    nodes,
-    pile,
-    play,
-    queue,
-    run,
-    runs,
-    settings,
-    some_run,
-    submit,
-    undisturbed,
-    waits,
-)
+from policies.lines import ends, job, nodes, pile, queue, run, runs, settings, some_run, submit, undisturbed, waits
 from policies.stage import Stage
+from policies.stories import play
 
 pytestmark = pytest.mark.policies
 H100, L4 = "NVIDIA-H100-80GB-HBM3", "NVIDIA-L4"

@@ -26,7 +26,6 @@ from policies.lines import (
     leaves,
     lost_its_place,
     nodes,
-    play,
     run,
     runs,
     settings,
@@ -35,6 +34,7 @@ from policies.lines import (
     waits,
 )
 from policies.stage import Stage
+from policies.stories import play
 
 pytestmark = pytest.mark.policies
 KEPT = {"preemptible": False}

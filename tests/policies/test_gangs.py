@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import pytest
 
-from policies.lines import adds, cordons, deletes, edits, ends, job, nodes, play, run, runs, submit, waits
+from policies.lines import adds, cordons, deletes, edits, ends, job, nodes, run, runs, submit, waits
 from policies.stage import Stage
+from policies.stories import play
 
 pytestmark = pytest.mark.policies
 

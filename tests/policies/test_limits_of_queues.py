@@ -18,7 +18,6 @@ from policies.lines import (
     has_run,
     job,
     nodes,
-    play,
     queue,
     run,
     runs,
@@ -27,6 +26,7 @@ from policies.lines import (
     waits,
 )
 from policies.stage import Stage
+from policies.stories import play
 
 pytestmark = pytest.mark.policies
 

@@ -19,7 +19,6 @@ from policies.lines import (
     job,
     lost_its_place,
     nodes,
-    play,
     run,
     runs,
     submit,
@@ -27,6 +26,7 @@ from policies.lines import (
     waits,
 )
 from policies.stage import Stage
+from policies.stories import play
 
 pytestmark = pytest.mark.policies
 HALF_AN_HOUR = {"minRuntimeSeconds": 1800}

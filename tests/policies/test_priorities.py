@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import pytest
 
-from policies.lines import edits, ends, job, nodes, play, run, runs, submit, undisturbed, waits
+from policies.lines import edits, ends, job, nodes, run, runs, submit, undisturbed, waits
 from policies.stage import Stage
+from policies.stories import play
 
 pytestmark = pytest.mark.policies
 

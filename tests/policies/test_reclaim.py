@@ -24,7 +24,6 @@ from policies.lines import (
     leaves,
     lost_its_place,
     nodes,
-    play,
     queue,
     run,
     runs,
@@ -33,6 +32,7 @@ from policies.lines import (
     waits,
 )
 from policies.stage import Stage
+from policies.stories import play
 
 pytestmark = pytest.mark.policies
 ORG = queue("org", teams="")

@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from policies.lines import Line, deletes, ends, job, leaves, nodes, play, run, runs, submit, waits
+from policies.lines import deletes, ends, job, leaves, nodes, run, runs, submit, waits
 from policies.stage import TEAM, Stage
+from policies.stories import Line, play
 from world.client import MERGE
 
 pytestmark = pytest.mark.policies

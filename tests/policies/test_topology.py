@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import pytest
 
-from policies.lines import edits, ends, has_run, job, lost_its_place, nodes, play, run, runs, submit, undisturbed, waits
+from policies.lines import edits, ends, has_run, job, lost_its_place, nodes, run, runs, submit, undisturbed, waits
 from policies.stage import Stage
+from policies.stories import play
 
 pytestmark = pytest.mark.policies
 ON = "kubernetes.io/hostname"
