@@ -41,10 +41,14 @@ check: lint helm ## the inner loop: lint, types, import layers, unit and scenari
 	@mkdir -p $(RESULTS)
 	PATH="$(abspath $(VENV))/bin:$$PATH" $(PY) -m pytest -q -n 2 -m "not slow and not apiserver and not policies and not faults and not kind" --junitxml=$(RESULTS)/check.xml tests/unit tests/scenario
 
+test-slow: venv cluster-tools ## the unit tests that take more than a few seconds: 22,000 simulated hours without starvation, worker processes, Go
+	@mkdir -p $(RESULTS)
+	$(PY) -m pytest -q -n 2 -m slow --junitxml=$(RESULTS)/slow.xml tests/unit/allocator tests/unit/cluster tests/unit/operator
+
 demo: venv cluster images ## a kind cluster, the chart, and examples/digits.yaml to its end
 	hack/demo.sh
 
-test: check lint-trainer test-trainer test-apiserver test-policies test-faults-sample test-kind ## everything: make check, then a real API server, real pods and real torchrun
+test: check test-slow lint-trainer test-trainer test-apiserver test-policies test-faults-sample test-kind ## everything: make check, then a real API server, real pods and real torchrun
 
 test-apiserver: venv cluster-tools ## CRD, admission and chart against kube-apiserver and etcd as processes
 	@mkdir -p $(RESULTS)
@@ -84,4 +88,4 @@ bench: venv ## the figures of docs/benchmarks.md on planning speed, as JSON file
 clean: ## remove what the repository's commands made inside it
 	rm -rf $(VENV) .venv-trainer $(RESULTS) .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-.PHONY: help helm venv lock lint check bench demo test test-apiserver test-policies test-faults test-kind clean
+.PHONY: help helm venv lock lint check bench demo test test-slow test-apiserver test-policies test-faults test-faults-sample test-kind clean

@@ -23,7 +23,7 @@ WORLD = worlds.snapshot(
 )
 
 
-def a_question(*asked: str, budget_seconds: float = 60) -> advising.Question:
+def a_question(*asked: str, budget_seconds: float = 600) -> advising.Question:
     return advising.Question(WORLD, sa.Settings(), asked, budget_seconds)
 
 

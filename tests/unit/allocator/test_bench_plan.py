@@ -55,6 +55,7 @@ def test_in_the_distinct_mix_no_two_waiting_jobs_ask_for_the_same() -> None:
     assert len({(job.num_pods, job.pod) for job in waiting}) == len(waiting)
 
 
+@pytest.mark.slow
 def test_the_command_writes_one_row_for_the_queue_and_six_for_an_arrival(tmp_path: pathlib.Path) -> None:
     path = tmp_path / "plan.json"
     options = "--nodes 64 --jobs 20 --running 40 --shapes 8 --workloads 1 --repeats 2 --warm-up 0 --strategy greedy"
@@ -70,6 +71,7 @@ def test_the_command_writes_one_row_for_the_queue_and_six_for_an_arrival(tmp_pat
     assert report["peak_memory_mib"] > 0
 
 
+@pytest.mark.slow
 def test_with_queues_every_case_is_timed_once_more_in_the_same_run(tmp_path: pathlib.Path) -> None:
     path = tmp_path / "plan.json"
     options = "--nodes 64 --jobs 20 --running 40 --shapes 8 --workloads 1 --repeats 1 --warm-up 0 --queues 9"
