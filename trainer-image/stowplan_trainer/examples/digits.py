@@ -1,8 +1,8 @@
 """Handwritten digits on any number of ranks: a small CNN, Adam, and a held-out accuracy that must be reached.
 
-The data are scikit-learn's 1,797 images of 8 by 8 pixels, of which a fifth is held out. The samples of each step depend on
-the seed alone. On so many ranks the result does, too, interrupted and resumed or not; on another number of them dropout is
-drawn anew, for each rank draws its own.
+The data are scikit-learn's 1,797 images of 8 by 8 pixels, of which a fifth is held out. The samples of each step depend
+on the seed alone. On as many ranks the result does, too, interrupted and resumed or not; on another number of ranks
+dropout is drawn anew, for each rank draws its own.
 """
 
 import argparse
