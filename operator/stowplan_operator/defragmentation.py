@@ -10,6 +10,7 @@ be a new plan.
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -19,6 +20,8 @@ from stowplan_operator.settings import DefragmentationSettings
 
 # On a waiting job: the GPU-seconds that moving others for it may lose.
 ANNOTATION = views.MAKE_ROOM
+# As the admission policy has it, which a cluster may have switched off.
+_WHOLE_NUMBER = re.compile("[0-9]{1,9}")
 _HOUR_SECONDS = 3600
 # With WhenWaiting, reasons that moves can end. The last one is a job's while others move for it: an interrupted round
 # goes on.
@@ -78,7 +81,7 @@ def spent(jobs: Iterable[views.JobView], *, now_seconds: float) -> int:
 
 def _limit(job: views.JobView, *, settings: DefragmentationSettings, now_seconds: float) -> int:
     """What moves for the job may lose, whatever is left of the budget; 0 where it does not ask."""
-    if job.make_room.isdecimal() and int(job.make_room):
+    if _WHOLE_NUMBER.fullmatch(job.make_room) and int(job.make_room):
         return int(job.make_room)
     if settings.policy != "WhenWaiting" or (job.status.get("decision") or {}).get("reason") not in _SCATTERED:
         return 0

@@ -99,6 +99,12 @@ NOBODY_MOVES: dict[str, tuple[World, JobBuilder, dict[str, object]]] = {
         a_large_job(makes_room=None).meta(annotations={"stowplan.dev/make-room": "lots"}),
         {},
     ),
+    "where the request is a number of ten digits": (a_world(), a_large_job(makes_room=10**9), {}),
+    "where the request has more digits than Python reads": (
+        a_world(),
+        a_large_job(makes_room=None).meta(annotations={"stowplan.dev/make-room": "9" * 5000}),
+        {},
+    ),
 }
 
 
