@@ -53,7 +53,9 @@ class QueueReporter:
         found = queue_status.stand(jobs, plan, queues, capacity=capacity)
         self._metrics.set_queues(found)
         classes = self._store.priorities().keys()
-        for view in self._store.queues:
+        for view in list(self._store.queues):  # watches go on while a status is written
+            if view.name not in queues.doors:
+                continue  # made during this cycle: the next one knows it
             standing = found.get(view.name)  # None of one that is not planned with
             new, is_held = queue_status.derive(view, queues, standing, classes=classes, now_seconds=now_seconds)
             await self._write(view, status.merge_patch(view.status, new))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from fakes.builders import H100, NAMESPACE, JobBuilder, QueueBuilder, a_job, a_node, a_queue
@@ -346,6 +348,33 @@ async def test_a_queue_whose_status_cannot_be_written_stops_nothing() -> None:
     for _ in range(6):
         await world.step()
     assert world.phase("a") == "Running"
+
+
+CHANGES_OF_QUEUES: dict[str, Callable[[World], object]] = {
+    "one is made": lambda world: world.add_queue(a_queue("new")),
+    "one is deleted": lambda world: world.server.remove(api.QUEUES, "", "red"),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES_OF_QUEUES.values(), ids=CHANGES_OF_QUEUES)
+@pytest.mark.parametrize("kind", [api.PLURAL, api.QUEUES])
+async def test_while_a_cycle_goes_on(change: Callable[[World], object], kind: str) -> None:
+    """Before its first write of this kind, and the watch shows it at once."""
+    world = a_world(a_queue("blue"), a_queue("red"))
+    changes = [change]
+
+    def show(verb: str, written: str, name: str) -> None:
+        if written == kind and changes:
+            changes.pop()(world)
+            world.process.watch.deliver()
+
+    world.process.connection.refuse = show
+    world.submit(job("a", "blue"))
+    await world.settle()
+    assert not changes
+    assert world.phase("a") == "Running"
+    for body in world.server.all(api.QUEUES):
+        assert body["status"]["conditions"][0]["status"] == "True", body["metadata"]["name"]
 
 
 @pytest.mark.parametrize("number", range(1, 11))
