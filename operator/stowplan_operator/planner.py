@@ -109,7 +109,8 @@ class Planner:
         # 2. End, start or release gangs as their pods show.
         await self._each(jobs, lambda state: self._advance(state, moment))
         # 3. Plan for those that want a place.
-        plan = await self._plan(jobs, moment)
+        scene = self._scene(moment)
+        plan = await self._plan(jobs, moment, scene)
         # 4. Take places back from those whom the plan stops, and write the placements, before any pod exists.
         orders = displacing.orders(plan)
         requests = {state.job.uid: state.request for state in jobs if state.request is not None}
@@ -118,18 +119,18 @@ class Planner:
         placed = [
             state
             for state in jobs
-            if state.job.uid in plan.placements and not state.skip and gathering.may_start(state, self._scene(moment))
+            if state.job.uid in plan.placements and not state.skip and gathering.may_start(state, scene)
         ]
         await self._each(placed, lambda state: self._place(state, plan, moment))
         # 5. Create and delete pods until they match the placements.
         await self._each(jobs, lambda state: self._children.match(state, settings))
         # 6. Say how every job does, once, where a user can see a change.
-        await self._each(jobs, lambda state: self._report(state, plan, moment))
+        await self._each(jobs, lambda state: self._report(state, plan, moment, scene))
         await self._each(jobs, lambda state: self._warn(state, moment))
         await self._each(jobs, lambda state: self._expire(state, now))
         self._record(jobs, moment)
         if self._desk is not None:
-            self._desk.put(self._seen(jobs, plan, moment))
+            self._desk.put(self._seen(jobs, plan, moment, scene))
         # 7. Say how every queue stands.
         label = settings.product_label
         await self._queues.report(jobs, plan, moment.queues, product_label=label, now_seconds=now)
@@ -206,14 +207,14 @@ class Planner:
             self._metrics.count_gang_restart(transition.failure.cause.value)
         await self._writer.tell(state.job, *transition.event, warning=transition.is_warning)
 
-    async def _plan(self, jobs: Sequence[states.JobState], moment: moments.Moment) -> types.Plan:
+    async def _plan(
+        self, jobs: Sequence[states.JobState], moment: moments.Moment, scene: gathering.Scene
+    ) -> types.Plan:
         settings = moment.settings
         versions = {state.job.uid: state.job.resource_version for state in jobs}
         self._in_doubt = {uid: doubt for uid, doubt in self._in_doubt.items() if versions.get(uid) == doubt[0]}
         again = {uid: placement for uid, (_, placement) in self._in_doubt.items()}
-        current = gathering.gather(
-            jobs, self._scene(moment), in_doubt=again, settings=settings, queues=moment.queues.planned
-        )
+        current = gathering.gather(jobs, scene, in_doubt=again, settings=settings, queues=moment.queues.planned)
         if current is None:
             nothing = types.Certificate(
                 status=types.SolveStatus.NOTHING_TO_DO, strategy=settings.planner.strategy.value
@@ -246,11 +247,13 @@ class Planner:
             imposed=self._store.imposed(),
         )
 
-    def _seen(self, jobs: Sequence[states.JobState], plan: types.Plan, moment: moments.Moment) -> answers.Seen:
+    def _seen(
+        self, jobs: Sequence[states.JobState], plan: types.Plan, moment: moments.Moment, scene: gathering.Scene
+    ) -> answers.Seen:
         """The cycle at its end, for whoever asks: references, and a list of pods that stays as it is."""
         return answers.Seen(
             jobs=tuple(jobs),
-            scene=dataclasses.replace(self._scene(moment), pods=tuple(self._store.pods)),
+            scene=dataclasses.replace(scene, pods=tuple(self._store.pods)),
             plan=plan,
             settings=moment.settings,
             priorities=self._store.priorities(),
@@ -300,11 +303,13 @@ class Planner:
         elif state.in_doubt:
             self._in_doubt[state.job.uid] = (before, placement)
 
-    async def _report(self, state: states.JobState, plan: types.Plan, moment: moments.Moment) -> None:
+    async def _report(
+        self, state: states.JobState, plan: types.Plan, moment: moments.Moment, scene: gathering.Scene
+    ) -> None:
         job = state.job
         if state.skip or job.deleting:
             return
-        waiting = plan.waiting.get(job.uid) if gathering.may_start(state, self._scene(moment)) else None
+        waiting = plan.waiting.get(job.uid) if gathering.may_start(state, scene) else None
         unplaced = job.status.get("placement") is None
         facts = dataclasses.replace(
             moments.facts(state, moment),

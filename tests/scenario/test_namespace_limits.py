@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from fakes.builders import NAMESPACE, NOW, a_job, a_node, a_pod
 from fakes.world import World
 from stowplan_operator import failures
+from stowplan_operator.imposed import Imposed
 
 
 def a_world(**hard: int) -> World:
@@ -156,3 +159,23 @@ async def test_pods_that_the_quota_would_not_take_without_cpu_are_not_tried() ->
     world.server.create("limitranges", body)
     await world.settle()
     assert world.phase("a") == "Running"
+
+
+@pytest.mark.parametrize("number", [1, 20])
+async def test_a_cycle_reads_the_limits_once_however_many_jobs_there_are(
+    number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = a_world(gpus=16)
+    store = world.process.watch.store
+    read = store.imposed
+    found: list[Imposed] = []
+
+    def counted() -> Imposed:
+        found.append(read())
+        return found[-1]
+
+    monkeypatch.setattr(store, "imposed", counted)
+    for one in range(number):
+        world.submit(a_job(f"j{one}"))
+    await world.cycle()
+    assert len(found) == 1
