@@ -34,7 +34,8 @@ class Scene:
     """Nodes, what is thought of them, and all pods, at one moment (Unix seconds).
 
     ``expected`` is what is known of the ends of jobs, by UID; ``avoid`` says which nodes a job keeps away from, beside
-    the one that it last failed on; ``imposed`` has what Kubernetes limits.
+    the one that it last failed on; ``imposed`` has what Kubernetes limits; ``comes_back`` says whether a running job
+    would be planned with again if it left its place.
     """
 
     nodes: Mapping[str, views.NodeView]
@@ -45,6 +46,7 @@ class Scene:
     expected: Mapping[str, estimates.Estimate] = dataclasses.field(default_factory=dict)
     avoid: Callable[[states.JobState], frozenset[str]] = lambda state: frozenset()
     imposed: Imposed = dataclasses.field(default_factory=Imposed)
+    comes_back: Callable[[states.JobState], bool] = lambda state: True
 
 
 def gather(
@@ -222,7 +224,7 @@ def _standing(
     """A running job, with what it would lose: if it were resized; and if it left, where somebody may take its place.
 
     Where jobs are ``moving`` for others, all are told what they would lose, but for those that cannot come back as they
-    are.
+    are. Who would not be planned with again is neither resized nor moved, and leaves only where it may be evicted.
     """
     assert state.request is not None
     assert state.spec is not None
@@ -237,10 +239,13 @@ def _standing(
         avoided=_avoided(state, scene),
         now_seconds=scene.now_seconds,
     )
+    if request.resize_cost is not None and not scene.comes_back(state):
+        request = state.request
     rules = settings.preemption
     if moving and not defragmentation.can_come_back(request, state.spec, num_pods=state.num_pods):
         return request
-    if not moving and (rules.policy == "Never" or not threat.hangs_over(request)):
+    is_threatened = rules.policy != "Never" and threat.hangs_over(request)
+    if not is_threatened and not (moving and scene.comes_back(state)):
         return request
     cost = preemption.disruption_cost(
         state.job, state.spec, num_accelerators=state.accelerators, settings=rules, now_seconds=scene.now_seconds

@@ -236,6 +236,7 @@ class Planner:
         return dataclasses.replace(plan, placements={**plan.placements, **again})
 
     def _scene(self, moment: moments.Moment) -> gathering.Scene:
+        priorities, default_priority = self._store.priorities(), self._store.default_priority()
         return gathering.Scene(
             nodes=moment.nodes.by_name,
             assessments=moment.nodes.assessments,
@@ -245,6 +246,13 @@ class Planner:
             expected=moment.expected,
             avoid=lambda state: moment.nodes.avoided(state),
             imposed=self._store.imposed(),
+            comes_back=lambda state: states.comes_back(
+                state,
+                priorities=priorities,
+                default_priority=default_priority,
+                settings=moment.settings,
+                queues=moment.queues,
+            ),
         )
 
     def _seen(

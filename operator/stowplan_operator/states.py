@@ -123,6 +123,35 @@ def interpret(
         state.misconfigured = f"the job cannot be read ({type(error).__name__}: {error})"
 
 
+def comes_back(
+    state: JobState,
+    *,
+    priorities: Mapping[str, views.PriorityClass],
+    default_priority: views.PriorityClass,
+    settings: Settings,
+    queues: queueing.Queues,
+) -> bool:
+    """Whether the job with a place would be planned with again, in the same queue, if it left its place now.
+
+    A placed job is read leniently, whatever has become of queues, PriorityClasses and levels; a waiting one strictly.
+    """
+    assert state.spec is not None
+    assert state.request is not None
+    left = {key: value for key, value in state.job.status.items() if key != "placement"}
+    try:
+        anew = snapshot.build_job(
+            dataclasses.replace(state.job, status=left),
+            state.spec,
+            priorities=priorities,
+            default_priority=default_priority,
+            settings=settings,
+            queues=queues,
+        )
+    except ValueError:
+        return False
+    return anew.queue == state.request.queue
+
+
 def _stand(state: JobState, request: types.Job, queues: queueing.Queues) -> None:
     """Note where the job stands, and what that means for it."""
     stood_in = _stood_in(state.job)

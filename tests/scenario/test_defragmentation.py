@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from fakes.builders import NAMESPACE, JobBuilder, a_job, a_node
+from fakes.builders import NAMESPACE, JobBuilder, a_job, a_node, a_queue
 from fakes.world import World
-from stowplan_operator.api import PLURAL
+from stowplan_operator.api import PLURAL, QUEUES
 from stowplan_operator.settings import DefragmentationSettings, PreemptionSettings, Settings
 
 
@@ -116,6 +116,20 @@ async def test_nobody_moves(case: str) -> None:
     await world.settle()
     assert phases(world, "s1", "s2", "large") == ["Running", "Running", "Pending"]
     assert world.reason("large") == "Fragmented"
+
+
+async def test_nobody_moves_who_would_only_wait_then() -> None:
+    world = a_world()
+    await scatter(world)
+    for name in ("red", "blue"):
+        world.add_queue(a_queue(name))
+    world.submit(a_large_job().spec(queue="red"))
+    await world.settle()
+    assert phases(world, "s1", "s2", "large") == ["Running", "Running", "Pending"]
+    assert world.reason("large") == "Fragmented"
+    world.server.remove(QUEUES, "", "blue")
+    await world.settle()
+    assert phases(world, "s1", "s2", "large") == ["Running"] * 3
 
 
 async def test_a_job_that_waits_only_for_that_is_made_room_after_a_while() -> None:

@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
-from fakes.builders import NAMESPACE, JobBuilder, NodeBuilder, a_job, a_node
+from fakes.builders import NAMESPACE, JobBuilder, NodeBuilder, QueueBuilder, a_job, a_node, a_queue
 from fakes.world import InlineSolver, World
 from stowplan_allocator import types
+from stowplan_operator.api import PLURAL, QUEUES
 from stowplan_operator.moments import Readings
 from stowplan_operator.progress import Pace, Progress
 from stowplan_operator.settings import ElasticSettings, Settings
@@ -175,6 +176,36 @@ async def test_a_running_job_is_not_resized(spec: dict[str, Any], settings: Sett
     world.submit(a_job("next").nodes(2))
     await world.settle()
     assert sizes(world, "wide", "next") == {"wide": "Running 4/4", "next": "Pending 0/2"}
+
+
+NOT_PLANNED_WITH_AGAIN: dict[str, tuple[list[QueueBuilder], dict[str, Any], dict[str, Any]]] = {
+    "its namespace may use two queues since": ([a_queue("red"), a_queue("blue")], {}, {"queue": "red"}),
+    "its namespace stands in another queue since": ([a_queue("open", "*"), a_queue("own")], {}, {"queue": "open"}),
+    "its queue is not there": ([], {"queue": "gone"}, {}),
+    "its PriorityClass is not there": ([], {"priorityClassName": "gone"}, {}),
+    "its topology level is not there": ([], {"topology": {"level": "gone", "mode": "Preferred"}}, {}),
+}
+
+
+@pytest.mark.parametrize(("queues", "spec", "other"), NOT_PLANNED_WITH_AGAIN.values(), ids=NOT_PLANNED_WITH_AGAIN)
+async def test_a_job_that_would_only_wait_when_it_has_stopped_is_not_resized(
+    queues: list[QueueBuilder], spec: dict[str, Any], other: dict[str, Any]
+) -> None:
+    world = await a_wide_world(4)
+    for queue in queues:
+        world.add_queue(queue)
+        await world.wait(10)
+    world.edit("wide", **spec)
+    world.submit(a_job("next").nodes(2).spec(**other))
+    await world.settle()
+    assert sizes(world, "wide", "next") == {"wide": "Running 4/4", "next": "Pending 0/2"}
+    assert world.reason("next") == "WaitingForCapacity"
+    for name in spec:
+        world.server.change(PLURAL, NAMESPACE, "wide", lambda body, name=name: body["spec"].pop(name))
+    for queue in queues[1:]:
+        world.server.remove(QUEUES, "", queue.name)
+    await world.settle()
+    assert sizes(world, "wide", "next") == {"wide": "Running 2/2", "next": "Running 2/2"}
 
 
 async def test_a_job_that_is_not_known_to_save_is_not_resized() -> None:
