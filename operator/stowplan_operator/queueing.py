@@ -113,11 +113,17 @@ class Queues:
         return Choice(named, tuple(others))
 
     def of_placed(self, namespace: str, *, named: str | None, stood_in: str) -> str:
-        """Where a job with a place counts: in the queue it names, if it may, else where it stood, if it is left."""
+        """Where a job with a place counts: where it stood, if that is left; else in the queue it names, or in none.
+
+        Who started before there were queues counts in that of its namespace. Another name in ``spec.queue`` changes
+        nothing before the next start: that queue has not been asked for its quota.
+        """
+        if stood_in in self.doors:
+            return "" if self.is_adrift(stood_in) else stood_in
         try:
             return self.choose(namespace, named=named or stood_in or None).queue
         except ValueError:
-            return stood_in if stood_in in self.doors and not self.is_adrift(stood_in) else ""
+            return ""
 
     def is_adrift(self, stood_in: str) -> bool:
         """Whether the queue in which a job with a place stood is there, and cannot be planned with."""

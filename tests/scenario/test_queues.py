@@ -172,16 +172,22 @@ async def test_a_waiting_job_moves_to_another_queue_by_its_field() -> None:
     assert (world.phase("a"), world.status("a")["queue"]) == ("Running", "blue")
 
 
-async def test_a_running_job_counts_where_it_is_moved_to_and_keeps_its_place() -> None:
-    world = a_world(a_queue("red").owns(8), a_queue("blue").owns(0))
+async def test_a_running_job_counts_where_it_started_whatever_it_names_until_it_starts_again() -> None:
+    world = a_world(a_queue("red").owns(4), a_queue("blue").owns(0))
     world.submit(job("a", "red"))
     await world.settle()
+    for name in ("blue", "gone"):
+        world.edit("a", queue=name)
+        await world.settle()
+        assert (world.phase("a"), world.status("a")["queue"]) == ("Running", "red")
+    world.submit(job("b", "red"))
+    await world.settle()
+    assert (world.phase("b"), world.reason("b")) == ("Pending", "WaitingForQuota"), "its quota is not free again"
     world.edit("a", queue="blue")
-    await world.settle()
-    assert (world.phase("a"), world.status("a")["queue"]) == ("Running", "blue")
-    world.edit("a", queue="gone")
-    await world.settle()
-    assert (world.phase("a"), world.status("a")["queue"]) == ("Running", "blue"), "a name that means nothing"
+    world.fail("a", 0)
+    await world.wait(30)
+    assert (world.phase("b"), world.status("a")["queue"]) == ("Running", "blue")
+    assert world.reason("a") == "ExceedsQuota"
 
 
 async def test_a_queue_that_loses_its_parent_says_so_and_its_jobs_wait_while_others_go_on() -> None:
