@@ -27,6 +27,8 @@ RUNS_KEPT = 20
 # What a status says moves with the clock and the pace: it is written anew where it is off by so much of the time left.
 TOLERANCE = 0.1
 _LEAST_TOLERANCE_SECONDS = 60
+# A hundred years: whoever seems to need longer has reported or asked for what cannot be, and nothing is known.
+_LONGEST_SECONDS = 100 * 365 * 86_400
 # Endings of names that tell one run from the next: numbers, dates, what generateName adds, hashes of commits.
 _ENDING = re.compile(r"(-?v?[0-9]+|-[bcdfghjklmnpqrstvwxz2456789]{5}|-(?=[a-f]*[0-9])[a-f0-9]{7,40})$")
 _Key = tuple[str, ...]
@@ -139,7 +141,7 @@ def estimate(
     by_steps = seconds_left if seconds_left is not None else _steps_left(job.status, now_seconds=now_seconds)
     found = (
         Estimate(by_steps, PROGRESS, by_steps * (1 + TOLERANCE))
-        if by_steps is not None
+        if by_steps is not None and by_steps <= _LONGEST_SECONDS
         else _from_history(job, runs, now_seconds=now_seconds)
     )
     bound = _bound(job.status, spec, queue_limit, now_seconds=now_seconds)
@@ -206,6 +208,8 @@ def _from_history(job: views.JobView, runs: Sequence[float], *, now_seconds: flo
     if not longer:
         return None
     pace = speed * _size(job) if job.status.get("placement") else 1.0
+    if max(longer) - ran > _LONGEST_SECONDS * pace:
+        return None
     return Estimate(
         (statistics.median(longer) - ran) / pace,
         f"history of {len(longer)} run{'s' if len(longer) > 1 else ''}",
@@ -241,6 +245,8 @@ def _bound(
         return None
     started = views.parse_time(status.get("startTime"))
     left = max(0.0, limit.seconds - (now_seconds - started if started else 0.0))
+    if left > _LONGEST_SECONDS:
+        return None
     return Estimate(left, limit.source.removeprefix("spec."), left)
 
 

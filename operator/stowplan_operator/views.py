@@ -21,6 +21,7 @@ _MIB = 1024 * 1024
 # More than any quantity that the API server keeps (2^63 - 1), in thousandths. Larger ones are only in our own kind,
 # which keeps what users write: 9e99999 as an integer holds up the process, and its digits cannot be printed.
 _LARGEST_AMOUNT = decimal.Decimal("1e23")
+_LATEST_SECONDS = 253_402_300_799  # the end of the year 9999: RFC 3339 has none after it
 
 
 def _decimal(amount: object) -> decimal.Decimal:
@@ -28,15 +29,17 @@ def _decimal(amount: object) -> decimal.Decimal:
 
 
 def parse_time(text: str | None) -> float:
-    """An RFC 3339 time as Unix seconds; 0 where there is none."""
-    if not text:
+    """An RFC 3339 time as Unix seconds; 0 where there is none, or none that can be read."""
+    try:
+        return datetime.datetime.fromisoformat(text).timestamp() if text else 0.0
+    except ValueError:
         return 0.0
-    return datetime.datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp()
 
 
 def format_time(seconds: float) -> str:
-    """Unix seconds as RFC 3339 UTC with whole seconds, as Kubernetes writes times."""
-    return datetime.datetime.fromtimestamp(int(seconds), datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    """Unix seconds as RFC 3339 UTC with whole seconds, as Kubernetes writes times, of the years 1970 to 9999."""
+    moment = datetime.datetime.fromtimestamp(int(min(max(seconds, 0), _LATEST_SECONDS)), datetime.UTC)
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def parse_resources(amounts: Mapping[str, Any] | None, *, accelerator: str, round_up: bool) -> Resources:

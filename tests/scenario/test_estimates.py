@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import pytest
@@ -10,8 +11,8 @@ import stowplan_allocator
 from fakes import world as worlds
 from fakes.builders import JobBuilder, a_job, a_node
 from fakes.world import World
-from stowplan_allocator import types
-from stowplan_operator import answers, settings
+from stowplan_allocator import advising, types
+from stowplan_operator import advisor, answers, settings
 from stowplan_operator.moments import Readings
 from stowplan_operator.views import Telemetry, format_time
 
@@ -78,6 +79,29 @@ async def test_a_job_is_expected_to_run_as_long_as_those_before_it() -> None:
     world.succeed("nightly-3")
     await world.settle()
     assert "estimate" not in world.status("nightly-3")
+
+
+async def test_steps_and_a_deadline_beyond_all_calendars_disturb_nobody() -> None:
+    """30,000 years of steps; the jobs that wait behind them are told when they start, and why they wait."""
+    world = a_world()
+    world.submit(a_job("endless").spec(deadline="9999-12-31T23:59:59-23:59", args=["x"]))
+    await world.settle()
+    world.submit(a_job("waits").spec(activeDeadlineSeconds=3600))
+    left(world, endless=1e12)
+    await world.settle()
+    seen = world.process.desk.seen
+    assert seen is not None
+    question = advisor.question_of(seen, order=seen.plan.waiting, budget_seconds=60, now_seconds=world.now)
+    world.readings = dataclasses.replace(world.readings, advice=advising.answer(question))
+    await world.settle()
+    assert "estimate" not in world.status("endless")
+    risk = next(one for one in world.status("endless")["conditions"] if one["type"] == "DeadlineAtRisk")
+    assert risk["reason"] == "RunTimeUnknown"
+    assert world.status("waits")["decision"]["position"] == 1
+    assert await world.cycle() == []
+    world.succeed("endless")
+    await world.settle()
+    assert (world.phase("endless"), world.phase("waits")) == ("Succeeded", "Running")
 
 
 @pytest.mark.parametrize("order", ["age", "shortest", "least-attained"])

@@ -6,7 +6,7 @@ import dataclasses
 
 import pytest
 
-from fakes.builders import GPU, NOW, JobBuilder, a_job, an_attempt, time_text
+from fakes.builders import GPU, H100, NOW, JobBuilder, a_job, an_attempt, time_text
 from stowplan_operator import api, estimates
 from stowplan_operator.estimates import Estimate, History
 
@@ -53,6 +53,20 @@ CASES: dict[str, tuple[JobBuilder, list[JobBuilder], float | None, Estimate | No
         PAST,
         77.0,
         by_progress(77.0),
+    ),
+    "more than a hundred years of steps are no estimate": (RUNNING, [], 1e12, None),
+    "nor is a bound of that length": (RUNNING.spec(activeDeadlineSeconds=10**10), [], None, None),
+    "nor is what a tiny throughput makes of the past": (
+        RUNNING.spec(accelerators=[{"product": H100, "relativeThroughput": "1e-300"}]),
+        PAST,
+        None,
+        None,
+    ),
+    "others like it are asked where its own steps make no sense": (
+        WAITING,
+        PAST[:1],
+        1e12,
+        Estimate(2000.0, "history of 1 run", 2000.0),
     ),
     "what it is ended by bounds its progress": (
         RUNNING.spec(activeDeadlineSeconds=1050),

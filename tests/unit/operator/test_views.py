@@ -18,13 +18,19 @@ def test_parse_time(text: str, want: float) -> None:
     assert views.parse_time(text) == want
 
 
-@pytest.mark.parametrize("nothing", [None, ""])
+@pytest.mark.parametrize("nothing", [None, "", "10000-01-01T00:00:00Z", "2026-11-02T23:59:60Z"])
 def test_no_time_is_zero(nothing: str | None) -> None:
     assert views.parse_time(nothing) == 0.0
 
 
 def test_times_are_written_as_kubernetes_writes_them() -> None:
     assert views.format_time(NOW + 0.999) == "2026-11-02T10:00:00Z"
+
+
+def test_a_time_that_cannot_be_written_becomes_the_last_or_the_first_that_can() -> None:
+    for late in (views.parse_time("9999-12-31T23:59:59-23:59"), 1e12, 1e300, float("inf")):
+        assert views.format_time(late) == "9999-12-31T23:59:59Z"
+    assert views.format_time(-1e12) == "1970-01-01T00:00:00Z"
 
 
 QUANTITIES: dict[str, tuple[dict[str, Any], bool, Resources]] = {
