@@ -149,7 +149,12 @@ def preempted(
     says whose quota is taken back, in words with ``RECLAIMS``, or that an equal ``HAS_HAD_LESS``; it is empty where a
     higher priority decides.
     """
-    end = Ending(job=job, accelerators_per_pod=accelerators_per_pod, now_seconds=now_seconds)
+    end = Ending(
+        job=job,
+        accelerators_per_pod=accelerators_per_pod,
+        now_seconds=now_seconds,
+        steps=steps.span(job.status, _NOTHING_HEARD, None),
+    )
     attempt = job.status["placement"]["attempt"]
     new = end.released(api.Outcome.PREEMPTED, f"{by} takes its place" + (f": {reclaim}" if reclaim else ""))
     new["phase"] = api.Phase.PENDING.value

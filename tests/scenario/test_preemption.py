@@ -6,12 +6,12 @@ import dataclasses
 
 import pytest
 
-from fakes.builders import NAMESPACE, JobBuilder, a_job, a_node
+from fakes.builders import NAMESPACE, JobBuilder, a_job, a_node, time_text
 from fakes.world import World
 from stowplan_operator.moments import Readings
 from stowplan_operator.progress import Pace, Progress
 from stowplan_operator.settings import PreemptionSettings, Settings
-from stowplan_operator.views import Telemetry
+from stowplan_operator.views import Telemetry, parse_time
 
 
 def a_world(*, policy: str = "LowerPriority", nodes: int = 2) -> World:
@@ -57,6 +57,31 @@ async def test_a_running_job_saves_leaves_and_returns_when_the_urgent_one_has_en
     await world.settle()
     assert (world.phase("low"), world.status("low")["attempt"]) == ("Running", 2)
     assert world.condition("low", "Preempted") == "False"
+
+
+async def test_who_loses_its_place_is_still_known_to_need_the_steps_that_are_left() -> None:
+    """Ten seconds for each step so far, and 80 steps from the last checkpoint on."""
+    world = a_world()
+    world.submit(a_saving_job("low").spec(deadline=time_text(world.now + 36_000)))
+    await world.settle()
+    uid = world.job("low")["metadata"]["uid"]
+    started = parse_time(world.status("low")["startTime"])
+    for step in (0, 30):
+        world.now = started + 10 * step
+        told = Progress(
+            step=step,
+            steps_total=100,
+            checkpoint_step=20,
+            checkpoint_timestamp_seconds=started + 200,
+            read_at_seconds=world.now,
+        )
+        world.readings = Readings(telemetry=Telemetry(), progress={uid: told}, eta={})
+        await world.cycle()
+    world.submit(an_urgent_job("vip"))
+    await world.settle()
+    status = world.status("low")
+    assert (status["history"][-1]["firstStep"], status["history"][-1]["lastStep"]) == (0, 30)
+    assert (status["estimate"]["basis"], abs(status["estimate"]["runSeconds"] - 800) <= 10) == ("progress", True)
 
 
 async def test_while_the_victims_leave_nobody_else_is_told_to() -> None:
