@@ -151,7 +151,7 @@ class Planner:
                 ((state.job, state.spec) for state in jobs),
                 history=self._history,
                 seconds_left=readings.seconds_left,
-                now_seconds=now,
+                now_seconds=int(now),  # as in snapshots, or an end that stays would fall into two of their seconds
                 queue_limits={state.job.uid: state.run_limit for state in jobs if state.run_limit is not None},
             ),
             queues=queues,
