@@ -22,6 +22,10 @@ FAULT_GRACE_SECONDS = 2
 KEPT_ATTEMPTS = 2
 _NOTHING_HEARD = steps.Heard()
 HISTORY_LENGTH = 10
+# Stops that settings allow so often within an hour, at most 24 times each: they stay in the history for so long.
+_COUNTED_STOPS = (api.Outcome.PREEMPTED, *sorted(api.RETURNING_STOPS))
+_COUNTED_SECONDS = 3600
+_LONGEST_HISTORY = 64
 # In the reason of an attempt that was preempted for its quota, and not for a higher priority.
 RECLAIMS = "takes back quota"
 # In that of one that made way for an equal.
@@ -197,7 +201,7 @@ class Ending:
                 name: step for name, step in zip(("firstStep", "lastStep"), self.steps, strict=True) if step is not None
             },
         }
-        status["history"] = [*status.get("history", ()), entry][-HISTORY_LENGTH:]
+        status["history"] = _kept([*status.get("history", ()), entry], now_seconds=self.now_seconds)
         status["gpuSeconds"] = int(status.get("gpuSeconds", 0)) + spent
         return status
 
@@ -276,6 +280,17 @@ class Ending:
         later = f", after {delay} s" if delay else ""
         text = f"Attempt {attempt} ended: {failure.message}. The gang starts again ({budget}{by}){later}."
         return Transition(new, ("GangRestart", text), is_warning=True, failure=failure)
+
+
+def _kept(history: Sequence[Json], *, now_seconds: float) -> list[Json]:
+    """The latest attempts, and those before them that still count for what an hour may see."""
+    latest, before = history[-HISTORY_LENGTH:], history[:-HISTORY_LENGTH]
+    counted = [
+        entry
+        for entry in before
+        if entry["outcome"] in _COUNTED_STOPS and now_seconds - views.parse_time(entry["endTime"]) < _COUNTED_SECONDS
+    ]
+    return [*counted, *latest][-_LONGEST_HISTORY:]
 
 
 def is_plannable(

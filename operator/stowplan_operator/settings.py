@@ -98,7 +98,7 @@ class PreemptionSettings(_Model):
     """
 
     policy: Literal["Never", "LowerPriority", "LeastAttained"] = "LowerPriority"
-    max_per_hour: int = pydantic.Field(default=3, ge=1)
+    max_per_hour: int = pydantic.Field(default=3, ge=1, le=24)
     unreported_loss_seconds: float = pydantic.Field(default=1800, ge=0)
 
 
@@ -110,7 +110,7 @@ class ElasticSettings(_Model):
 
     resize: bool = True
     horizon_seconds: int = pydantic.Field(default=3600, ge=60, le=86400)
-    max_per_hour: int = pydantic.Field(default=4, ge=1)
+    max_per_hour: int = pydantic.Field(default=4, ge=1, le=24)
 
 
 class DefragmentationSettings(_Model):

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from fakes.builders import NOW, JobBuilder, PodBuilder, a_gang, a_job, a_pod, an_attempt, time_text
-from stowplan_operator import api, lifecycle, retries, steps, views
+from stowplan_operator import api, lifecycle, preemption, retries, steps, views
 from stowplan_operator.failures import BIND_TIMEOUT_SECONDS, CREATE_TIMEOUT_SECONDS, Cause, Failure
 from stowplan_operator.lifecycle import Transition
 from stowplan_operator.progress import Progress
@@ -860,6 +860,31 @@ def test_history_keeps_the_last_ten_attempts_enough_for_the_longest_backoff() ->
         "exitCode": 1,
         "message": "rank 0 on n1 exited with code 1; no step was reported before it ended",
     }
+
+
+def test_history_keeps_what_an_hour_may_see_only_so_often_for_an_hour() -> None:
+    """Of forty attempts that ended a minute after each other: the last ten, and what is counted of the last hour."""
+    outcomes = ("Failed", "Preempted", "Resized", "Defragmented", "Suspended")
+    old = [an_attempt(n, begin=NOW - 60 * (41 - n), outcome=outcomes[n % 5]) for n in range(1, 41)]
+    job = a_job("a").ended(*old).placed_on("n1", "n2", attempt=41).started()
+    late = NOW + 1800
+    ended = lifecycle.preempted(
+        job.view(), by="team/b", cost=1, accelerators_per_pod=4, grace_seconds=30, now_seconds=late
+    )
+    history = ended.status["history"]
+    assert [entry["attempt"] for entry in history[-10:]] == list(range(32, 42))
+    before = [n for n in range(1, 32) if outcomes[n % 5] not in ("Failed", "Suspended") and n >= 11]
+    assert [entry["attempt"] for entry in history[:-10]] == before
+    assert preemption.recent_preemptions(ended.status, now_seconds=late) == 13
+
+
+def test_no_history_is_longer_than_the_api_takes() -> None:
+    old = [an_attempt(n, outcome="Resized") for n in range(1, 65)]
+    job = a_job("a").ended(*old).placed_on("n1", "n2", attempt=65).started()
+    ended = lifecycle.preempted(
+        job.view(), by="team/b", cost=1, accelerators_per_pod=4, grace_seconds=30, now_seconds=NOW + 60
+    )
+    assert [entry["attempt"] for entry in ended.status["history"]] == list(range(2, 66))
 
 
 LONG = {"seconds": 3600.0, "gpu_seconds": 28800}

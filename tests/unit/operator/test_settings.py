@@ -74,6 +74,8 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "an XID that is no number": ({"health": {"xidActions": {"x": "Record"}}}, r"^settings: health\.xidActions\.x\."),
     "an empty solver": ({"planner": {"solver": ""}}, r"^settings: planner\.solver: "),
+    "more resizes than a history keeps": ({"elastic": {"maxPerHour": 25}}, r"^settings: elastic\.maxPerHour: "),
+    "more preemptions than that": ({"preemption": {"maxPerHour": 25}}, r"^settings: preemption\.maxPerHour: "),
     "a gap that is no share": ({"planner": {"gapTolerance": 1}}, r"^settings: planner\.gapTolerance: "),
     "a negative seed": ({"planner": {"seed": -1}}, r"^settings: planner\.seed: "),
     "a negative time": ({"planner": {"lateTiersSeconds": -1}}, r"^settings: planner\.lateTiersSeconds: "),
