@@ -138,7 +138,11 @@ def estimate(
     queue_limit: queueing.RunLimit | None = None,
 ) -> Estimate | None:
     """What is known of one job; ``runs`` are the seconds that jobs like it ran, ``seconds_left`` its own report."""
-    by_steps = seconds_left if seconds_left is not None else _steps_left(job.status, now_seconds=now_seconds)
+    by_steps = seconds_left
+    if by_steps is None:
+        by_steps = _steps_left(job.status, now_seconds=now_seconds)
+    if by_steps is None:
+        by_steps = _as_said(job.status, now_seconds=now_seconds)
     found = (
         Estimate(by_steps, PROGRESS, by_steps * (1 + TOLERANCE))
         if by_steps is not None and by_steps <= _LONGEST_SECONDS
@@ -231,6 +235,15 @@ def _steps_left(status: Mapping[str, Any], *, now_seconds: float) -> float | Non
             left = int(said["totalSteps"]) - int(said.get("checkpointStep", 0))
             return max(0.0, left * seconds / float(steps) - (now_seconds - started if started else 0.0))
     return None
+
+
+def _as_said(status: Mapping[str, Any], *, now_seconds: float) -> float | None:
+    """Of an attempt that has reported, but not twice since this process runs: until the end that its status states."""
+    said, attempt = status.get("estimate") or {}, (status.get("progress") or {}).get("attempt")
+    if said.get("basis") != PROGRESS or attempt is None or attempt != (status.get("placement") or {}).get("attempt"):
+        return None
+    left = views.parse_time(said.get("endTime")) - now_seconds
+    return left if left > 0 else None
 
 
 def _bound(

@@ -10,6 +10,7 @@ from fakes.world import World
 from stowplan_allocator import advising
 from stowplan_operator import advisor
 from stowplan_operator.moments import Readings
+from stowplan_operator.progress import Progress
 from stowplan_operator.views import Telemetry
 
 
@@ -64,6 +65,26 @@ async def test_a_running_job_that_falls_behind_is_told_once_and_runs_on_past_its
     world.succeed("a")
     await world.settle()
     assert (risk(world, "a")["status"], risk(world, "a")["reason"]) == ("True", "EndedLate")
+
+
+async def test_a_new_operator_process_goes_on_with_the_end_that_was_expected() -> None:
+    """It knows the pace of a running job only after two reports, and until then what the status says."""
+    world = a_world()
+    world.submit(a_job("a").spec(deadline=time_text(world.now + 7200)))
+    await world.settle()
+    left(world, "a", 10_800)
+    uid = world.job("a")["metadata"]["uid"]
+    told = Progress(step=10, steps_total=1000, read_at_seconds=world.now)
+    world.readings = dataclasses.replace(world.readings, progress={uid: told})
+    await world.settle()
+    said = world.status("a")["estimate"]
+    world.readings = Readings(telemetry=Telemetry(), progress={}, eta={})
+    for _ in range(3):
+        world.now += 10
+        assert await world.cycle() == []
+    assert (world.status("a")["estimate"], risk(world, "a")["status"], len(warnings(world))) == (said, "True", 1)
+    await world.wait(11_000)
+    assert "estimate" not in world.status("a"), "that end has passed, and nobody knows more"
 
 
 async def test_a_waiting_job_says_what_would_start_it_in_time_and_starts_when_that_is_done() -> None:

@@ -46,6 +46,8 @@ def by_progress(seconds: float) -> Estimate:
 
 
 PAST = [succeeded(f"run-{n}", seconds) for n, seconds in enumerate((2000, 3000, 4000, 5000, 500))]
+AN_END = {"basis": "progress", "endTime": time_text(LATER + 500)}
+TOLD = {"progress": {"attempt": 1, "step": 5, "totalSteps": 100}, "estimate": AN_END}
 CASES: dict[str, tuple[JobBuilder, list[JobBuilder], float | None, Estimate | None]] = {
     "nothing is known": (RUNNING, [], None, None),
     "its progress goes before everything": (
@@ -67,6 +69,25 @@ CASES: dict[str, tuple[JobBuilder, list[JobBuilder], float | None, Estimate | No
         PAST[:1],
         1e12,
         Estimate(2000.0, "history of 1 run", 2000.0),
+    ),
+    "the end that its status states counts until its pace is known again": (
+        RUNNING.status(**TOLD),
+        PAST,
+        None,
+        by_progress(500.0),
+    ),
+    "but not when it has passed": (
+        RUNNING.status(**{**TOLD, "estimate": AN_END | {"endTime": time_text(NOW)}}),
+        [],
+        None,
+        None,
+    ),
+    "nor that of another attempt": (RUNNING.status(**{**TOLD, "progress": {"attempt": 7}}), [], None, None),
+    "nor one that rests on something else": (
+        RUNNING.status(**{**TOLD, "estimate": AN_END | {"basis": "history of 1 run"}}),
+        [],
+        None,
+        None,
     ),
     "what it is ended by bounds its progress": (
         RUNNING.spec(activeDeadlineSeconds=1050),
