@@ -82,7 +82,10 @@ def advance(
     if phase_of(status).is_terminal:
         return None
     placement = status.get("placement")
+    overrun = _overrun(status, spec, queue_limit, now_seconds=now_seconds)
     if placement is None:
+        if overrun and not spec.suspend:
+            return _failed_waiting(status, overrun, now_seconds=now_seconds)
         if spec.suspend and phase_of(status) is not api.Phase.SUSPENDED:
             new = dict(status, phase=api.Phase.SUSPENDED.value)
             return Transition(new, ("Suspended", "The job is suspended; it holds no accelerators."))
@@ -110,11 +113,8 @@ def advance(
         return Transition(
             new, ("Suspended", f"Attempt {placement['attempt']} stops; its {len(ranks)} pods may save first.")
         )
-    started = views.parse_time(status.get("startTime"))
-    limit = queueing.shorter(spec.active_deadline_seconds, queue_limit)
-    if limit is not None and started and now_seconds - started >= limit.seconds:
-        text = f"the job ran longer than {limit.source} ({limit.seconds} s)"
-        return end.failed(failures.Failure(failures.Cause.DEADLINE_EXCEEDED, text))
+    if overrun:
+        return end.failed(overrun)
     failure_found = failures.find_failure(
         current,
         placement,
@@ -135,6 +135,27 @@ def advance(
         new.setdefault("startTime", now)
         return Transition(new, ("Running", f"All {len(ranks)} pods of attempt {placement['attempt']} are running."))
     return None
+
+
+def _overrun(
+    status: Mapping[str, Any], spec: api.TrainingJobSpec, queue_limit: queueing.RunLimit | None, *, now_seconds: float
+) -> failures.Failure | None:
+    """What ends a job whose first start is longer ago than it, or its queue, allows."""
+    started = views.parse_time(status.get("startTime"))
+    limit = queueing.shorter(spec.active_deadline_seconds, queue_limit)
+    if limit is None or not started or now_seconds - started < limit.seconds:
+        return None
+    text = f"the job ran longer than {limit.source} ({limit.seconds} s)"
+    return failures.Failure(failures.Cause.DEADLINE_EXCEEDED, text)
+
+
+def _failed_waiting(status: Mapping[str, Any], failure: failures.Failure, *, now_seconds: float) -> Transition:
+    """The job is over, without success, while it waits to start again: no attempt ends with it."""
+    new = {name: value for name, value in status.items() if name not in ("decision", "retryAfter")}
+    new["phase"] = api.Phase.FAILED.value
+    new["completionTime"] = views.format_time(now_seconds)
+    new["lastFailure"] = failure.to_status(attempt=int(status.get("attempt", 0)), now_seconds=now_seconds)
+    return Transition(new, ("Failed", failure.message), is_warning=True, failure=failure)
 
 
 def preempted(
@@ -366,7 +387,7 @@ def deadlines(
                 for pod in current_pods(job, pods).values()
                 if not pod.node and pod.created_at
             )
-        limit = queueing.shorter(spec.active_deadline_seconds, queue_limit)
-        if limit is not None and status.get("startTime"):
-            times.append(views.parse_time(status["startTime"]) + limit.seconds)
+    limit = queueing.shorter(spec.active_deadline_seconds, queue_limit)
+    if limit is not None and status.get("startTime") and not phase_of(status).is_terminal:
+        times.append(views.parse_time(status["startTime"]) + limit.seconds)
     return [at for at in times if at]

@@ -84,6 +84,38 @@ async def test_who_loses_its_place_is_still_known_to_need_the_steps_that_are_lef
     assert (status["estimate"]["basis"], abs(status["estimate"]["runSeconds"] - 800) <= 10) == ("progress", True)
 
 
+async def test_a_job_whose_time_is_over_while_it_waits_ends_without_another_place() -> None:
+    world = a_world()
+    world.submit(a_saving_job("low").spec(activeDeadlineSeconds=3600))
+    await world.settle()
+    world.submit(an_urgent_job("vip"))
+    await world.settle()
+    assert world.phase("low") == "Pending"
+    assert world.pause <= 3600
+    await world.wait(3600)
+    status = world.status("low")
+    assert (world.phase("low"), world.reason("low"), world.phase("vip")) == ("Failed", "DeadlineExceeded", "Running")
+    assert status["lastFailure"]["message"] == "the job ran longer than spec.activeDeadlineSeconds (3600 s)"
+    assert ("decision" in status, "completionTime" in status, len(status["history"])) == (False, True, 1)
+    assert (world.condition("low", "Failed"), world.told("low")[-1]) == ("True", "Failed")
+    world.succeed("vip")
+    await world.settle()
+    assert (world.status("low")["attempt"], world.gang("low")) == (1, {})
+
+
+async def test_a_suspended_job_is_ended_by_its_time_only_when_it_is_resumed() -> None:
+    world = a_world()
+    world.submit(a_saving_job("low").spec(activeDeadlineSeconds=3600))
+    await world.settle()
+    world.edit("low", suspend=True)
+    await world.settle()
+    await world.wait(4000)
+    assert world.phase("low") == "Suspended"
+    world.edit("low", suspend=False)
+    await world.settle()
+    assert (world.phase("low"), world.status("low")["attempt"]) == ("Failed", 1)
+
+
 async def test_while_the_victims_leave_nobody_else_is_told_to() -> None:
     world = a_world(nodes=4)
     world.submit(a_job("a"))

@@ -1137,6 +1137,11 @@ DEADLINES: dict[str, tuple[JobBuilder, tuple[PodBuilder, ...], list[float]]] = {
     ),
     "a gang that runs needs no clock": (RUNNING, (FIRST.running(), SECOND.running()), []),
     "a job with a deadline has it": (RUNNING.spec(activeDeadlineSeconds=900), (), [NOW + 900]),
+    "so has one that waits to start again": (
+        a_job("a").spec(activeDeadlineSeconds=900).status(startTime=time_text(NOW)),
+        (),
+        [NOW + 900],
+    ),
     "a finished job expires": (
         RUNNING.spec(ttlSecondsAfterFinished=60, activeDeadlineSeconds=900)
         .phase(api.Phase.SUCCEEDED)
