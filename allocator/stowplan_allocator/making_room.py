@@ -128,6 +128,7 @@ class _Scene:
         self._fixed: dict[str, types.Placement] = {}
         self._moves: dict[str, types.Move] = {}
         self._asked: dict[str, _Asked] = {}
+        self._preemptors: frozenset[str] | None = None
         there = [job for job in snapshot.jobs if job.placement is None or not job.leaving]
         self._later = self._planned(replace(snapshot, jobs=tuple(replace(job, leaving=False) for job in there)))
 
@@ -136,16 +137,19 @@ class _Scene:
 
     def ask(self) -> None:
         """Moves for those who ask and have no place, in queue order."""
-        asking = [job for job in self._later.problem.queue if job.make_room > 0]
+        asking = [job.id for job in self._later.problem.queue if job.make_room > 0]
         tried = 0
-        for job in asking:
+        for job_id in asking:
             left = self._snapshot.move_budget - sum(move.cost for move in self._moves.values())
             # The first one is always answered, if only quickly.
             if len(self._asked) == MAX_JOBS or left <= 0 or (tried and time.monotonic() > self._deadline):
                 return
-            if job.id not in self._later.spots and not self._is_evicting(job):
+            # Planned anew, a job differs where reservations came to an end; and it may have a place already.
+            job = next((one for one in self._later.problem.queue if one.id == job_id), None)
+            if job is not None and job_id not in self._later.spots:
                 tried += 1
-                self._make_room(job, budget=min(job.make_room, left))
+                if not self._is_evicting(job):
+                    self._make_room(job, budget=min(job.make_room, left))
 
     def _is_evicting(self, job: types.Job) -> bool:
         """Whether somebody ahead gets a place by evictions: moves must not take his victims from him."""
@@ -153,6 +157,12 @@ class _Scene:
         ahead = {one.id for one in line[: line.index(job)]}
         if self._settings.preemption is types.Preemption.NEVER or ahead <= self._later.spots.keys():
             return False
+        if self._preemptors is None:
+            self._preemptors = self._evict()
+        return not ahead.isdisjoint(self._preemptors)
+
+    def _evict(self) -> frozenset[str]:
+        """Who gets a place by evictions if nobody moves."""
         problem = _compiled(self._snapshot, settings=self._settings)
         outcome = strategies.solve(problem, settings=self._settings, deadline=self._deadline, watch=self._watch)
         decided = preempting.decide(
@@ -163,7 +173,7 @@ class _Scene:
             deadline=self._deadline,
             watch=self._watch,
         )
-        return any(eviction.for_job in ahead for eviction in decided.evictions())
+        return frozenset(eviction.for_job for eviction in decided.evictions())
 
     def _make_room(self, job: types.Job, *, budget: int) -> None:
         """The cheapest moves for this job, if it pays for them and they hold in a plan of everybody."""
