@@ -28,9 +28,9 @@ from stowplan_allocator import (
     fairness,
     greedy,
     moving,
-    namespaces,
     preempting,
     reserving,
+    starting,
     strategies,
     types,
     words,
@@ -46,7 +46,7 @@ TIER = "moves"
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """What is decided, and the ``snapshot`` in which the rest is to be planned.
+    """What is decided, and the ``snapshot`` in which the rest is to be planned: without reservations of these jobs.
 
     ``placements`` are of returning jobs that start now; ``bound`` is the least that all moves could have lost.
     """
@@ -224,25 +224,25 @@ class _Scene:
         if is_leaving:
             spots = self._later.spots
             self._fixed |= {job.id: self._later.placement(job.id) for job in back if job.id in spots}
-        free, limits = _free(self._snapshot), namespaces.compile_limits(self._snapshot)
-        spare = namespaces.Spare({} if limits is None else limits.left())
+        lost = [job for job in back if job.leaving and job.id not in self._fixed]
+        # Whose answer is here needs no reservation: his room is held, or he cannot start yet.
+        answered = self._fixed.keys() | {job.id for job in lost}
+        kept = tuple(one for one in self._snapshot.reservations if one.job_id not in answered)
+        now = starting.Now(replace(self._snapshot, reservations=kept))
         placements, held, waiting = {}, {}, {}
         for job_id, place in self._fixed.items():
             job = self._jobs[job_id]
             if job.placement is not None:
                 continue
-            charges = () if limits is None else limits.charges(job)
-            is_back = job.returning and not job.leaving and spare.fits(charges, place.num_pods)
-            if is_back and _takes(job, place, free=free):
-                spare.add(charges, place.num_pods)
+            if job.returning and not job.leaving and now.starts(job_id, place):
                 placements[job_id] = place
                 continue
             held[job_id] = place
             waiting[job_id] = self._wait(job, place)
-        lost = [job for job in back if job.leaving and job.id not in self._fixed]
         waiting |= {job.id: self._wait(job, None) for job in lost}
         without = {job.id for job in lost}
-        rest = replace(self._snapshot, jobs=tuple(job for job in self._snapshot.jobs if job.id not in without))
+        there = tuple(job for job in self._snapshot.jobs if job.id not in without)
+        rest = replace(self._snapshot, jobs=there, reservations=kept)
         return Room(
             budgets.spent(self._kept(_standing(rest, self._fixed)), stopped=self._moves),
             placements,
@@ -341,25 +341,6 @@ def _is_same(one: types.Placement, other: types.Placement | None) -> bool:
     return other is not None and sorted((s.node, s.num_pods) for s in one.shares) == sorted(
         (s.node, s.num_pods) for s in other.shares
     )
-
-
-def _free(snapshot: types.Snapshot) -> dict[str, types.Resources]:
-    """What is free now, by node."""
-    free = {node.name: node.available for node in snapshot.nodes}
-    for job in snapshot.jobs:
-        for share in job.placement.shares if job.placement is not None else ():
-            if share.node in free:
-                free[share.node] -= job.pod * share.num_pods
-    return free
-
-
-def _takes(job: types.Job, place: types.Placement, *, free: dict[str, types.Resources]) -> bool:
-    """Whether the job fits there now; what it takes is then no longer free."""
-    if not all((job.pod * share.num_pods).fits_in(free[share.node]) for share in place.shares):
-        return False
-    for share in place.shares:
-        free[share.node] -= job.pod * share.num_pods
-    return True
 
 
 def _add(sums: dict[str, types.Resources], job: types.Job, place: types.Placement | None, *, factor: int) -> None:
