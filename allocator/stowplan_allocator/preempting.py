@@ -53,14 +53,18 @@ def decide(
     scene = Scene(snapshot, problem=problem, settings=settings, deadline=deadline, watch=watch)
     promised = scene.promised(outcome)
     refused: set[int] = set()
+    is_first = True
     for position, job in enumerate(problem.queue):
         request = problem.shape_of[job.id].request.index
         if job.id in decision.outcome.spots or request in refused:
             continue
-        if len(decision.holds) == MAX_PREEMPTORS or (decision.holds and time.monotonic() > deadline):
+        if not job.preempts and not decision.holds and job.id not in promised:
+            continue  # Nobody leaves whose room it could have.
+        if len(decision.holds) == MAX_PREEMPTORS or (not is_first and time.monotonic() > deadline):
             # The first one is always decided, if only quickly: its place in the queue comes before all others.
             decision.outcome = _with_note(decision.outcome, "not all preempting jobs were decided in this plan")
             break
+        is_first = False
         hold = scene.hold(job, position=position, decision=decision, promised=promised.get(job.id))
         planned = None if hold is None else scene.plan_beside(job, hold=hold, decision=decision)
         if hold is None or planned is None:

@@ -331,3 +331,13 @@ def test_one_eviction_leads_to_the_start_and_to_no_second_one(
     later = sa.plan(dataclasses.replace(snapshot, jobs=gone), setting)
     if strategy is sa.Strategy.EXACT:
         assert later.placements.keys() >= plan.held.keys()
+
+
+def test_the_clock_is_looked_at_though_nobody_finds_victims() -> None:
+    stays = [running(f"s{i}", {f"n{i}": 1}, 8, cost=None) for i in range(2)]
+    asks = [worlds.job(f"w{i}", 1, 8, cpu=i, priority=5, created_at_seconds=i) for i in range(9)]
+    snapshot = worlds.snapshot([worlds.node("n0"), worlds.node("n1")], [*stays, *asks])
+    limited = sa.Settings(preemption=sa.Preemption.LOWER_PRIORITY, strategy=sa.Strategy.GREEDY, time_limit_seconds=1e-6)
+    assert "not all preempting jobs were decided" in sa.plan(snapshot, limited).certificate.note
+    polite = tuple(dataclasses.replace(job, preempts=False) for job in snapshot.jobs)
+    assert "not all" not in sa.plan(dataclasses.replace(snapshot, jobs=polite), limited).certificate.note
