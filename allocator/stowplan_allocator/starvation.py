@@ -65,7 +65,9 @@ def reservations(
     started = tuple(replace(job, placement=made.placements.get(job.id, job.placement)) for job in then.jobs)
     problem = compiling.compile_problem(replace(then, jobs=started, reservations=()), order=settings.order)
     waiting = [job for job in problem.queue if job.id not in made.held and not job.returning]
-    firsts = _firsts(waiting, problem=problem, snapshot=then, settings=settings, late=late, kept=kept)
+    firsts = _firsts(
+        waiting, problem=problem, snapshot=then, settings=settings, late=late, kept=kept, deadline=deadline
+    )
 
     def rank(job: types.Job) -> tuple[int, bool, int, str]:
         """Who has room already comes before others of the same standing, in the order of starts: promises are kept."""
@@ -125,10 +127,12 @@ def _firsts(
     settings: types.Settings,
     late: int,
     kept: dict[str, types.Reservation],
+    deadline: float | None,
 ) -> Iterator[types.Job]:
     """Of each line whoever has room already, else the first that the cluster could hold, if it waits too long.
 
-    A job of higher priority that comes later takes the turn from one that has room already.
+    A job of higher priority that comes later takes the turn from one that has room already. Beyond the deadline
+    nobody else is asked.
     """
     lines: dict[int, list[types.Job]] = {}
     for job in waiting:
@@ -143,7 +147,8 @@ def _firsts(
                 break
             request = problem.shape_of[job.id].request.index
             if request not in known:
-                if len(known) >= MAX_TRIED:
+                is_late = deadline is not None and time.monotonic() > deadline
+                if is_late or len(known) >= MAX_TRIED:
                     yield from [holder] if holder is not None else []
                     break
                 known[request] = _could_hold(empty, job, settings=settings)

@@ -226,3 +226,22 @@ def test_the_first_of_a_line_starts_in_a_turn_whatever_comes_after_it(
             loop.add("", gpus, hours)
         loop.hour()
     assert large not in loop.since
+
+
+def test_beyond_the_budget_only_who_has_room_already_keeps_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    jobs = [
+        worlds.running("r", {"n0": 1}, 8, cost=None),
+        worlds.job("kept", 1, 8, queue="a"),
+        *(worlds.job(f"large{i}", 3 + i, 8, created_at_seconds=i, queue="b") for i in range(9)),
+    ]
+    kept = sa.Reservation("kept", sa.Placement(worlds.H100, (sa.NodeShare("n0", 1),)), 90 * HOUR)
+    snapshot = dataclasses.replace(
+        worlds.snapshot([worlds.node("n0")], jobs),
+        now_seconds=50 * HOUR,
+        queues=(queue("a", 8), queue("b", 800)),
+        reservations=(kept,),
+    )
+    asked = []
+    monkeypatch.setattr(starvation, "_could_hold", lambda _, job, *, settings: asked.append((job.id, settings)))
+    assert starvation.reservations(snapshot, after_seconds=HOUR, budget_seconds=0.0) == (kept,)
+    assert not asked
