@@ -9,6 +9,7 @@ subtree reclaims for a job it owns, and nobody who is within his own loses anyth
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 
 from stowplan_allocator import types
 
@@ -55,6 +56,14 @@ def _exceeded(tree: Tree, *, before: Standing, started: Standing) -> Iterator[st
                 yield from tree.exceeded(root, kind=kind, before=was, after=now)
 
 
+def in_known_queues(snapshot: types.Snapshot) -> types.Snapshot:
+    """The snapshot in which jobs of a queue that is gone are in the default queue, where they count."""
+    names = {queue.name for queue in snapshot.queues} | {""}
+    if all(job.queue in names for job in snapshot.jobs):
+        return snapshot
+    return replace(snapshot, jobs=tuple(job if job.queue in names else replace(job, queue="") for job in snapshot.jobs))
+
+
 def has_had_more(victim: types.Job, job: types.Job) -> bool:
     """Whether the one has had at least an accelerator-hour, and ten times the power of ten below what the other had."""
     more, less = (one.attained_accelerator_seconds // 3600 for one in (victim, job))
@@ -66,6 +75,7 @@ def find_eviction_breaches(plan: types.Plan, *, snapshot: types.Snapshot, settin
 
     Who gives surplus up is one, too, but for what priorities say: that ``resize_checks`` asks.
     """
+    snapshot = in_known_queues(snapshot)
     jobs = {job.id: job for job in snapshot.jobs}
     tree = Tree(snapshot.queues)
     running = {job.id: (job, job.placement) for job in snapshot.jobs if job.placement is not None and not job.leaving}

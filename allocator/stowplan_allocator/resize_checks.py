@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from stowplan_allocator import types
+from stowplan_allocator import quota_checks, types
 
 # Whoever waits for one of these reasons could not use free room.
 HOPELESS = (
@@ -22,6 +22,7 @@ HOPELESS = (
 
 def find_breaches(plan: types.Plan, *, snapshot: types.Snapshot, settings: types.Settings) -> Iterator[str]:
     """Every breach in words, but for the room and the quotas of those who are resized."""
+    snapshot = quota_checks.in_known_queues(snapshot)
     jobs = {job.id: job for job in snapshot.jobs}
     stopped = [one.job_id for one in plan.evictions] + [one.job_id for one in plan.moves]
     for resize in plan.resizes:

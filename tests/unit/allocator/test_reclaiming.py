@@ -222,6 +222,12 @@ def test_the_check_sees_a_victim(name: str) -> None:
         checks.verify(plan, snapshot=snapshot, settings=LOWER)
 
 
+def test_a_running_job_whose_queue_is_gone_is_a_victim_as_one_of_the_default_queue() -> None:
+    jobs = (runs("v", "deleted", 8), job("w", "", 8, priority=5))
+    plan = sa.plan(sa.Snapshot((worlds.node("n0"),), jobs, queues=(queue("q", 8),)), LOWER)
+    assert [(one.job_id, one.for_job) for one in plan.evictions] == [("v", "w")]
+
+
 @st.composite
 def contested(draw: st.DrawFn) -> sa.Snapshot:
     """Two teams and guests that have taken what they found; jobs of one team wait for what it owns."""
