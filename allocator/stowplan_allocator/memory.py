@@ -25,6 +25,10 @@ class Memory:
     """The usable nodes in order and by kind, and what is free. Not for two plans at a time."""
 
     def __init__(self) -> None:
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget all: an error may have come half-way."""
         self._nodes = _Nodes()
         self._free = _Free()
 

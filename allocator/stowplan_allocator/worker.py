@@ -32,7 +32,7 @@ import threading
 from collections.abc import Awaitable
 from typing import BinaryIO
 
-from stowplan_allocator import differences, overrun, types
+from stowplan_allocator import differences, fallback, overrun, types
 from stowplan_allocator.memory import Memory
 from stowplan_allocator.planner import plan
 
@@ -184,7 +184,17 @@ def _greedy_plan(snapshot: types.Snapshot, settings: types.Settings, interim: by
     made = None if interim is None else pickle.loads(interim)  # noqa: S301 - from our child alone
     if isinstance(made, types.Plan):
         return made
-    return plan(snapshot, dataclasses.replace(settings, strategy=types.Strategy.GREEDY))
+    return answer(snapshot, dataclasses.replace(settings, strategy=types.Strategy.GREEDY))
+
+
+def answer(snapshot: types.Snapshot, settings: types.Settings, *, memory: Memory | None = None) -> types.Plan:
+    """The plan; starts alone where it fails."""
+    try:
+        return plan(snapshot, settings, memory=memory)
+    except Exception as error:
+        if memory is not None:
+            memory.clear()
+        return fallback.plan_anyway(snapshot, settings, error=error)
 
 
 async def _until[T](moment: float, awaited: Awaitable[T]) -> T:
@@ -228,10 +238,9 @@ def main() -> None:
         result: object
         interim = Interim(answers, snapshot=snapshot, settings=settings)
         try:
-            result = plan(snapshot, settings, memory=memory)
+            result = answer(snapshot, settings, memory=memory)
         except Exception as error:
             error.add_note("raised in the planner process")
-            memory = Memory()
             result = error
         interim.end()
         _send(answers, _ANSWER + pickle.dumps(result, pickle.HIGHEST_PROTOCOL))
