@@ -18,8 +18,6 @@ from stowplan_allocator import types
 from stowplan_operator import api, views
 from stowplan_operator.settings import DefragmentationSettings
 
-# On a waiting job: the GPU-seconds that moving others for it may lose.
-ANNOTATION = views.MAKE_ROOM
 # As the admission policy has it, which a cluster may have switched off.
 _WHOLE_NUMBER = re.compile("[0-9]{1,9}")
 _HOUR_SECONDS = 3600

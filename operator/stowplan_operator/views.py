@@ -67,13 +67,12 @@ def parse_resources(amounts: Mapping[str, Any] | None, *, accelerator: str, roun
 
 
 _CONDITION_TAINTS = "node.kubernetes.io/"
-_EFFECTS = tuple(effect.value for effect in TaintEffect)
 
 
 def parse_toleration(raw: Mapping[str, Any]) -> Toleration | None:
     """A core/v1 toleration; None for one of an effect that keeps no pod away (PreferNoSchedule)."""
     effect = raw.get("effect") or ""
-    if effect and effect not in _EFFECTS:
+    if effect and effect not in TaintEffect:
         return None
     return Toleration(
         key=raw.get("key") or "",
@@ -83,8 +82,6 @@ def parse_toleration(raw: Mapping[str, Any]) -> Toleration | None:
     )
 
 
-# Of a TrainingJob: see ``defragmentation``.
-MAKE_ROOM = "stowplan.dev/make-room"
 _UNTRACKED = frozenset({"ephemeral-storage", "pods"})
 
 
@@ -118,7 +115,7 @@ class NodeView:
         meta, spec, status = body["metadata"], body.get("spec", {}), body.get("status", {})
         conditions = {one["type"]: one for one in status.get("conditions") or ()}
         ready = conditions.get("Ready", {})
-        given = [one for one in spec.get("taints") or () if one["effect"] in _EFFECTS]
+        given = [one for one in spec.get("taints") or () if one["effect"] in TaintEffect]
         return cls(
             name=meta["name"],
             uid=meta.get("uid", ""),
@@ -331,7 +328,7 @@ class JobView:
             deleting=bool(meta.get("deletionTimestamp")),
             spec=body.get("spec") or {},
             status=body.get("status") or {},
-            make_room=(meta.get("annotations") or {}).get(MAKE_ROOM, ""),
+            make_room=(meta.get("annotations") or {}).get(api.ANNOTATION_MAKE_ROOM, ""),
         )
 
     @property
