@@ -91,7 +91,7 @@ def _creates_before_it_writes() -> None:
         late.add(asyncio.create_task(write()))
         return job
 
-    kube.Kube.patch_status = patch  # type: ignore[method-assign]
+    kube.Kube.patch_status = patch  # type: ignore[method-assign]  # broken on purpose
 
 
 @_variant("leaves pods behind")

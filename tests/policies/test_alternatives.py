@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pytest
 
@@ -39,8 +40,8 @@ class Plot:
     quota: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
-def node(name: str, **fields: object) -> Json:
-    return gpu_node(name, **fields)  # type: ignore[arg-type]  # the builder's own types say what is allowed
+def node(name: str, **fields: Any) -> Json:
+    return gpu_node(name, **fields)
 
 
 PLOTS = {
@@ -131,15 +132,15 @@ class Copy:
             found[name] = {**one, "metadata": {**one["metadata"], "name": name, "labels": labels}, "spec": spec}
         return found
 
-    def job(self, name: str, fields: Mapping[str, object]) -> tuple[str, Json]:
+    def job(self, name: str, fields: Mapping[str, Any]) -> tuple[str, Json]:
         """A job for its nodes."""
-        selector = {PLOT: self.plot_name, **fields.get("nodeSelector", {})}  # type: ignore[dict-item]
+        selector = {PLOT: self.plot_name, **fields.get("nodeSelector", {})}
         toleration = {"key": PLOT, "operator": "Equal", "value": self.plot_name, "effect": "NoSchedule"}
         own = {key: value for key, value in fields.items() if key != "nodeSelector"}
         own["team"] = self.plot_name
         if "queue" in own:
             own["queue"] = f"{self.prefix}{own['queue']}"
-        return job(self.prefix + name, nodeSelector=selector, tolerations=[toleration], **own)  # type: ignore[arg-type]
+        return job(self.prefix + name, nodeSelector=selector, tolerations=[toleration], **own)
 
     def offers(self, stage: Stage) -> dict[str, str]:
         """What its waiting job is offered: kind → sentence."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import pytest
 
@@ -14,7 +15,7 @@ pytestmark = pytest.mark.policies
 # One cycle takes a fifth of a second on a quiet machine, with a debounce of a twentieth.
 LIMIT_SECONDS = 5.0
 
-CASES: dict[str, tuple[str, Mapping[str, object]]] = {
+CASES: dict[str, tuple[str, Mapping[str, Any]]] = {
     "more pods than the cluster holds": ("ExceedsClusterCapacity", {"pods": 3}),
     "more accelerators than any node has": ("ExceedsClusterCapacity", {"gpus": 5}),
     "a product that nobody has": ("NoMatchingAccelerator", {"accelerators": [{"product": "NVIDIA-B200"}]}),
@@ -41,7 +42,7 @@ def two_racks(stage: Stage) -> Stage:
 @pytest.mark.parametrize("sentence", CASES)
 def test_answered_at_once(two_racks: Stage, sentence: str) -> None:
     reason, fields = CASES[sentence]
-    team, body = job(sentence.replace(" ", "-").lower(), **fields)  # type: ignore[arg-type]
+    team, body = job(sentence.replace(" ", "-").lower(), **fields)
     name = body["metadata"]["name"]
     two_racks.submit((team, body), in_order=False)
     two_racks.world.wait("something is said of it", lambda: two_racks.status(name))

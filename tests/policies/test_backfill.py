@@ -8,6 +8,8 @@ estimate; ours has its `activeDeadlineSeconds` or nothing, so a job of which nob
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from policies.lines import deletes, ends, has_room_kept, has_run, job, nodes, queue, run, runs, settings, submit, waits
@@ -20,9 +22,9 @@ SOON = settings(planner={"reserveAfterSeconds": 1}, answers={"gatherSeconds": 0,
 HOUR = 3600
 
 
-def ending(name: str, *, hours: float, **fields: object) -> tuple[str, dict[str, object]]:
+def ending(name: str, *, hours: float, **fields: Any) -> tuple[str, dict[str, object]]:
     """A job that is known to end."""
-    return job(name, activeDeadlineSeconds=int(hours * HOUR), **fields)  # type: ignore[arg-type]
+    return job(name, activeDeadlineSeconds=int(hours * HOUR), **fields)
 
 
 STORIES = {

@@ -8,6 +8,8 @@ checkpoint at another size, as one gang, and only where what that gains within a
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from policies.lines import edits, ends, has_trained, job, nodes, run, runs, settings, submit, undisturbed, waits
@@ -18,9 +20,9 @@ pytestmark = pytest.mark.policies
 FROM_1 = {"minNodes": 1}
 
 
-def wide(name: str = "wide", *, pods: int = 4, **fields: object) -> tuple[str, dict[str, object]]:
+def wide(name: str = "wide", *, pods: int = 4, **fields: Any) -> tuple[str, dict[str, object]]:
     """An elastic job that prefers so many pods."""
-    return job(name, pods=pods, **{"elastic": FROM_1, **fields})  # type: ignore[arg-type]
+    return job(name, pods=pods, **{"elastic": FROM_1, **fields})
 
 
 STORIES = {

@@ -12,6 +12,8 @@ evictions; a team that came late gets its share as others end.
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from policies.lines import ends, job, nodes, pile, queue, run, runs, settings, some_run, submit, undisturbed, waits
@@ -27,9 +29,9 @@ ORG = queue("org", teams="")
 AT_ONCE = settings(planner={"debounceSeconds": 0.3})
 
 
-def jobs(team: str, number: int, **fields: object) -> list[tuple[str, dict[str, object]]]:
+def jobs(team: str, number: int, **fields: Any) -> list[tuple[str, dict[str, object]]]:
     """So many jobs of one accelerator, ``team-1`` first."""
-    return [job(f"{team}-{one}", team=team, gpus=1, **fields) for one in range(1, number + 1)]  # type: ignore[arg-type]
+    return [job(f"{team}-{one}", team=team, gpus=1, **fields) for one in range(1, number + 1)]
 
 
 def names(team: str, number: int) -> str:

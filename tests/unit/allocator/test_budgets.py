@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -23,8 +24,8 @@ def budget(allowed: int, name: str = "team/pdb", **pods: int) -> sa.DisruptionBu
     return sa.DisruptionBudget(name, allowed, tuple(pods.items()))
 
 
-def world(nodes: list[sa.Node], jobs: list[sa.Job], *budgets: sa.DisruptionBudget, **fields: object) -> sa.Snapshot:
-    return dataclasses.replace(worlds.snapshot(nodes, jobs), disruption_budgets=budgets, **fields)  # type: ignore[arg-type]
+def world(nodes: list[sa.Node], jobs: list[sa.Job], *budgets: sa.DisruptionBudget, **fields: Any) -> sa.Snapshot:
+    return dataclasses.replace(worlds.snapshot(nodes, jobs), disruption_budgets=budgets, **fields)
 
 
 HIGH = worlds.job("high", priority=5)
@@ -132,8 +133,8 @@ def test_moves_keep_budgets() -> None:
     assert "JobsMoved" not in offered
 
 
-def elastic(name: str, on: dict[str, int], **fields: object) -> sa.Job:
-    return running(name, on, 4, allowed_num_pods=(1, 2), resize_cost=10, **fields)  # type: ignore[arg-type]
+def elastic(name: str, on: dict[str, int], **fields: Any) -> sa.Job:
+    return running(name, on, 4, allowed_num_pods=(1, 2), resize_cost=10, **fields)
 
 
 def test_shrinking_keeps_budgets_since_the_whole_gang_stops() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -22,12 +23,12 @@ OPEN = sa.Queue("q", preemption=(sa.QueuePreemption.LEAST_ATTAINED,))
 SHUT = sa.Queue("q")
 
 
-def runs(had: int, **fields: object) -> sa.Job:
+def runs(had: int, **fields: Any) -> sa.Job:
     """A running job that has had so many accelerator-hours, on a node of its own."""
-    return worlds.running("old", {"n0": 1}, 8, attained_accelerator_seconds=had * HOUR, **fields)  # type: ignore[arg-type]
+    return worlds.running("old", {"n0": 1}, 8, attained_accelerator_seconds=had * HOUR, **fields)
 
 
-def new(had: int = 0, **fields: object) -> sa.Job:
+def new(had: int = 0, **fields: Any) -> sa.Job:
     return worlds.job("new", 1, 8, attained_accelerator_seconds=had * HOUR, created_at_seconds=9, **fields)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -25,19 +26,19 @@ def limit(
     return sa.NamespaceLimit("quota", of, names.get(counts, counts), counts, hard, others, default)
 
 
-def job(name: str, pods: int = 1, gpus: int = 4, **fields: object) -> sa.Job:
-    made = worlds.job(name, pods, gpus, **fields)  # type: ignore[arg-type]
+def job(name: str, pods: int = 1, gpus: int = 4, **fields: Any) -> sa.Job:
+    made = worlds.job(name, pods, gpus, **fields)
     return dataclasses.replace(made, id=name.split("/")[1])
 
 
-def runs(name: str, gpus: int = 4, *, on: str = "n0", **fields: object) -> sa.Job:
-    made = worlds.running(name, {on: 1}, gpus, **fields)  # type: ignore[arg-type]
+def runs(name: str, gpus: int = 4, *, on: str = "n0", **fields: Any) -> sa.Job:
+    made = worlds.running(name, {on: 1}, gpus, **fields)
     return dataclasses.replace(made, id=name.split("/")[1])
 
 
-def world(limits: list[sa.NamespaceLimit], jobs: list[sa.Job], **fields: object) -> sa.Snapshot:
+def world(limits: list[sa.NamespaceLimit], jobs: list[sa.Job], **fields: Any) -> sa.Snapshot:
     made = worlds.snapshot([worlds.node(f"n{i}") for i in range(4)], jobs)
-    return dataclasses.replace(made, namespace_limits=tuple(limits), **fields)  # type: ignore[arg-type]
+    return dataclasses.replace(made, namespace_limits=tuple(limits), **fields)
 
 
 @dataclass(frozen=True)

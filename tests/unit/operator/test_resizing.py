@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from fakes.builders import NOW, JobBuilder, a_job, an_attempt, time_text
@@ -139,7 +141,7 @@ def test_who_has_stopped_for_another_size_returns_for_ten_minutes_after_its_grac
     assert not returns(released.ended(an_attempt(1, outcome="Preempted")), 1)
 
 
-def stopped(order: displacing.Order, job: JobBuilder = RUNNING) -> dict[str, object]:
+def stopped(order: displacing.Order, job: JobBuilder = RUNNING) -> dict[str, Any]:
     state = states.JobState(job=job.view(), pods=[], spec=job.parsed())
     states.interpret(state, priorities={}, default_priority=views.PriorityClass(), settings=SETTINGS)
     transition = displacing.stopped(
@@ -166,15 +168,15 @@ def test_a_shrink_says_for_whom_and_what_it_loses() -> None:
         False,
         False,
     )
-    entry = status["history"][-1]  # type: ignore[index]
+    entry = status["history"][-1]
     assert (entry["outcome"], entry["reason"]) == ("Resized", "from 3 to 2 pods: team/next gets what it gives up")
     assert (entry["firstStep"], entry["lastStep"], entry["nodes"], entry["gpuSeconds"]) == (2, 9, 3, 1800 * 12)
 
 
 def test_a_growth_says_what_it_gains() -> None:
     status = stopped(types.Resize("uid-a", 6, "", 720, gain=20000))
-    assert "from 3 to 6 pods, as nobody waits for the GPUs; it gains about 20000 GPU-seconds" in status["told"][1]  # type: ignore[index]
-    assert "the restart costs 720" in status["told"][1]  # type: ignore[index]
+    assert "from 3 to 6 pods, as nobody waits for the GPUs; it gains about 20000 GPU-seconds" in status["told"][1]
+    assert "the restart costs 720" in status["told"][1]
 
 
 def test_every_order_of_a_plan_is_for_one_job() -> None:
