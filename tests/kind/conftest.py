@@ -25,7 +25,7 @@ def cluster() -> Cluster:
 
 
 def clear_away(cluster: Cluster) -> None:
-    """Take back what a run that was cut off left: jobs of its tests, cordons, XIDs of the mock, a stopped Prometheus."""
+    """Take back what a run that was cut off left: jobs of tests, cordons, XIDs of the mock, a stopped Prometheus."""
     for namespace in cluster.kubectl("get", "namespaces", "-o", "name").split():
         if namespace.startswith("namespace/t-"):
             name = namespace.removeprefix("namespace/")
