@@ -37,6 +37,10 @@ class Solution:
         """What is lost."""
         return sum(victim.cost for victim in self.leaving)
 
+    def after(self, first: Solution) -> Solution:
+        """This one, found once those of the ``first`` had been told to leave, with them."""
+        return replace(self, leaving=(*first.leaving, *self.leaving), bound=first.bound)
+
 
 def cheapest(
     gang: Gang,

@@ -39,22 +39,36 @@ class Protected:
     allowed: int
 
 
+@dataclass(frozen=True, slots=True)
+class InVain:
+    """Who would leave for a job, and who would then have the room, being ahead in the queue."""
+
+    victims: tuple[str, ...]
+    takers: tuple[str, ...]
+
+
 @dataclass(slots=True)
 class Decision:
     """The outcome beside all held rooms, and what has been decided about each preempting job.
 
     ``protected`` is known of the first job, in queue order, of each request, by the request's index and its priority.
+    ``in_vain`` are jobs, by id, for which nobody leaves because others would take the room.
     """
 
     outcome: strategies.Outcome
     holds: dict[str, Hold] = field(default_factory=dict)
     resizes: tuple[types.Resize, ...] = ()
     protected: dict[tuple[int, int], Protected] = field(default_factory=dict)
+    in_vain: dict[str, InVain] = field(default_factory=dict)
 
     def with_holds(self) -> strategies.Outcome:
         """The outcome in which held room counts as taken: for whoever asks why another job waits."""
         held = {job_id: hold.spot for job_id, hold in self.holds.items()}
         return replace(self.outcome, spots=self.outcome.spots | held)
+
+    def for_whom(self) -> list[str]:
+        """The jobs for which others are to leave or shrink, in queue order."""
+        return [job_id for job_id, hold in self.holds.items() if hold.solution.leaving]
 
     def evictions(self) -> tuple[types.Eviction, ...]:
         """One for each victim, in the order of the queue of those who come."""

@@ -166,7 +166,7 @@ class _Scene:
         problem = _compiled(self._snapshot, settings=self._settings)
         outcome = strategies.solve(problem, settings=self._settings, deadline=self._deadline, watch=self._watch)
         decided = preempting.decide(
-            reserving.with_reservations(self._snapshot),
+            self._snapshot,
             problem=fairness.in_turn(problem, spots=outcome.spots),
             outcome=outcome,
             settings=self._settings,

@@ -52,7 +52,7 @@ def plan(
         problem = fairness.in_turn(problem, spots=outcome.spots)
     with watch.phase("preemption"):
         decision = preempting.decide(
-            snapshot, problem=problem, outcome=outcome, settings=settings, deadline=deadline, watch=watch
+            room.snapshot, problem=problem, outcome=outcome, settings=settings, deadline=deadline, watch=watch
         )
     outcome = room.judge(decision.outcome)
     placements = dict(room.placements) | {

@@ -6,6 +6,7 @@ beside held room loses nothing to a job behind him.
 
 from __future__ import annotations
 
+import copy
 import functools
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -57,6 +58,12 @@ class Scene:
         # Of equal losses the first are taken: whoever stands last in the queue.
         self._victims = [v for v in reversed(everyone) if v.job.disruption_cost is not None and not v.job.leaving]
         self._surplus = Surplus(snapshot, problem=problem, settings=settings)
+
+    def told(self, more: Iterable[Victim]) -> Scene:
+        """The scene in which these have been told to leave, too."""
+        found = copy.copy(self)
+        found._leaving = [*self._leaving, *more]
+        return found
 
     def promised(self, outcome: strategies.Outcome) -> dict[str, greedy.Spot]:
         """Who stands where once all that leave already are gone: planned for all who wait together.
@@ -183,6 +190,17 @@ class Scene:
         # Surplus comes first: nobody is evicted where enough of it is given up.
         found = choose(victims=()) if shrinks else None
         return choose(victims=victims) if found is None and (victims or not shrinks) else found
+
+    def may_take(self, job: types.Job, *, solution: Solution, position: int, decision: Decision) -> bool:
+        """Whether all of these may leave for the job, beside all ahead of it."""
+        gone = [*self._leaving, *(v for hold in decision.holds.values() for v in hold.solution.leaving)]
+        terms = self._terms(job, position=position, decision=decision, gone=gone)
+        ask = functools.partial(rights.surplus, job=job, settings=self._settings, claim=terms.claim)
+        may_evict = functools.partial(rights.may_evict, job=job, settings=self._settings, claim=terms.claim)
+        product, _ = solution.stands[job.id]
+        return terms.allows(product, solution.leaving) and all(
+            victim.size in ask(victim.job) if victim.size else may_evict(victim.job) for victim in solution.leaving
+        )
 
     def resizes(self, holds: Mapping[str, Hold]) -> tuple[types.Resize, ...]:
         """Who shrinks, in the order of the queue of those who come."""

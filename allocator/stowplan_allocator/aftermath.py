@@ -1,0 +1,59 @@
+"""Who has a place once everybody who is told to leave has left: evictions must not be in vain.
+
+Room that is freed for one job is free to all who wait. A job ahead that may take nobody's place, or that a limit kept
+out, could have it; a second victim would then be taken. So what a plan decides is played through before anybody is
+told: who starts stands there, who leaves waits behind the others with his place in the queue, and all who wait are
+planned anew.
+
+What must stay true: the world played through is the one that the next plans see if nobody else comes or goes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from stowplan_allocator import compiling, greedy, reserving, strategies, types
+from stowplan_allocator.decisions import Decision
+from stowplan_allocator.problem import Problem
+from stowplan_allocator.stopwatch import Stopwatch
+
+
+def play(
+    snapshot: types.Snapshot,
+    *,
+    decision: Decision,
+    problem: Problem,
+    settings: types.Settings,
+    deadline: float,
+    watch: Stopwatch,
+) -> Mapping[str, greedy.Spot]:
+    """Where those stand who wait now and have a place then; nothing is played through where nobody is to leave.
+
+    ``snapshot`` has reservations as such.
+    """
+    if not decision.for_whom():
+        return {}
+    later = reserving.with_reservations(_settled(snapshot, decision=decision, problem=problem))
+    compiled = compiling.compile_problem(later, seed=settings.seed, order=settings.order)
+    return strategies.solve(compiled, settings=settings, deadline=deadline, watch=watch).spots
+
+
+def _settled(snapshot: types.Snapshot, *, decision: Decision, problem: Problem) -> types.Snapshot:
+    """The snapshot when all who start have started, and all who leave have left."""
+    sizes = {victim.job.id: victim.size for hold in decision.holds.values() for victim in hold.solution.leaving}
+    jobs = []
+    for job in snapshot.jobs:
+        spot = decision.outcome.spots.get(job.id)
+        if spot is not None:
+            place = greedy.to_placement(spot, problem=problem, request=problem.shape_of[job.id].request)
+            jobs.append(replace(job, placement=place, returning=False, make_room=0))
+        elif job.id in sizes:
+            jobs.append(
+                replace(job, placement=None, returning=sizes[job.id] > 0, disruption_cost=None, resize_cost=None)
+            )
+        elif job.placement is None:
+            jobs.append(replace(job, leaving=False))
+        elif not job.leaving:
+            jobs.append(job)
+    return replace(snapshot, jobs=tuple(jobs))

@@ -1,0 +1,99 @@
+"""Nobody leaves in vain: whoever takes others' places has one once they have left, whoever else waits."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import stowplan_allocator as sa
+from unit.allocator import worlds
+from unit.allocator.worlds import running
+
+LOWER = sa.Settings(preemption=sa.Preemption.LOWER_PRIORITY)
+STRATEGIES = pytest.mark.parametrize("strategy", [sa.Strategy.EXACT, sa.Strategy.GREEDY], ids=str)
+
+
+def told(snapshot: sa.Snapshot, plan: sa.Plan) -> sa.Snapshot:
+    """The snapshot once who starts has started, and who was told to leave is on the way."""
+    gone = {eviction.job_id for eviction in plan.evictions}
+    jobs = (
+        dataclasses.replace(job, placement=plan.placements.get(job.id, job.placement), leaving=job.id in gone)
+        for job in snapshot.jobs
+    )
+    return dataclasses.replace(snapshot, jobs=tuple(jobs))
+
+
+def left(snapshot: sa.Snapshot) -> sa.Snapshot:
+    """The snapshot once all who are on the way have left."""
+    jobs = (
+        dataclasses.replace(job, placement=None, leaving=False, disruption_cost=None) if job.leaving else job
+        for job in snapshot.jobs
+    )
+    return dataclasses.replace(snapshot, jobs=tuple(jobs))
+
+
+@STRATEGIES
+def test_nobody_leaves_for_room_that_a_polite_job_ahead_would_take(strategy: sa.Strategy) -> None:
+    polite = worlds.job("polite", priority=9, preempts=False)
+    high = worlds.job("high", priority=5)
+    snapshot = worlds.snapshot([worlds.node("n1")], [running("low", {"n1": 1}, 8), polite, high])
+    plan = sa.plan(snapshot, dataclasses.replace(LOWER, strategy=strategy))
+    assert (plan.evictions, plan.held) == ((), {})
+    assert plan.waiting["high"].message.endswith(
+        "; it may take the place of low, but polite, ahead of it, would have that room"
+    )
+    assert "would have that room" not in plan.waiting["polite"].message
+
+
+@STRATEGIES
+def test_where_more_can_leave_both_have_room_and_no_further_victim_is_taken(strategy: sa.Strategy) -> None:
+    chosen = dataclasses.replace(LOWER, strategy=strategy)
+    low = [running("low1", {"n1": 1}, 8, cost=1), running("low2", {"n2": 1}, 8, cost=2)]
+    polite = worlds.job("polite", 1, 5, priority=9, preempts=False)
+    snapshot = worlds.snapshot([worlds.node("n1"), worlds.node("n2")], [*low, polite, worlds.job("high", priority=5)])
+    plan = sa.plan(snapshot, chosen)
+    assert plan.evictions == (sa.Eviction("low1", "high", 1), sa.Eviction("low2", "high", 2))
+    assert list(plan.held) == ["polite", "high"]
+    snapshot = told(snapshot, plan)
+    plan = sa.plan(snapshot, chosen)
+    assert (plan.evictions, list(plan.held)) == ((), ["polite", "high"])
+    plan = sa.plan(left(snapshot), chosen)
+    assert plan.placements.keys() == {"polite", "high"}
+
+
+def test_a_polite_job_that_fits_nowhere_there_keeps_nobody_from_preempting() -> None:
+    polite = worlds.job("polite", 2, 8, priority=9, preempts=False)
+    snapshot = worlds.snapshot(
+        [worlds.node("n1")], [running("low", {"n1": 1}, 8), polite, worlds.job("high", priority=5)]
+    )
+    plan = sa.plan(snapshot, LOWER)
+    assert [eviction.for_job for eviction in plan.evictions] == ["high"]
+
+
+def test_nobody_leaves_for_quota_that_a_polite_job_ahead_would_take() -> None:
+    queues = (sa.Queue("a", quotas=(sa.Quota("*", 8, 0),)), sa.Queue("b", quotas=(sa.Quota("*", 8, 8),)))
+    jobs = [
+        running("other", {"n1": 1}, 4, queue="b", cost=None),
+        running("low", {"n1": 1}, 4, queue="a"),
+        worlds.job("polite", 1, 8, queue="a", priority=9, preempts=False),
+        worlds.job("high", 1, 8, queue="a", priority=5),
+    ]
+    snapshot = dataclasses.replace(worlds.snapshot([worlds.node("n1"), worlds.node("n2")], jobs), queues=queues)
+    plan = sa.plan(snapshot, LOWER)
+    assert plan.evictions == ()
+
+
+@given(worlds.busy_snapshots(max_nodes=5, max_waiting=4), st.data())
+@settings(max_examples=100, deadline=None)
+def test_whoever_takes_places_has_one_once_they_have_left(snapshot: sa.Snapshot, data: st.DataObject) -> None:
+    jobs = [
+        dataclasses.replace(job, preempts=data.draw(st.booleans())) if job.placement is None else job
+        for job in snapshot.jobs
+    ]
+    snapshot = dataclasses.replace(snapshot, jobs=tuple(jobs))
+    plan = sa.plan(snapshot, LOWER)
+    later = sa.plan(left(told(snapshot, plan)), LOWER)
+    assert {eviction.for_job for eviction in plan.evictions} <= later.placements.keys()
