@@ -20,6 +20,8 @@ from dataclasses import replace
 from stowplan_allocator import types
 
 NUM_QUANTILES = 64
+# The latest runs of one kind that tell: fewer leave chance in, older ones what is no longer so (docs/benchmarks.md).
+RUNS_KEPT = 500
 # Up to so many jobs, so many draws; of more jobs one.
 _DRAWS = ((20, 5), (60, 3))
 

@@ -19,11 +19,10 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from stowplan_allocator import spread
 from stowplan_operator import api, elastic, queueing, views
 
 PROGRESS = "progress"
-# The latest runs of one kind that count.
-RUNS_KEPT = 20
 # What a status says moves with the clock and the pace: it is written anew where it is off by so much of the time left.
 TOLERANCE = 0.1
 _LEAST_TOLERANCE_SECONDS = 60
@@ -41,8 +40,8 @@ class Estimate:
     """Seconds that a job still has to run, from now or from its next start on; ``basis`` says what that rests on.
 
     ``most`` is what no run like it has exceeded: where another's room is kept, half of all runs would be too long.
-    ``is_bound``: nothing is known but that it is ended by then. ``spread`` is what runs like it still needed when they
-    had run as long, ascending: the median is a poor guess for many jobs together.
+    ``is_bound``: nothing is known but that it is ended by then. ``spread`` are quantiles of what runs like it still
+    needed when they had run as long, ascending: the median is a poor guess for many jobs together.
     """
 
     seconds: float
@@ -97,7 +96,7 @@ def _by_key(kinds: Iterable[_Kind]) -> dict[_Key, tuple[float, ...]]:
         if kind.run[1] > 0:
             for key in kind.keys:
                 found.setdefault(key, []).append(kind.run)
-    return {key: tuple(run for _, run in sorted(runs)[-RUNS_KEPT:]) for key, runs in found.items()}
+    return {key: tuple(run for _, run in sorted(runs)[-spread.RUNS_KEPT :]) for key, runs in found.items()}
 
 
 def of_all(
@@ -218,7 +217,7 @@ def _from_history(job: views.JobView, runs: Sequence[float], *, now_seconds: flo
         (statistics.median(longer) - ran) / pace,
         f"history of {len(longer)} run{'s' if len(longer) > 1 else ''}",
         (max(longer) - ran) / pace,
-        spread=tuple(sorted(int((run - ran) / pace) for run in longer)),
+        spread=spread.rest_quantiles(sorted(int((run - ran) / pace) for run in longer), ran_seconds=0),
     )
 
 

@@ -19,6 +19,7 @@ import math
 import pathlib
 import random
 import statistics
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -167,7 +168,7 @@ class Past:
         self._live: dict[str, workload.Submission] = {}
         self._ends: list[tuple[int, str]] = []
         self._ended_at = {job_id: run.end_seconds for job_id, run in runs.items()}
-        self._ran: dict[tuple[str | None, int | None], list[int]] = {}
+        self._ran: dict[tuple[str | None, int | None], _Latest] = {}
 
     def num_waited(self, from_day: int) -> int:
         """Jobs from that day on that waited for a minute at least."""
@@ -202,7 +203,7 @@ class Past:
         while self._ends and self._ends[0][0] <= now:
             gone = self._live.pop(heapq.heappop(self._ends)[1])
             for key in _likeness(gone.job):
-                bisect.insort(self._ran.setdefault(key, []), gone.duration_seconds)
+                self._ran.setdefault(key, _Latest()).add(gone.duration_seconds)
 
     def start_of(self, job_id: str, *, now: int, seconds: Callable[[workload.Submission, int], int]) -> int:
         """When the job starts if nobody comes and every job needs so many seconds, given those that it has run."""
@@ -235,14 +236,29 @@ class Past:
         return spread.draw(one.job.id, quantiles) if quantiles else _unheard_of(ran)
 
     def _runs_like(self, job: types.Job, *, longer_than: int) -> Sequence[int]:
-        """Run times of ended jobs most like it, ascending, that took longer."""
+        """Run times of the latest ended jobs most like it, ascending, that took longer."""
         found: Sequence[int] = ()
         for key in _likeness(job):
-            runs = self._ran.get(key, [])
+            runs = self._ran[key].ascending if key in self._ran else []
             found = runs[bisect.bisect_right(runs, longer_than) :]
             if len(found) >= RUNS_THAT_TELL:
                 break
         return found
+
+
+class _Latest:
+    """The run times of the last jobs of one kind that ended."""
+
+    def __init__(self) -> None:
+        self.ascending: list[int] = []
+        self._in_turn: deque[int] = deque()
+
+    def add(self, seconds: int) -> None:
+        """One more has ended."""
+        self._in_turn.append(seconds)
+        bisect.insort(self.ascending, seconds)
+        if len(self._in_turn) > spread.RUNS_KEPT:
+            del self.ascending[bisect.bisect_left(self.ascending, self._in_turn.popleft())]
 
 
 def start_in(nodes: Sequence[types.Node], scene: Sequence[workload.Submission], *, job_id: str) -> int:

@@ -159,9 +159,9 @@ CASES: dict[str, tuple[JobBuilder, list[JobBuilder], float | None, Estimate | No
     ),
     "of many runs the latest": (
         WAITING,
-        [succeeded(f"run-{n}", 100 + n, at=NOW + n) for n in range(41)],
+        [succeeded(f"run-{n}", 100 + n, at=NOW + n) for n in range(520)],
         None,
-        Estimate(130.5, "history of 20 runs", 140.0),
+        Estimate(369.5, "history of 500 runs", 619.0),
     ),
     "jobs without accelerators by the clock": (
         WAITING.gpus(0).status(gpus=0),
