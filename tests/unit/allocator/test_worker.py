@@ -20,6 +20,9 @@ from stowplan_allocator.bench import workloads
 from stowplan_allocator.worker import PlannerWorker
 from unit.allocator import worlds
 
+# Each starts processes that load a solver.
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 async def worker() -> AsyncIterator[PlannerWorker]:
@@ -67,7 +70,6 @@ async def test_a_users_error_comes_back_as_itself(worker: PlannerWorker) -> None
     assert await worker.plan(some_snapshot(), sa.Settings())
 
 
-@pytest.mark.slow
 async def test_an_overrunning_solver_is_killed_and_the_greedy_plan_says_why(worker: PlannerWorker) -> None:
     await worker.plan(some_snapshot(), sa.Settings())
     pid = worker.pid
@@ -84,7 +86,6 @@ async def test_an_overrunning_solver_is_killed_and_the_greedy_plan_says_why(work
     assert again.certificate.status is sa.SolveStatus.OPTIMAL
 
 
-@pytest.mark.slow
 async def test_a_plan_that_takes_too_long_is_replaced_by_the_greedy_one_that_the_worker_sent(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -131,7 +132,6 @@ async def test_a_worker_that_is_slow_to_read_a_large_question_gets_the_same_pati
         await made.aclose()
 
 
-@pytest.mark.slow
 async def test_a_crashed_worker_is_started_anew(worker: PlannerWorker) -> None:
     await worker.plan(some_snapshot(), sa.Settings())
     pid = worker.pid
@@ -143,7 +143,6 @@ async def test_a_crashed_worker_is_started_anew(worker: PlannerWorker) -> None:
     assert worker.pid != pid
 
 
-@pytest.mark.slow
 async def test_an_interrupt_from_the_terminal_does_not_end_the_worker(worker: PlannerWorker) -> None:
     await worker.plan(some_snapshot(), sa.Settings())
     pid = worker.pid
@@ -153,7 +152,6 @@ async def test_an_interrupt_from_the_terminal_does_not_end_the_worker(worker: Pl
     assert worker.pid == pid
 
 
-@pytest.mark.slow
 async def test_a_cancelled_call_leaves_no_answer_for_the_next_one(worker: PlannerWorker) -> None:
     await worker.plan(some_snapshot(), sa.Settings())
     call = asyncio.create_task(worker.plan(some_snapshot(4), sa.Settings()))
@@ -187,7 +185,6 @@ asyncio.run(main())
 """
 
 
-@pytest.mark.slow
 async def test_the_worker_dies_with_its_parent() -> None:
     parent = subprocess.Popen(  # noqa: ASYNC220 - it starts at once, and outlives no test
         [sys.executable, "-c", PARENT],

@@ -37,6 +37,7 @@ def test_each_script_is_valid_bash(script):
     subprocess.run(["bash", "-n", str(script)], check=True)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("shellcheck") is None, reason="shellcheck is not installed")
 @pytest.mark.parametrize("name", ["up.sh", "down.sh", "images.sh"])
 def test_shellcheck_has_no_complaint(name):
