@@ -20,7 +20,10 @@ from stowplan_operator.settings import Settings
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
-    """A cycle at its end. ``expected`` and ``advice`` are by job UID, ``stale`` is said of telemetry."""
+    """A cycle at its end. ``expected`` and ``advice`` are by job UID, ``stale`` is said of telemetry.
+
+    ``runs`` are those of jobs that succeeded, by what jobs are compared by.
+    """
 
     jobs: tuple[states.JobState, ...]
     scene: gathering.Scene
@@ -33,6 +36,7 @@ class Seen:
     expected: Mapping[str, estimates.Estimate]
     advice: Mapping[str, Advice] = dataclasses.field(default_factory=dict)
     queues: queueing.Queues = queueing.NONE
+    runs: Mapping[tuple[str, ...], tuple[float, ...]] = dataclasses.field(default_factory=dict)
 
 
 class NothingToTellError(Exception):
@@ -109,6 +113,7 @@ def observe(seen: Seen) -> observation.Observation:
         },
         utilisation=dict(_utilisation(seen)),
         telemetry=seen.stale,
+        longest=expectations.longest(current, expected=seen.expected),
         bases={job.id: seen.expected[job.id].basis for job in current.jobs if job.id in seen.expected},
         notes={name: one.notes for name, one in seen.scene.assessments.items() if one.notes},
         reading=observation.Reading(
@@ -117,6 +122,7 @@ def observe(seen: Seen) -> observation.Observation:
             priorities={name: _priority(one) for name, one in seen.priorities.items()},
             default_priority=_priority(seen.default_priority),
             queues=seen.queues.doors,
+            runs=estimates.digested(seen.runs),
         ),
     )
 

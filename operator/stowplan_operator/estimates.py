@@ -7,12 +7,14 @@ of the same name but for numbers and random endings. Finished TrainingJobs are t
 forgotten, and nothing is stored. A job that has outlasted some of them is compared with the others only.
 
 What must stay true: where nobody knows, there is no estimate; every estimate names its basis; run times are of the
-job's best product (``relativeThroughput``) and of the size that it prefers, and so is what a waiting job still needs.
+job's best product (``relativeThroughput``) and of the size that it prefers, and so is what a waiting job still needs;
+of what jobs are compared by, namespaces, commands and environments, only digests are told to others.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import re
 import statistics
@@ -31,6 +33,8 @@ _LONGEST_SECONDS = 100 * 365 * 86_400
 # Endings of names that tell one run from the next: numbers, dates, what generateName adds, hashes of commits.
 _ENDING = re.compile(r"(-?v?[0-9]+|-[bcdfghjklmnpqrstvwxz2456789]{5}|-(?=[a-f]*[0-9])[a-f0-9]{7,40})$")
 _Key = tuple[str, ...]
+_Runs = Mapping[_Key, tuple[float, ...]]
+_DIGEST_DIGITS = 16
 _NO_LIMITS: Mapping[str, queueing.RunLimit] = {}
 Json = dict[str, Any]
 
@@ -65,7 +69,7 @@ class History:
 
     def __init__(self) -> None:
         self._kinds: dict[str, _Kind] = {}
-        self._runs: dict[_Key, tuple[float, ...]] = {}
+        self._runs: _Runs = {}
 
     def look(self, jobs: Iterable[views.JobView]) -> None:
         """These are all jobs that there are now."""
@@ -87,6 +91,26 @@ class History:
         kind = self._kinds.get(job.uid)
         keys = kind.keys if kind else _keys(job)
         return self._runs.get(keys[0]) or self._runs.get(keys[1], ())
+
+    @property
+    def runs(self) -> _Runs:
+        """All runs by what jobs are compared by; never changed afterwards."""
+        return self._runs
+
+
+def digested(runs: _Runs) -> dict[str, tuple[float, ...]]:
+    """The runs by digests of what jobs are compared by, for documents."""
+    return {_digest(key): seconds for key, seconds in runs.items()}
+
+
+def runs_among(runs: Mapping[str, tuple[float, ...]], job: views.JobView) -> tuple[float, ...]:
+    """As ``History.runs_like``, of what a document tells."""
+    closer, wider = map(_digest, _keys(job))
+    return runs.get(closer) or runs.get(wider, ())
+
+
+def _digest(key: _Key) -> str:
+    return hashlib.sha256(_text(key).encode()).hexdigest()[:_DIGEST_DIGITS]
 
 
 def _by_key(kinds: Iterable[_Kind]) -> dict[_Key, tuple[float, ...]]:

@@ -52,7 +52,7 @@ def complete(
         if with_ends and job.id in expected:
             estimate, place = expected[job.id], job.placement
             if only_kept and place is None:
-                estimate = dataclasses.replace(estimate, seconds=estimate.most)
+                estimate = _at_longest(estimate)
             if not only_kept or place is None or any(share.node in kept for share in place.shares):
                 seconds = _rounded(estimate, view, placed=place is not None, now=snapshot.now_seconds)
             if with_spread:
@@ -62,6 +62,41 @@ def complete(
         return dataclasses.replace(job, attained_accelerator_seconds=had, expected_seconds=seconds)
 
     return dataclasses.replace(snapshot, jobs=tuple(told(job) for job in snapshot.jobs), reservations=reservations)
+
+
+def of_new(job: types.Job, estimate: Estimate | None) -> types.Job:
+    """A job that has never run as questions are told of it: what ``complete`` says of it once it is there."""
+    if estimate is None:
+        return job
+    return dataclasses.replace(job, expected_seconds=_run_seconds(estimate), rest_quantiles=estimate.spread)
+
+
+def longest(snapshot: types.Snapshot, *, expected: Mapping[str, Estimate]) -> dict[str, int]:
+    """By job id the seconds that a run may take, where no run like it took longer: where that is more than expected."""
+    return {
+        job.id: most
+        for job in snapshot.jobs
+        if job.id in expected
+        if (most := longest_of(expected[job.id])) > _run_seconds(expected[job.id])
+    }
+
+
+def longest_of(estimate: Estimate) -> int:
+    """What plans count upon of a job that waits, where room is kept for another."""
+    return _run_seconds(_at_longest(estimate))
+
+
+def at_longest(snapshot: types.Snapshot, *, longest: Mapping[str, int], order: types.QueueOrder) -> types.Snapshot:
+    """A snapshot of questions with the run times upon which the planner counts: see ``complete``."""
+    if not snapshot.reservations or order is types.QueueOrder.SHORTEST:
+        return snapshot
+    jobs = (
+        dataclasses.replace(job, expected_seconds=longest[job.id])
+        if job.placement is None and job.id in longest
+        else job
+        for job in snapshot.jobs
+    )
+    return dataclasses.replace(snapshot, jobs=tuple(jobs))
 
 
 def holding(advice: Mapping[str, Advice], snapshot: types.Snapshot) -> tuple[types.Reservation, ...]:
@@ -96,13 +131,30 @@ def _attained(job: types.Job, view: views.JobView, *, now_seconds: float) -> int
     return int(view.status.get("gpuSeconds", 0)) + running * job.pod.accelerators * pods
 
 
+def _at_longest(estimate: Estimate) -> Estimate:
+    return dataclasses.replace(estimate, seconds=estimate.most)
+
+
 def _rounded(estimate: Estimate, view: views.JobView, *, placed: bool, now: int) -> int:
     """Seconds until the end, rounded up: of a placed job the end is, of others the run time."""
+    if not placed:
+        return _run_seconds(estimate)
     started = bool((view.status.get("placement") or {}).get("startedAt"))
-    step = 1
-    if not placed or not started or estimate.basis == estimates.PROGRESS:
-        step = _GRAIN_SECONDS
-        while step * 2 <= estimate.seconds * _COARSENESS:
-            step *= 2
-    since = now if placed else 0
-    return max(0, math.ceil((since + estimate.seconds - _SLACK_SECONDS) / step) * step - since)
+    step = 1 if started and estimate.basis != estimates.PROGRESS else _step(estimate)
+    return max(0, _up(now + estimate.seconds, step) - now)
+
+
+def _run_seconds(estimate: Estimate) -> int:
+    """How long a job that waits will run, rounded up."""
+    return max(0, _up(estimate.seconds, _step(estimate)))
+
+
+def _step(estimate: Estimate) -> int:
+    step = _GRAIN_SECONDS
+    while step * 2 <= estimate.seconds * _COARSENESS:
+        step *= 2
+    return step
+
+
+def _up(seconds: float, step: int) -> int:
+    return math.ceil((seconds - _SLACK_SECONDS) / step) * step

@@ -124,7 +124,7 @@ def gather(
         return None
     return types.Snapshot(
         nodes=nodes,
-        jobs=tuple(_in_order((*placed, *leaving.gangs, *waiting), queues)),
+        jobs=tuple(in_order((*placed, *leaving.gangs, *waiting), queues)),
         levels=settings.level_names,
         now_seconds=int(scene.now_seconds),
         queues=tuple(queues),
@@ -145,7 +145,7 @@ def gather(
     )
 
 
-def _in_order(jobs: Iterable[types.Job], queues: Iterable[types.Queue]) -> Iterator[types.Job]:
+def in_order(jobs: Iterable[types.Job], queues: Iterable[types.Queue]) -> Iterator[types.Job]:
     """The jobs; those of a queue whose equals take each other's places stand in the order that says who does."""
     lines = {queue.name for queue in queues if types.QueuePreemption.LEAST_ATTAINED in queue.preemption}
     for job in jobs:

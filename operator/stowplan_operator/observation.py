@@ -29,13 +29,18 @@ class Priority:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
-    """How this operator reads TrainingJobs: its topology levels with their labels, PriorityClasses, and queues."""
+    """How this operator reads TrainingJobs: its topology levels with their labels, PriorityClasses, and queues.
+
+    ``runs`` are the seconds that jobs ran that succeeded, by what these are compared by (``estimates.digested``); None
+    where the document does not tell.
+    """
 
     accelerator_resource: str
     levels: tuple[tuple[str, str], ...]
     priorities: Mapping[str, Priority]
     default_priority: Priority
     queues: Mapping[str, queueing.Door] = field(default_factory=dict)
+    runs: Mapping[str, tuple[float, ...]] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +50,9 @@ class Observation:
     ``devices`` are the accelerators that a node was built with, broken ones included, where the kubelet offers fewer.
     ``utilisation`` is the mean of a node's GPUs in per cent, where Prometheus knows it; ``telemetry`` says why it is
     stale, empty when fresh, None when telemetry is off. ``notes`` are remarks on the health of nodes. ``bases`` say, by
-    job id, what the expected seconds of a job rest on. ``reading`` is None in what was made of a bare snapshot.
+    job id, what the expected seconds of a job rest on. ``longest`` has, by job id, the seconds that no run like it has
+    exceeded, where that is more: where room is kept, plans count upon these. ``reading`` is None in what was made of a
+    bare snapshot.
     """
 
     snapshot: types.Snapshot
@@ -56,6 +63,7 @@ class Observation:
     telemetry: str | None = None
     notes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     bases: Mapping[str, str] = field(default_factory=dict)
+    longest: Mapping[str, int] = field(default_factory=dict)
     reading: Reading | None = None
 
 

@@ -271,6 +271,7 @@ class Planner:
             expected=moment.expected,
             advice=moment.readings.advice,
             queues=moment.queues,
+            runs=self._history.runs,
         )
 
     async def _stop(

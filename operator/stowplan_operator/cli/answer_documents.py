@@ -198,6 +198,16 @@ def what_if(found: Comparison) -> dict[str, Any]:
             }
             for job in found.jobs
         ],
+        "submitted": [
+            {
+                "name": job.name,
+                "runSeconds": job.expected_seconds,
+                "mostSeconds": found.changed.longest.get(job.id),
+                "basis": found.changed.bases.get(job.id),
+            }
+            for job in found.jobs
+            if job.id in found.changed.submitted
+        ],
         "before": _side(found.before),
         "after": _side(found.after),
     }

@@ -1,7 +1,9 @@
 """The changes of ``what-if``: read from the command line, made on a snapshot. Pure but for the files of ``submit``.
 
 What must stay true: every change is made as the cluster would: a gang that loses a node loses its place whole and waits
-again at its old turn; a name that does not exist is refused with the nearest ones.
+again at its old turn; a submitted job is told as the operator would tell it, with its queue's limits and the run times
+of jobs like it, and with none where the snapshot does not know them; a name that does not exist is refused with the
+nearest ones.
 """
 
 from __future__ import annotations
@@ -16,7 +18,17 @@ from typing import Any
 import yaml
 
 from stowplan_allocator import relaxing, types
-from stowplan_operator import api, observation, queueing, settings, snapshot, views
+from stowplan_operator import (
+    api,
+    estimates,
+    expectations,
+    gathering,
+    observation,
+    queueing,
+    settings,
+    snapshot,
+    views,
+)
 from stowplan_operator.cli.exits import CliError, Exit
 from stowplan_operator.cli.model import mapping, text
 
@@ -45,10 +57,15 @@ class Change:
 
 @dataclass(slots=True)
 class Changed:
-    """A snapshot with changes made; ids of jobs that were submitted, that lost their place, and that were removed."""
+    """A snapshot with changes made; ids of jobs that were submitted, that lost their place, and that were removed.
+
+    ``bases`` say of submitted jobs what their run times rest on, ``longest`` is as in the observation.
+    """
 
     snapshot: types.Snapshot
     submitted: list[str] = field(default_factory=list)
+    bases: dict[str, str] = field(default_factory=dict)
+    longest: dict[str, int] = field(default_factory=dict)
     displaced: list[str] = field(default_factory=list)
     removed: list[str] = field(default_factory=list)
 
@@ -79,7 +96,7 @@ def _wrong(message: str, hint: str = "") -> CliError:
 
 def apply(seen: observation.Observation, changes: Iterable[Change], *, namespace: str | None) -> Changed:
     """All changes, one after the other. CliError names what does not exist, and the nearest that does."""
-    changed = Changed(seen.snapshot)
+    changed = Changed(seen.snapshot, longest=dict(seen.longest))
     for change in changes:
         _MAKERS[change.keyword](changed, change, seen, namespace)
     return changed
@@ -87,7 +104,7 @@ def apply(seen: observation.Observation, changes: Iterable[Change], *, namespace
 
 def _submit(changed: Changed, change: Change, seen: observation.Observation, namespace: str | None) -> None:
     for file in change.words:
-        for job in _read_jobs(file, seen, namespace=namespace):
+        for job, estimate in _read_jobs(file, seen, namespace=namespace):
             there = next((one for one in changed.snapshot.jobs if one.name == job.name and not one.leaving), None)
             if there is not None and there.placement is not None:
                 raise CliError(
@@ -95,11 +112,48 @@ def _submit(changed: Changed, change: Change, seen: observation.Observation, nam
                     code=Exit.USAGE,
                     hint=f"to see what a changed one does, remove it first: remove {job.name} submit {file}",
                 )
-            if there is not None:
-                job = replace(job, id=there.id, created_at_seconds=there.created_at_seconds)
+            if there is None:
+                _estimated(changed, job := expectations.of_new(job, estimate), estimate)
+            elif seen.bases.get(there.id) == estimates.PROGRESS:  # the steps that are left are the same
+                changed.bases[there.id] = estimates.PROGRESS
+                job = _as_changed(there, job, like=there)
+            else:
+                job = _as_changed(there, job, like=expectations.of_new(job, estimate))
+                _estimated(changed, job, estimate)
+            sizes = {job.num_pods, *job.allowed_num_pods}
             jobs = {one.id: one for one in changed.snapshot.jobs} | {job.id: job}
-            changed.snapshot = replace(changed.snapshot, jobs=tuple(jobs.values()))
+            changed.snapshot = replace(
+                changed.snapshot,
+                jobs=tuple(gathering.in_order(jobs.values(), changed.snapshot.queues)),
+                reservations=tuple(
+                    one
+                    for one in changed.snapshot.reservations
+                    if one.job_id != job.id or one.placement.num_pods in sizes
+                ),
+            )
             changed.submitted.append(job.id)
+
+
+def _as_changed(there: types.Job, job: types.Job, *, like: types.Job) -> types.Job:
+    """The waiting job as its new manifest has it; what it has been through stays. Its run time is that of ``like``."""
+    return replace(
+        job,
+        id=there.id,
+        created_at_seconds=there.created_at_seconds,
+        avoided_nodes=there.avoided_nodes,
+        attained_accelerator_seconds=there.attained_accelerator_seconds,
+        expected_seconds=like.expected_seconds,
+        rest_quantiles=like.rest_quantiles,
+    )
+
+
+def _estimated(changed: Changed, job: types.Job, estimate: estimates.Estimate | None) -> None:
+    """Note what the run time of a job rests on."""
+    changed.longest.pop(job.id, None)
+    changed.bases.pop(job.id, None)
+    if estimate is not None:
+        changed.longest[job.id] = expectations.longest_of(estimate)
+        changed.bases[job.id] = estimate.basis
 
 
 def _drain(changed: Changed, change: Change, _: observation.Observation, __: str | None) -> None:
@@ -204,7 +258,9 @@ def unknown(kind: str, name: str, *, known: Iterable[str], state: str = "") -> C
     return CliError(f"no {kind} {name}{state}", code=Exit.USAGE, hint=hint)
 
 
-def _read_jobs(file: str, seen: observation.Observation, *, namespace: str | None) -> Iterator[types.Job]:
+def _read_jobs(
+    file: str, seen: observation.Observation, *, namespace: str | None
+) -> Iterator[tuple[types.Job, estimates.Estimate | None]]:
     try:
         content = sys.stdin.read() if file == "-" else pathlib.Path(file).read_text()
         documents = [one for one in yaml.safe_load_all(content) if one is not None]
@@ -222,7 +278,9 @@ def _read_jobs(file: str, seen: observation.Observation, *, namespace: str | Non
         yield _as_job(body, seen, file=file, namespace=namespace)
 
 
-def _as_job(body: Mapping[str, Any], seen: observation.Observation, *, file: str, namespace: str | None) -> types.Job:
+def _as_job(
+    body: Mapping[str, Any], seen: observation.Observation, *, file: str, namespace: str | None
+) -> tuple[types.Job, estimates.Estimate | None]:
     meta = mapping(body, "metadata")
     name = text(meta, "name")
     if not name:
@@ -264,8 +322,15 @@ def _as_job(body: Mapping[str, Any], seen: observation.Observation, *, file: str
         )
     except ValueError as error:
         raise CliError(f"{file}: {name}: {error}", code=Exit.USAGE) from None
-    limit = queueing.shorter(parsed.active_deadline_seconds, queues.run_limit(job.queue))
-    return replace(job, expected_seconds=limit.seconds if limit else None)
+    estimate = estimates.estimate(
+        view,
+        parsed,
+        runs=estimates.runs_among(reading.runs or {}, view),
+        seconds_left=None,
+        now_seconds=seen.snapshot.now_seconds,
+        queue_limit=queues.run_limit(job.queue),
+    )
+    return job, estimate
 
 
 def _class(one: observation.Priority) -> views.PriorityClass:

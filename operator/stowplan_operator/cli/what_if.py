@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from rich.console import Group, RenderableType
@@ -17,13 +17,14 @@ from rich.text import Text
 
 import stowplan_allocator
 from stowplan_allocator import types
-from stowplan_operator import observation
+from stowplan_operator import expectations, observation
 from stowplan_operator.cli import figures, output, words
 from stowplan_operator.cli.changes import Change, Changed
 from stowplan_operator.cli.output import Column
 
 _ROWS_SHOWN = 30
 _REASONS_SHOWN = 6
+_RUN_TIMES_SHOWN = 6
 _NODES_NAMED = 2
 
 
@@ -75,13 +76,17 @@ class Side:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Both sides; ``jobs`` are all of either, those whose lot differs first."""
+    """Both sides; ``jobs`` are all of either, those whose lot differs first.
+
+    ``knows_runs``: the snapshot tells how long jobs ran that succeeded.
+    """
 
     changes: tuple[Change, ...]
     changed: Changed
     before: Side
     after: Side
     jobs: tuple[types.Job, ...]
+    knows_runs: bool = True
 
     def differs(self, job: types.Job) -> bool:
         """Whether the job's lot, or its reason, is another one; a gang that starts anew elsewhere included."""
@@ -101,9 +106,14 @@ class Comparison:
         )
 
 
-def side(seen: observation.Observation, snapshot: types.Snapshot) -> Side:
-    """The plan of a snapshot. ValueError where the snapshot contradicts itself."""
-    plan = stowplan_allocator.plan(snapshot, seen.settings)
+def side(seen: observation.Observation, snapshot: types.Snapshot, *, longest: Mapping[str, int] | None = None) -> Side:
+    """The plan of a snapshot, beside the room that is kept for others; ``longest`` is the observation's, or another.
+
+    ValueError where the snapshot contradicts itself.
+    """
+    counted = seen.longest if longest is None else longest
+    told = expectations.at_longest(snapshot, longest=counted, order=seen.settings.order)
+    plan = stowplan_allocator.plan(told, seen.settings)
     names = {job.id: job.name for job in snapshot.jobs}
     victims: dict[str, types.Eviction | types.Move] = {one.job_id: one for one in plan.evictions}
     victims |= {one.job_id: one for one in plan.moves}
@@ -139,12 +149,13 @@ def _fate(
 
 def compare(seen: observation.Observation, changes: Sequence[Change], changed: Changed) -> Comparison:
     """Plan twice."""
-    before, after = side(seen, seen.snapshot), side(seen, changed.snapshot)
+    before, after = side(seen, seen.snapshot), side(seen, changed.snapshot, longest=changed.longest)
     jobs = {job.id: job for job in seen.snapshot.jobs} | {job.id: job for job in changed.snapshot.jobs}
-    found = Comparison(tuple(changes), changed, before, after, ())
+    knows_runs = seen.reading is not None and seen.reading.runs is not None
+    found = Comparison(tuple(changes), changed, before, after, (), knows_runs)
     touched = {*changed.submitted, *changed.displaced, *changed.removed}
     ordered = sorted(jobs.values(), key=lambda job: (not found.differs(job), job.id not in touched, job.name))
-    return Comparison(tuple(changes), changed, before, after, tuple(ordered))
+    return replace(found, jobs=tuple(ordered))
 
 
 def show(found: Comparison, *, width: int) -> RenderableType:
@@ -170,6 +181,9 @@ def show(found: Comparison, *, width: int) -> RenderableType:
         blocks.append(Text(f"  {words.count(same, other + 'job')} as before", style="dim"))
     blocks += [Text(), output.indented(output.plain_table(_SIDES, list(_totals(found)), width=width - 2))]
     blocks += list(_reasons(found, rows))
+    if found.changed.submitted:
+        blocks.append(output.heading("How long they would run"))
+        blocks.append(output.indented(output.pairs(list(_run_times(found))[:_RUN_TIMES_SHOWN])))
     return Group(*blocks)
 
 
@@ -261,3 +275,27 @@ def _reasons(found: Comparison, rows: Sequence[types.Job]) -> Iterator[Renderabl
         yield output.heading("Why they would wait")
         pairs = ((job.name, found.after.fates[job.id].message) for job in waiting[:_REASONS_SHOWN])
         yield output.indented(output.pairs(pairs))
+
+
+def _run_times(found: Comparison) -> Iterator[tuple[str, str]]:
+    jobs = {job.id: job for job in found.jobs}
+    for job_id in found.changed.submitted:
+        job = jobs[job_id]
+        most = found.changed.longest.get(job_id, 0)
+        if job.expected_seconds is None:
+            yield job.name, _UNKNOWN if found.knows_runs else _NOT_TOLD
+            continue
+        said = words.duration(job.expected_seconds)
+        if most > job.expected_seconds:
+            said += f", at most {words.duration(most)}"
+        yield job.name, f"{said} ({found.changed.bases[job_id]})"
+
+
+_UNKNOWN = (
+    "not known: no job like it has succeeded, and neither activeDeadlineSeconds nor a queue limits it; so it starts "
+    "nowhere that is kept for another job"
+)
+_NOT_TOLD = (
+    "not known: the snapshot does not tell how long jobs ran, and neither activeDeadlineSeconds nor a queue limits it; "
+    "a snapshot that is saved anew tells"
+)
