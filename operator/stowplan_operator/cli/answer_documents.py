@@ -232,10 +232,11 @@ def _placement(placement: types.Placement | None) -> list[dict[str, Any]]:
 
 def _side(one: Side) -> dict[str, Any]:
     return {
-        "running": one.count(Lot.RUNS, Lot.STARTS, Lot.RESIZES),
-        "starting": one.count(Lot.STARTS),
-        "waiting": one.count(Lot.WAITS, Lot.PREEMPTS),
+        "running": one.num_running,
+        "starting": one.num_starting,
+        "waiting": one.num_waiting,
         "evictions": len(one.plan.evictions),
+        "moves": len(one.plan.moves),
         "resizes": len(one.plan.resizes),
         "gpus": _totals(one.totals),
         "certificate": _certificate(one.plan.certificate),

@@ -58,17 +58,11 @@ def pod_sizes(jobs: Iterable[types.Job]) -> list[tuple[int, int]]:
     return sorted(sizes.items())
 
 
-def of_nodes(
-    snapshot: types.Snapshot,
-    *,
-    placements: Mapping[str, types.Placement] | None = None,
-    devices: Mapping[str, int] | None = None,
-) -> list[NodeFigures]:
-    """Nodes with accelerators, by name; jobs with ``placements`` count as running there."""
+def of_nodes(snapshot: types.Snapshot, *, devices: Mapping[str, int] | None = None) -> list[NodeFigures]:
+    """Nodes with accelerators, by name."""
     used: Counter[str] = Counter()
     for job in snapshot.jobs:
-        placement = job.placement or (placements or {}).get(job.id)
-        for share in placement.shares if placement else ():
+        for share in job.placement.shares if job.placement else ():
             used[share.node] += share.num_pods * job.pod.accelerators
     sizes = pod_sizes(snapshot.jobs)
     found = []

@@ -62,16 +62,35 @@ class Fate:
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """One of the two plans, with the lot of every job by id, and figures as if all that starts ran."""
+    """One of the two plans, with the lot of every job by id.
+
+    ``outcome`` is the snapshot once all of the plan is done, and ``totals`` are its figures: who moves, is resized or
+    returns stands where he will stand, and who gives way waits while those for whom he does run.
+    """
 
     snapshot: types.Snapshot
     plan: types.Plan
     fates: dict[str, Fate]
+    outcome: types.Snapshot
     totals: figures.Totals
 
-    def count(self, *lots: Lot) -> int:
-        """Jobs with one of these lots."""
-        return sum(fate.lot in lots for fate in self.fates.values())
+    @property
+    def num_running(self) -> int:
+        """Jobs that run then."""
+        return sum(job.placement is not None for job in self.outcome.jobs)
+
+    @property
+    def num_starting(self) -> int:
+        """Of those that run then, those that had no place before."""
+        return sum(
+            job.placement is not None and self.fates[job.id].lot in (Lot.STARTS, Lot.PREEMPTS)
+            for job in self.outcome.jobs
+        )
+
+    @property
+    def num_waiting(self) -> int:
+        """Jobs that wait then."""
+        return sum(job.placement is None for job in self.outcome.jobs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,8 +137,23 @@ def side(seen: observation.Observation, snapshot: types.Snapshot, *, longest: Ma
     victims: dict[str, types.Eviction | types.Move] = {one.job_id: one for one in plan.evictions}
     victims |= {one.job_id: one for one in plan.moves}
     fates = {job.id: _fate(job, plan, victims=victims, names=names) for job in snapshot.jobs}
-    nodes = figures.of_nodes(snapshot, placements=plan.placements, devices=seen.devices)
-    return Side(snapshot, plan, fates, figures.totals(nodes, sizes=figures.pod_sizes(snapshot.jobs)))
+    then = outcome(snapshot, plan)
+    nodes = figures.of_nodes(then, devices=seen.devices)
+    return Side(snapshot, plan, fates, then, figures.totals(nodes, sizes=figures.pod_sizes(snapshot.jobs)))
+
+
+def outcome(snapshot: types.Snapshot, plan: types.Plan) -> types.Snapshot:
+    """The cluster once all of the plan is done, and gangs that are leaving are gone."""
+    places: dict[str, types.Placement | None] = {**plan.placements, **plan.held}
+    places |= {one.job_id: None for one in plan.evictions}
+    places |= {one.job_id: one.placement for one in plan.resizes}
+    places |= {one.job_id: one.placement for one in plan.moves}
+    jobs = (
+        replace(job, placement=places.get(job.id, job.placement))
+        for job in snapshot.jobs
+        if not (job.leaving and job.placement is not None)
+    )
+    return replace(snapshot, jobs=tuple(jobs))
 
 
 def _fate(
@@ -239,20 +273,23 @@ def _gpu_time(seconds: int) -> str:
     return f"{seconds / 3600:.1f} GPU hours" if seconds >= 3600 else f"{max(1, seconds // 60)} GPU minutes"
 
 
-def _lost(evictions: Sequence[types.Eviction]) -> str:
-    return _gpu_time(sum(eviction.cost for eviction in evictions)) if evictions else words.UNKNOWN
+def _lost(victims: Sequence[types.Eviction | types.Move]) -> str:
+    return _gpu_time(sum(one.cost for one in victims)) if victims else words.UNKNOWN
 
 
 def _totals(found: Comparison) -> Iterator[tuple[str, str, str]]:
     def pair(label: str, value: Any) -> tuple[str, str, str]:
         return label, str(value(found.before)), str(value(found.after))
 
-    yield pair("Jobs running", lambda one: one.count(Lot.RUNS, Lot.STARTS, Lot.RESIZES))
-    yield pair("  of them new", lambda one: one.count(Lot.STARTS))
-    yield pair("Jobs waiting", lambda one: one.count(Lot.WAITS, Lot.PREEMPTS))
+    yield pair("Jobs running", lambda one: one.num_running)
+    yield pair("  of them new", lambda one: one.num_starting)
+    yield pair("Jobs waiting", lambda one: one.num_waiting)
     if found.before.plan.evictions or found.after.plan.evictions:
         yield pair("Evictions", lambda one: len(one.plan.evictions))
         yield pair("  lose", lambda one: _lost(one.plan.evictions))
+    if found.before.plan.moves or found.after.plan.moves:
+        yield pair("Moved", lambda one: len(one.plan.moves))
+        yield pair("  lose", lambda one: _lost(one.plan.moves))
     if found.before.plan.resizes or found.after.plan.resizes:
         yield pair("Resized", lambda one: len(one.plan.resizes))
     yield pair("GPUs", lambda one: one.totals.total)
