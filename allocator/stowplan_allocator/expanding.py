@@ -12,10 +12,10 @@ has; each is resized once, and gains more than it loses; after a growth the same
 
 from __future__ import annotations
 
-import math
+import heapq
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from operator import sub
 
 from stowplan_allocator import (
@@ -31,7 +31,7 @@ from stowplan_allocator import (
     types,
 )
 from stowplan_allocator import problem as problems
-from stowplan_allocator.gangs import Gang
+from stowplan_allocator.growers import Grower, Size, State, bound, given, pods_of
 from stowplan_allocator.namespaces import Spare
 from stowplan_allocator.problem import Request, Vector
 from stowplan_allocator.quotas import Allowance
@@ -46,6 +46,8 @@ HOPELESS = (
     types.Reason.EXCEEDS_QUOTA,
     types.Reason.EXCEEDS_RESOURCE_QUOTA,
 )
+# What it gains for each further accelerator, negative; whose step; to what size.
+_Step = tuple[float, int, int]
 # Places in one programme, counted as nodes times sizes.
 MAX_PLACES = 20_000
 MAX_SWAPS = 50
@@ -57,52 +59,6 @@ class Growth:
 
     resizes: tuple[types.Resize, ...]
     tier: types.TierResult
-
-
-@dataclass(frozen=True, slots=True)
-class _Size:
-    """A larger size of a job: the gang that it would be, the nodes of each of its groups, and what it gains."""
-
-    gang: Gang
-    nodes: tuple[frozenset[int], ...]
-    gain: int
-
-
-@dataclass(frozen=True, slots=True)
-class _Grower:
-    """A job that could grow: where it stands, and its larger sizes."""
-
-    job: types.Job
-    request: Request
-    product: str
-    takes: list[Take]
-    now: int
-    sizes: Mapping[int, _Size]
-
-    @property
-    def cost(self) -> int:
-        """What its restart loses."""
-        return self.job.resize_cost or 0
-
-    def net(self, size: int) -> int:
-        """What it gains at a size, less what the restart loses; nothing at the size that it has."""
-        return self.sizes[size].gain - self.cost if size != self.now else 0
-
-
-@dataclass(slots=True)
-class _State:
-    """What is free beside everybody, where those stand who have grown, and nodes that they have left."""
-
-    rooms: list[Vector]
-    allowance: Allowance | None
-    spare: Spare | None
-    takes: dict[str, list[Take]] = field(default_factory=dict)
-    left: frozenset[int] = frozenset()
-
-    def size_of(self, grower: _Grower) -> int:
-        """How many pods the job has by now."""
-        takes = self.takes.get(grower.job.id)
-        return grower.now if takes is None else _pods(takes)
 
 
 def decide(
@@ -153,16 +109,18 @@ class _Scene:
         amounts = problems.free_vectors(snapshot, dims=problem.dims)
         self._index = {node.name: i for i, node in enumerate(problem.nodes)}
         shared, limits = problem.quotas, namespaces.compile_limits(snapshot)
-        self._start = _State(
+        self._start = State(
             [amounts[node.name] for node in problem.nodes],
             None if shared is None else compiling.allowance_of(snapshot, shared=shared),
             None if limits is None else Spare(limits.left()),
         )
-        self._gangs: dict[tuple[int, int, str], tuple[Gang, tuple[frozenset[int], ...]]] = {}
-        self._open: dict[Vector, frozenset[int]] = {}
+        self._alike: dict[Vector, list[int]] = {}
+        for i, room in enumerate(self._start.rooms):
+            self._alike.setdefault(room, []).append(i)
+        self._sizes: dict[tuple[int, int, str], Size] = {}
         self._growers = [grower for job in candidates if (grower := self._grower(job)) is not None]
 
-    def _grower(self, job: types.Job) -> _Grower | None:
+    def _grower(self, job: types.Job) -> Grower | None:
         """The job, if it could grow where nobody else does."""
         placement = job.placement
         if job.id not in self._problem.shape_of or placement is None or time.monotonic() > self._deadline:
@@ -175,55 +133,64 @@ class _Scene:
         takes = [(self._index[share.node], share.num_pods) for share in placement.shares if share.node in self._index]
         sizes = {}
         for size in surplus.few(worth_it):
-            gang, nodes = self._gang(job, request=request, size=size, product=placement.product)
-            sizes[size] = _Size(gang, nodes, gains[size])
-        grower = _Grower(job, request, placement.product, takes, now, sizes)
-        fitting = {size: one for size, one in sizes.items() if self._grown(self._start, grower, size=size) is not None}
+            one = self._size(job, request=request, size=size, product=placement.product)
+            sizes[size] = replace(one, gain=gains[size])
+        grower = Grower(job, request, placement.product, takes, now, sizes)
+        fitting = {size: one for size, one in sizes.items() if self._fits(grower, size=size)}
         return replace(grower, sizes=fitting) if fitting else None
 
-    def _gang(
-        self, job: types.Job, *, request: Request, size: int, product: str
-    ) -> tuple[Gang, tuple[frozenset[int], ...]]:
+    def _size(self, job: types.Job, *, request: Request, size: int, product: str) -> Size:
         """The job at a size, on the product that it has; equal jobs share it."""
         key = (request.index, size, product)
-        if key not in self._gangs:
+        if key not in self._sizes:
             gang = gangs.gang_of(job, problem=self._problem, num_pods=size)
             gang = replace(gang, groups=tuple(group for group in gang.groups if group.product in ("", product)))
-            self._gangs[key] = gang, tuple(frozenset(group.nodes) for group in gang.groups)
-        return self._gangs[key]
+            nodes = tuple(frozenset(group.nodes) for group in gang.groups)
+            each = [(gangs.slots(gang, room), alike) for room, alike in self._alike.items()]
+            slots = tuple(
+                {node: count for count, alike in each if count for node in alike if node in some} for some in nodes
+            )
+            has_room = any(gangs.capacity(gang, slots=some, problem=self._problem) >= gang.num_blocks for some in slots)
+            self._sizes[key] = Size(gang, nodes, slots, has_room)
+        return self._sizes[key]
 
-    def _with_room(self, vector: Vector) -> frozenset[int]:
-        """The nodes that hold a pod of this kind beside everybody as they stand."""
-        if vector not in self._open:
-            rooms = self._start.rooms
-            self._open[vector] = frozenset(i for i, room in enumerate(rooms) if problems.slots(room, vector))
-        return self._open[vector]
+    def _fits(self, grower: Grower, *, size: int) -> bool:
+        """Whether the job could have the size where nobody else grows."""
+        if grower.sizes[size].has_room:
+            return self._is_paid(self._start, *self._paid(self._start, grower, size=size))
+        return self._grown(self._start, grower, size=size) is not None
 
-    def _grown(self, state: _State, grower: _Grower, *, size: int) -> _State | None:
+    def _grown(self, state: State, grower: Grower, *, size: int) -> State | None:
         """The state once the job has grown so far, in the best place for it; None where it has none."""
         takes = state.takes.get(grower.job.id, grower.takes)
         vector, one = grower.request.vector, grower.sizes[size]
-        rooms = _given(state.rooms, takes=takes, pod=vector, factor=1)
-        near = self._with_room(vector) | state.left | {node for node, _ in takes}
-        for nodes in one.nodes:
-            slots = {node: gangs.slots(one.gang, rooms[node]) for node in sorted(near & nodes)}
+        allowance, spare = self._paid(state, grower, size=size)
+        if not self._is_paid(state, allowance, spare):
+            return None
+        rooms = given(state.rooms, takes=takes, pod=vector, factor=1)
+        changed = state.changed | {node for node, _ in takes}
+        for nodes, before in zip(one.nodes, one.slots, strict=True):
+            slots = dict(before)
+            slots |= {node: gangs.slots(one.gang, rooms[node]) for node in changed & nodes}
             found = gangs.fill(one.gang, slots=slots, problem=self._problem)
             if found is not None:
                 break
         else:
             return None
-        allowance, spare = self._paid(state, grower, size=size)
-        if (allowance is None) is not (state.allowance is None) or (spare is None) is not (state.spare is None):
-            return None
-        return _State(
-            _given(rooms, takes=found, pod=vector, factor=-1),
+        return State(
+            given(rooms, takes=found, pod=vector, factor=-1),
             allowance,
             spare,
             {**state.takes, grower.job.id: found},
-            state.left | {node for node, _ in takes},
+            changed | {node for node, _ in found},
         )
 
-    def _paid(self, state: _State, grower: _Grower, *, size: int) -> tuple[Allowance | None, Spare | None]:
+    @staticmethod
+    def _is_paid(state: State, allowance: Allowance | None, spare: Spare | None) -> bool:
+        """Whether these are what is left of the state's quotas and limits, where it has any."""
+        return (allowance is None) is (state.allowance is None) and (spare is None) is (state.spare is None)
+
+    def _paid(self, state: State, grower: Grower, *, size: int) -> tuple[Allowance | None, Spare | None]:
         """Quotas and limits with the job at that size; None for what does not allow it."""
         before, request, allowance, spare = state.size_of(grower), grower.request, state.allowance, state.spare
         if allowance is not None:
@@ -243,16 +210,15 @@ class _Scene:
         if not self._growers:
             return None
         best = self._by_greed(self._start)
-        most = self._bound()
-        if self._value(best) < most:
+        most = bound(self._growers, free=sum(max(room[0], 0) for room in self._start.rooms))
+        if self._gap(best, most=most) > self._settings.gap_tolerance:
             best = self._swapped(best)
-        if self._value(best) < most and (exact := self._exact()) is not None:
-            stands, bound = exact
-            most = min(most, bound)
+        if self._gap(best, most=most) > self._settings.gap_tolerance and (exact := self._exact()) is not None:
+            stands, proven_most = exact
+            most = min(most, proven_most)
             found = replace(best, takes=stands)
             best = found if self._value(found) > self._value(best) else best
-        value = self._value(best)
-        gap = (most - value) / most
+        value, gap = self._value(best), self._gap(best, most=most)
         proven = gap <= self._settings.gap_tolerance
         status = types.SolveStatus.OPTIMAL if proven else types.SolveStatus.FEASIBLE
         resizes = tuple(
@@ -262,80 +228,63 @@ class _Scene:
         )
         return Growth(resizes, types.TierResult(decisions.RESIZES, float(value), float(most), gap, status))
 
-    def _bound(self) -> int:
-        """No more than that can be gained: free accelerators in parts, each to the step that gains most with it."""
-        steps: list[tuple[float, int, int]] = []
-        free = sum(max(room[0], 0) for room in self._start.rooms)
-        most = 0
-        for grower in self._growers:
-            each = grower.request.vector[0]
-            points = [(0, 0), *(((size - grower.now) * each, grower.net(size)) for size in grower.sizes)]
-            if not each:
-                most += max(net for _, net in points)
-                continue
-            while len(points) > 1:
-                # The next corner of the hull: what gains most for each accelerator from here on.
-                taken, gained = points[0]
-                corner = max(points[1:], key=lambda at: ((at[1] - gained) / (at[0] - taken), at[0]))
-                if corner[1] <= gained:
-                    break
-                steps.append(((corner[1] - gained) / (corner[0] - taken), corner[0] - taken, corner[1] - gained))
-                points = points[points.index(corner) :]
-        part = 0.0
-        for _, amount, gain in sorted(steps, reverse=True):
-            here = min(amount, free)
-            part += gain * here / amount
-            free -= here
-        return most + math.floor(part + 1e-6)
-
-    def _resize(self, grower: _Grower, *, takes: list[Take]) -> types.Resize:
+    def _resize(self, grower: Grower, *, takes: list[Take]) -> types.Resize:
         spot = greedy.Spot(grower.product, takes)
         place = greedy.to_placement(spot, problem=self._problem, request=grower.request)
-        size = _pods(takes)
+        size = pods_of(takes)
         return types.Resize(grower.job.id, size, "", grower.cost, gain=grower.sizes[size].gain, placement=place)
 
-    def _value(self, state: _State) -> int:
+    def _value(self, state: State) -> int:
         """What all gain who have grown, less what they lose."""
         return sum(grower.net(state.size_of(grower)) for grower in self._growers)
 
-    def _steps(self, state: _State) -> list[tuple[_Grower, int]]:
-        """Every next step that gains anything, the most for each further accelerator first."""
-        found = []
-        for rank, grower in enumerate(self._growers):
-            now = state.size_of(grower)
-            for size in grower.sizes:
-                gain = grower.net(size) - grower.net(now)
-                if size > now and gain > 0:
-                    found.append((-gain / ((size - now) * max(grower.request.vector[0], 1)), rank, size))
-        return [(self._growers[rank], size) for _, rank, size in sorted(found)]
+    def _gap(self, state: State, *, most: int) -> float:
+        return (most - self._value(state)) / most
 
-    def _by_greed(self, state: _State) -> _State:
+    def _steps(self, state: State) -> list[_Step]:
+        """Every next step that gains anything, the most for each further accelerator first."""
+        return sorted(step for rank in range(len(self._growers)) for step in self._steps_of(rank, state))
+
+    def _steps_of(self, rank: int, state: State) -> Iterator[_Step]:
+        grower = self._growers[rank]
+        now = state.size_of(grower)
+        for size in grower.sizes:
+            gain = grower.net(size) - grower.net(now)
+            if size > now and gain > 0:
+                yield -gain / ((size - now) * max(grower.request.vector[0], 1)), rank, size
+
+    def _by_greed(self, state: State) -> State:
         """One best step after the other, as long as any is left that has room."""
-        failed: set[tuple[str, int]] = set()
-        after: _State | None = state
-        while after is not None:
-            state, after = after, None
-            for grower, size in self._steps(state):
-                if time.monotonic() > self._deadline:
-                    return state
-                if (grower.job.id, size) in failed:
-                    continue
-                after = self._grown(state, grower, size=size)
-                if after is not None:
-                    break
-                failed.add((grower.job.id, size))
-            if after is not None and any(
-                max(map(sub, new, old)) > 0 for old, new in zip(state.rooms, after.rooms, strict=True) if new is not old
-            ):
+        steps = self._steps(state)
+        without_room: list[_Step] = []
+        while steps and time.monotonic() <= self._deadline:
+            step = heapq.heappop(steps)
+            _, rank, size = step
+            grower = self._growers[rank]
+            if size <= state.size_of(grower):
+                continue
+            after = self._grown(state, grower, size=size)
+            if after is None:
+                without_room.append(step)
+                continue
+            before, state = state, after
+            steps = [one for one in steps if one[1] != rank]
+            without_room = [one for one in without_room if one[1] != rank]
+            steps += self._steps_of(rank, state)
+            left = before.takes.get(grower.job.id, grower.takes)
+            if any(max(map(sub, state.rooms[node], before.rooms[node])) > 0 for node, _ in left):
                 # Where somebody has left a node, others may have room now.
-                failed.clear()
+                steps += without_room
+                without_room = []
+            heapq.heapify(steps)
         return state
 
-    def _swapped(self, best: _State) -> _State:
+    def _swapped(self, best: State) -> State:
         """Greed once more after another first step: whoever did not grow so far comes first."""
-        first = [step for step in self._steps(self._start) if best.size_of(step[0]) != step[1]]
-        for grower, size in first[:MAX_SWAPS]:
-            after = self._grown(self._start, grower, size=size)
+        steps = self._steps(self._start)
+        first = [(rank, size) for _, rank, size in steps if best.size_of(self._growers[rank]) != size]
+        for rank, size in first[:MAX_SWAPS]:
+            after = self._grown(self._start, self._growers[rank], size=size)
             if after is not None:
                 best = max(best, self._by_greed(after), key=self._value)
         return best
@@ -367,15 +316,3 @@ class _Scene:
         programme.start_from(())
         found = programme.most(gains, settings=self._settings, limit_seconds=left * choosing.SHARE_OF_TIME)
         return None if found is None else (found.stands, found.bound)
-
-
-def _pods(takes: list[Take]) -> int:
-    return sum(pods for _, pods in takes)
-
-
-def _given(rooms: list[Vector], *, takes: list[Take], pod: Vector, factor: int) -> list[Vector]:
-    """The rooms with these pods given back, or taken."""
-    found = list(rooms)
-    for node, pods in takes:
-        found[node] = tuple(have + factor * pods * need for have, need in zip(found[node], pod, strict=True))
-    return found

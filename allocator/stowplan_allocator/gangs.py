@@ -150,14 +150,23 @@ def fill(gang: Gang, *, slots: Mapping[int, int], problem: Problem) -> list[Take
 
 def fullest(want: int, *, slots: Mapping[int, int]) -> dict[int, int]:
     """Few nodes for so many blocks, and of those the fullest, so that empty ones stay whole for others."""
+    by_count: dict[int, list[int]] = defaultdict(list)
+    for node, count in slots.items():
+        if count:
+            by_count[count].append(node)
     taken: dict[int, int] = {}
-    ranked = sorted((node for node, count in slots.items() if count), key=lambda node: (slots[node], -node))
-    while ranked and slots[ranked[-1]] < want:
-        node = ranked.pop()
-        taken[node] = slots[node]
-        want -= slots[node]
-    if want and ranked:
-        taken[min((node for node in ranked if slots[node] >= want), key=lambda node: (slots[node], node))] = want
+    for count in sorted(by_count, reverse=True):
+        # Whole nodes, as long as the next one would not hold all that is left.
+        nodes = sorted(by_count[count])
+        number = min((want - 1) // count, len(nodes))
+        taken |= dict.fromkeys(nodes[:number], count)
+        want -= number * count
+        by_count[count] = nodes[number:]
+        if by_count[count]:
+            break
+    enough = [count for count, nodes in by_count.items() if nodes and count >= want]
+    if want and enough:
+        taken[min(by_count[min(enough)])] = want
     return taken
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 import time
 
@@ -10,6 +11,7 @@ import pytest
 import stowplan_allocator as sa
 from stowplan_allocator.bench import workloads
 from stowplan_allocator.memory import Memory
+from unit.allocator import worlds
 from unit.allocator.worlds import H100
 
 ROOM = sa.Resources(8, 96_000, 900_000)
@@ -124,3 +126,27 @@ def test_building_models_takes_less_time_than_solving_them() -> None:
     )
     phases = dict(sa.plan(snapshot).certificate.phases)
     assert 0 < phases["build"] < phases["solve"]
+
+
+@pytest.mark.slow
+def test_a_thousand_elastic_jobs_on_5000_nodes_grow_within_the_limit() -> None:
+    rng = random.Random(1)
+    nodes = [worlds.node(f"n{i}", rack=f"r{i // 20}") for i in range(5_000)]
+    free = [node.name for node in nodes]
+    rng.shuffle(free)
+    jobs = []
+    for i in range(1_000):
+        num_pods, exponent = rng.choice([1, 2, 4]), rng.choice([0.5, 0.7, 0.9])
+        sizes = tuple(size for size in (1, 2, 4, 8, 16) if size >= num_pods)
+        goodput = tuple((size, int(1000 * (size / num_pods) ** exponent)) for size in sizes)
+        on = {free.pop(): 1 for _ in range(num_pods)}
+        elastic = worlds.running(
+            f"e{i}", on, 8, cost=None, resize_cost=rng.randint(1_000, 100_000), allowed_num_pods=sizes
+        )
+        jobs.append(dataclasses.replace(elastic, goodput_milli=goodput))
+    jobs += [worlds.running(f"rigid{i}", {free.pop(): 1}, 8, cost=None) for i in range(len(free) // 2)]
+    # Time enough on a busy machine; a slow way would not even look at all of them within it.
+    settings = sa.Settings(resize=True, late_tiers_seconds=6, gap_tolerance=0.01)
+    plan = sa.plan(worlds.snapshot(nodes, jobs), settings)
+    [tier] = [tier for tier in plan.certificate.tiers if tier.name == "resizes"]
+    assert (len(plan.resizes) > 50, tier.status) == (True, sa.SolveStatus.OPTIMAL)
