@@ -1,6 +1,6 @@
 """The rules of moves, verified on the finished plan as ``checks`` verifies all else, sharing no code with what decides.
 
-What must stay true: whoever moves may be disturbed, is told once, and keeps its size; nobody goes to a slower
+What must stay true: whoever moves may be disturbed and moved, is told once, and keeps its size; nobody goes to a slower
 product; what moves lose is within what the waiting job and the snapshot allow. Whether all of them fit once
 they have moved is asked in ``checks``, together with evictions and held room.
 """
@@ -29,6 +29,8 @@ def find_breaches(plan: types.Plan, *, snapshot: types.Snapshot) -> Iterator[str
         gone.add(move.job_id)
         if mover.disruption_cost is None or mover.disruption_cost != move.cost:
             yield f"{what}: it costs {mover.disruption_cost}, not {move.cost}"
+        if mover.stays:
+            yield f"{what}: it is not to be moved"
         if move.placement.num_pods != mover.placement.num_pods:
             yield f"{what}: it has {mover.placement.num_pods} pods, and would have {move.placement.num_pods}"
         speed = {choice.product: choice.relative_throughput_milli for choice in mover.products}

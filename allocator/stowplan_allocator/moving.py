@@ -5,7 +5,7 @@ else? What they lose is a bound: moving never costs less than evicting. Do these
 beside the waiting job? Then they are the answer, proven. Otherwise the programme of
 ``disruption`` chooses victims and all new places together. What must stay true: whatever is
 returned has been checked as a plan is, all moved gangs and the waiting one standing whole on
-the cluster at once; jobs that must not be disturbed stay; nobody goes to a slower product; None does
+the cluster at once; jobs that must not be disturbed, or not moved, stay; nobody goes to a slower product; None does
 not mean that no moves exist unless ``settings`` gave time enough and the cluster is small.
 """
 
@@ -167,8 +167,8 @@ class _Scene:
         self._settings = settings
         standing = [replace(one, placement=beside.get(one.id, one.placement)) for one in snapshot.jobs]
         running = [one for one in standing if one.placement is not None]
-        self._fixed = [one for one in running if one.disruption_cost is None or one.leaving or one.id in beside]
-        fixed = {one.id for one in self._fixed}
+        fixed = {one.id for one in running if one.disruption_cost is None or one.stays or one.leaving} | {*beside}
+        self._fixed = [one for one in running if one.id in fixed]
         movable = sorted((one for one in running if one.id not in fixed), key=problems.queue_key)
         self._lifted = {one.id: _lift(one) for one in movable}
         self._running = {one.id: one for one in movable}

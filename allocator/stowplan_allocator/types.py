@@ -118,7 +118,8 @@ class Job:
     that would be lost), and None means that it must not be resized. A waiting job that is ``returning`` was stopped
     only to start again at another size or place: it is admitted before all others, so that nobody takes its place.
     While its old pods are there it is ``leaving``, too: its room is kept, and it starts in a later plan.
-    Moving running jobs elsewhere may lose ``make_room`` accelerator-seconds so that a waiting job fits.
+    Moving running jobs elsewhere may lose ``make_room`` accelerator-seconds so that a waiting job fits; a running job
+    that ``stays`` is moved for nobody, as it would not come back as it is, and loses its place to an eviction only.
 
     ``queue`` is empty for the default queue; ``other_queues`` are further ones that its owner could choose.
     ``order`` is that of its line, where it is another one than the settings'.
@@ -152,6 +153,7 @@ class Job:
     resize_cost: int | None = None
     returning: bool = False
     make_room: int = 0
+    stays: bool = False
     rest_quantiles: tuple[int, ...] = ()
 
 

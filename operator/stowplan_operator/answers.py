@@ -14,7 +14,17 @@ from collections.abc import Callable, Mapping
 
 from stowplan_allocator import types
 from stowplan_allocator.advising import Advice
-from stowplan_operator import estimates, expectations, gathering, health, observation, queueing, states, views
+from stowplan_operator import (
+    defragmentation,
+    estimates,
+    expectations,
+    gathering,
+    health,
+    observation,
+    queueing,
+    states,
+    views,
+)
 from stowplan_operator.settings import Settings
 
 
@@ -123,6 +133,14 @@ def observe(seen: Seen) -> observation.Observation:
             default_priority=_priority(seen.default_priority),
             queues=seen.queues.doors,
             runs=estimates.digested(seen.runs),
+        ),
+        moving=observation.Moving(
+            policy=seen.settings.defragmentation.policy,
+            budget_left=defragmentation.budget_left(
+                (state.job for state in jobs),
+                settings=seen.settings.defragmentation,
+                now_seconds=seen.scene.now_seconds,
+            ),
         ),
     )
 

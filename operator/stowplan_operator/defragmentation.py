@@ -62,8 +62,13 @@ def asked(
     }
     if not limits:
         return Asked()
-    left = max(0, settings.budget_gpu_seconds_per_hour - spent(views_of, now_seconds=now_seconds))
+    left = budget_left(views_of, settings=settings, now_seconds=now_seconds)
     return Asked(left, {uid: min(limit, left) for uid, limit in limits.items()}) if left else Asked()
+
+
+def budget_left(jobs: Iterable[views.JobView], *, settings: DefragmentationSettings, now_seconds: float) -> int:
+    """GPU-seconds that moves may still lose within this hour."""
+    return max(0, settings.budget_gpu_seconds_per_hour - spent(jobs, now_seconds=now_seconds))
 
 
 def spent(jobs: Iterable[views.JobView], *, now_seconds: float) -> int:

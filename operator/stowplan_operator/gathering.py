@@ -62,7 +62,9 @@ def gather(
 
     ``in_doubt`` are placements, by job UID, that were written without an answer: nobody knows whether they hold.
     Running jobs are told with what they would lose where a waiting job could take their places, or has others moved;
-    for questions always, as anybody may yet come, and then there is a snapshot also while nobody waits.
+    for questions always, as anybody may yet come, and then there is a snapshot also while nobody waits. That proposes
+    nothing that the planner would not do: whose place a job may take is for the allocator's own rights to say, of which
+    a threat is only the rough outline that keeps losses, which grow with time, out of snapshots where nobody asks.
     """
     placed: list[types.Job] = []
     waiting: list[types.Job] = []
@@ -224,7 +226,7 @@ def _standing(
     """A running job, with what it would lose: if it were resized; and if it left, where somebody may take its place.
 
     Where jobs are ``moving`` for others, all are told what they would lose, but for those that cannot come back as they
-    are. Who would not be planned with again is neither resized nor moved, and leaves only where it may be evicted.
+    are, or would not be planned with again: these are neither resized nor moved, and leave only where they are evicted.
     """
     assert state.request is not None
     assert state.spec is not None
@@ -242,12 +244,15 @@ def _standing(
     if request.resize_cost is not None and not scene.comes_back(state):
         request = state.request
     rules = settings.preemption
-    if moving and not defragmentation.can_come_back(request, state.spec, num_pods=state.num_pods):
-        return request
     is_threatened = rules.policy != "Never" and threat.hangs_over(request)
-    if not is_threatened and not (moving and scene.comes_back(state)):
+    moves = (
+        moving
+        and defragmentation.can_come_back(request, state.spec, num_pods=state.num_pods)
+        and scene.comes_back(state)
+    )
+    if not is_threatened and not moves:
         return request
     cost = preemption.disruption_cost(
         state.job, state.spec, num_accelerators=state.accelerators, settings=rules, now_seconds=scene.now_seconds
     )
-    return dataclasses.replace(request, disruption_cost=cost)
+    return dataclasses.replace(request, disruption_cost=cost, stays=not moves)

@@ -44,6 +44,14 @@ class Reading:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Moving:
+    """Whether this operator moves running jobs for others, and the GPU-seconds that this may still lose in the hour."""
+
+    policy: str
+    budget_left: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Observation:
     """One moment of the operator: ``plan`` is its last plan, ``snapshot`` what is there since.
 
@@ -51,8 +59,8 @@ class Observation:
     ``utilisation`` is the mean of a node's GPUs in per cent, where Prometheus knows it; ``telemetry`` says why it is
     stale, empty when fresh, None when telemetry is off. ``notes`` are remarks on the health of nodes. ``bases`` say, by
     job id, what the expected seconds of a job rest on. ``longest`` has, by job id, the seconds that no run like it has
-    exceeded, where that is more: where room is kept, plans count upon these. ``reading`` is None in what was made of a
-    bare snapshot.
+    exceeded, where that is more: where room is kept, plans count upon these. ``reading`` and ``moving`` are None in
+    what was made of a bare snapshot.
     """
 
     snapshot: types.Snapshot
@@ -65,6 +73,7 @@ class Observation:
     bases: Mapping[str, str] = field(default_factory=dict)
     longest: Mapping[str, int] = field(default_factory=dict)
     reading: Reading | None = None
+    moving: Moving | None = None
 
 
 def write(observation: Observation) -> str:

@@ -1,8 +1,8 @@
 """``defrag``: which running jobs would move so that a waiting one fits, or whole nodes become free, at what price.
 
 Pure but for planning; shown before anything is done. What must stay true: the moves for a job are those that the
-operator's own ``plan`` decides for this snapshot, settings and budget; a price is told with the proven least; the
-command that asks for the moves names what they may lose.
+operator's own ``plan`` decides for this snapshot, settings and budget, and no others; a price is told with the proven
+least; the command that asks for the moves names what they may lose.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ class Answer:
     """What moves do for a job (None: for whole nodes of each product, in ``found``), within the ``budget``.
 
     ``bound`` is the proven least that moves for the job lose; ``beyond`` is what they would lose where that is more
-    than the budget. ``starts`` are waiting jobs that then have a place, ``why_not`` says why there are no moves.
+    than the budget, or than the operator may spend in this hour. ``starts`` are waiting jobs that then have a place,
+    ``why_not`` says why there are no moves.
     """
 
     snapshot: types.Snapshot
@@ -69,7 +70,7 @@ class Answer:
 
 def for_job(seen: observation.Observation, job: types.Job, *, budget: int | None) -> Answer:
     """The moves that the operator would decide if the job asked for room now."""
-    most = _ANY if budget is None else budget
+    most = _most(seen, budget=budget)
     snapshot = _asking(seen.snapshot, job.id, most)
     if job.placement is not None:
         return Answer(snapshot, budget, job, why_not="it has its place")
@@ -85,14 +86,36 @@ def for_job(seen: observation.Observation, job: types.Job, *, budget: int | None
     found = moving.moves(snapshot, job.id, settings=seen.settings)
     reason = plan.waiting[job.id]
     if found is not None and found.cost > most:
-        return Answer(snapshot, budget, job, beyond=found.cost, bound=found.bound, why_not=reason.message)
-    return Answer(snapshot, budget, job, why_not=f"{reason.reason.value}: {reason.message}")
+        why_not = reason.message if most == budget else _hour_text(most)
+        return Answer(snapshot, budget, job, beyond=found.cost, bound=found.bound, why_not=why_not)
+    said = f"{reason.reason.value}: {reason.message}"
+    return Answer(snapshot, budget, job, why_not=f"{said}; {_OFF}" if _is_off(seen) else said)
 
 
 def for_nodes(seen: observation.Observation, *, budget: int | None) -> Answer:
     """Moves that make whole nodes free, of each product."""
     found = defragmenting.defragment(seen.snapshot, budget=_ANY if budget is None else budget, settings=seen.settings)
-    return Answer(seen.snapshot, budget, found=found)
+    return Answer(seen.snapshot, budget, found=found, why_not=_OFF if _is_off(seen) else "")
+
+
+_OFF = "the operator moves nobody (setting defragmentation.policy: Never)"
+
+
+def _is_off(seen: observation.Observation) -> bool:
+    return seen.moving is not None and seen.moving.policy == "Never"
+
+
+def _most(seen: observation.Observation, *, budget: int | None) -> int:
+    """What moves for a job may lose: the question's budget, and no more than the operator may spend."""
+    most = _ANY if budget is None else budget
+    return most if seen.moving is None else min(most, seen.moving.budget_left)
+
+
+def _hour_text(left: int) -> str:
+    return (
+        f"all moves of this hour may lose {_gpu_time(left)} more "
+        "(setting defragmentation.budgetGpuSecondsPerHour); wait, or have it raised"
+    )
 
 
 def _asking(snapshot: types.Snapshot, job_id: str, most: int) -> types.Snapshot:
@@ -129,8 +152,9 @@ def _job_blocks(answer: Answer, speaker: Speaker, *, width: int) -> Iterator[Ren
             yield Text(f"No moves make room for {job.name} ({gpus}).", style="bold")
         else:
             least = "" if answer.bound >= answer.beyond else f" (at least {_gpu_time(answer.bound)})"
+            most = "the budget" if answer.snapshot.move_budget == answer.budget else "the operator may spend now"
             yield Text(
-                f"Moves for {job.name} ({gpus}) would lose {_gpu_time(answer.beyond)}{least}, more than the budget.",
+                f"Moves for {job.name} ({gpus}) would lose {_gpu_time(answer.beyond)}{least}, more than {most}.",
                 style="bold",
             )
         yield output.indented(output.facts([("Why", answer.why_not)]))
@@ -211,6 +235,8 @@ def _node_blocks(answer: Answer, *, width: int) -> Iterator[RenderableType]:
             yield output.indented(output.plain_table(_MOVES, list(_rows(answer.snapshot, step.moves)), width=width - 2))
         if one.cut:
             yield Text(f"  {one.cut}", style="dim")
+        elif not one.steps and one.most > one.slots and answer.why_not:
+            yield Text(f"  No moves make one more free: {answer.why_not}.")
         elif not one.steps and one.most > one.slots:
             yield Text("  No moves make one more free: other jobs there must not be disturbed, or fit nowhere else.")
     if not answer.found:

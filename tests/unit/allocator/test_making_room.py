@@ -49,6 +49,16 @@ CASES: dict[str, Case] = {
         TWO, [running("a", {"n1": 1}, 4, cost=900), running("b", {"n2": 1}, 4, cost=None), asking("x")],
         {"a": ("x", "n2")},
     ),
+    "a job that stays is not moved, and the dearer one moves": Case(
+        TWO,
+        [HALVES[0], dataclasses.replace(HALVES[1], stays=True), asking("x")],
+        {"a": ("x", "n2")},
+    ),
+    "a job that stays may be evicted all the same": Case(
+        TWO,
+        [running("a", {"n1": 1}, 8, cost=None), running("b", {"n2": 1}, 4, stays=True), asking("x", priority=5)],
+        {}, want_evicted=frozenset("b"), settings=LOWER,
+    ),
     "nobody moves for a job that starts without": Case([*TWO, node("n3")], [*HALVES, asking("x")], {}, frozenset("x")),
     "a younger job does not take the room of who moves": Case(
         TWO, [*HALVES, asking("x"), job("y", 1, 4, created_at_seconds=9)], {"b": ("x", "n1")}
@@ -337,6 +347,12 @@ def test_moves_that_lose_too_much_are_refused(change: dict[str, int], want: str)
     jobs = tuple(dataclasses.replace(one, make_room=1000 if change else 7) for one in MOVING.jobs)
     with pytest.raises(sa.PlanViolationError, match=want):
         checks.verify(SOUND, snapshot=dataclasses.replace(MOVING, jobs=jobs, **change))
+
+
+def test_a_move_of_a_job_that_stays_is_refused() -> None:
+    jobs = tuple(dataclasses.replace(one, stays=one.id == "b") for one in MOVING.jobs)
+    with pytest.raises(sa.PlanViolationError, match="it is not to be moved"):
+        checks.verify(SOUND, snapshot=dataclasses.replace(MOVING, jobs=jobs))
 
 
 def test_a_move_to_a_slower_product_is_refused() -> None:

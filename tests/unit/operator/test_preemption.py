@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
+import hypothesis
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+import stowplan_allocator
 from fakes.builders import H100, NOW, JobBuilder, PodBuilder, a_gang, a_job, an_attempt, time_text
 from stowplan_allocator import types
 from stowplan_operator import api, preemption
 from stowplan_operator.settings import PreemptionSettings
+from unit.allocator import worlds
 
 LATER = NOW + 7200
 RUNNING = a_job("a").placed_on("n1", "n2", attempt=1).started(NOW)
@@ -142,6 +148,88 @@ def test_a_running_job_may_lose_its_place_when(
 ) -> None:
     assert preemption.Threat.of(waiting, queues=queues).hangs_over(running) is want
     assert preemption.ANYBODY.hangs_over(running)
+
+
+POLICIES = (
+    (),
+    (types.QueuePreemption.WITHIN_QUEUE,),
+    (types.QueuePreemption.RECLAIM_LENT,),
+    (types.QueuePreemption.LEAST_ATTAINED,),
+    tuple(types.QueuePreemption),
+)
+
+
+@st.composite
+def crowds(draw: st.DrawFn) -> types.Snapshot:
+    """Two full nodes; jobs of two queues or of none run there, and others wait."""
+    queues = tuple(
+        types.Queue(name, parent="top", quotas=(types.Quota(H100, 4),), preemption=draw(st.sampled_from(POLICIES)))
+        for name in draw(st.sampled_from([(), ("red", "blue"), ("red", "blue")]))
+    )
+    stood_in = draw(st.sampled_from(["", *(one.name for one in queues), *(one.name for one in queues[1:])]))
+
+    def one(name: str, *, usual: str, **fields: Any) -> types.Job:
+        queue = draw(st.sampled_from([*[usual] * 6, "", *(one.name for one in queues)]))
+        lines = {one.name for one in queues if types.QueuePreemption.LEAST_ATTAINED in one.preemption}
+        return worlds.job(
+            name,
+            1,
+            draw(st.sampled_from([2, 4])),
+            queue=queue,
+            order=types.QueueOrder.LEAST_ATTAINED if queue in lines else None,
+            priority=draw(st.sampled_from([0, 0, 5])),
+            **fields,
+        )
+
+    standing = []
+    for node in ("n1", "n2"):
+        free = 4
+        while free:
+            job = one(
+                f"r{len(standing)}",
+                usual=stood_in,
+                attained_accelerator_seconds=draw(st.sampled_from([0, 3600, 36_000])),
+            )
+            place = types.Placement(H100, (types.NodeShare(node, 1),))
+            cost = draw(st.sampled_from([None, 7, 9]))
+            if job.pod.accelerators <= free:
+                free -= job.pod.accelerators
+                standing.append(dataclasses.replace(job, placement=place, disruption_cost=cost))
+    waiting = [
+        one(f"w{index}", usual="red" if queues else "", created_at_seconds=index)
+        for index in range(draw(st.integers(1, 2)))
+    ]
+    nodes = [worlds.node(name, 4, of=4) for name in ("n1", "n2")]
+    return dataclasses.replace(
+        worlds.snapshot(nodes, [*standing, *waiting]), queues=(types.Queue("top"), *queues) if queues else ()
+    )
+
+
+@given(crowds(), st.booleans())
+@hypothesis.settings(max_examples=80, deadline=None)
+def test_whoever_is_told_what_he_would_lose_without_a_threat_loses_no_place(
+    everybody: types.Snapshot, equals: bool
+) -> None:
+    """So questions, which tell it of everybody, propose no eviction that the planner would not make."""
+    settings = types.Settings(
+        preemption=types.Preemption.LEAST_ATTAINED if equals else types.Preemption.LOWER_PRIORITY,
+        order=types.QueueOrder.LEAST_ATTAINED if equals else types.QueueOrder.AGE,
+    )
+    waiting = [job for job in everybody.jobs if job.placement is None]
+    threat = preemption.Threat.of(waiting, queues=everybody.queues, equals=equals)
+    threatened = dataclasses.replace(
+        everybody,
+        jobs=tuple(
+            job if job.placement is None or threat.hangs_over(job) else dataclasses.replace(job, disruption_cost=None)
+            for job in everybody.jobs
+        ),
+    )
+    asked, planned = (stowplan_allocator.plan(one, settings) for one in (everybody, threatened))
+    assert (asked.evictions, asked.placements, asked.waiting) == (
+        planned.evictions,
+        planned.placements,
+        planned.waiting,
+    )
 
 
 def test_a_gang_that_leaves_uses_its_quota_until_it_is_gone() -> None:

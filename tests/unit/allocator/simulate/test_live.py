@@ -125,7 +125,7 @@ def test_every_field_of_a_job_is_known_to_the_short_way() -> None:
         *("avoided_nodes", "allowed_num_pods", "spread"),
         *("placement", "disruption_cost", "leaving", "preempts"),
         *("queue", "other_queues", "order"),
-        *("goodput_milli", "resize_cost", "returning", "make_room"),
+        *("goodput_milli", "resize_cost", "returning", "make_room", "stays"),
         "rest_quantiles",
     }
     assert {field.name for field in fields(sa.Job)} == known

@@ -1,0 +1,109 @@
+"""What questions propose is what the planner does: the same moves, the same evictions, and none beside."""
+
+from __future__ import annotations
+
+import dataclasses
+import gzip
+
+import pytest
+
+import stowplan_allocator
+from fakes.builders import NAMESPACE, a_job, a_node
+from fakes.world import World
+from stowplan_allocator import types
+from stowplan_operator import observation, settings
+from stowplan_operator.api import PLURAL
+from stowplan_operator.cli import defrag, what_if
+
+
+async def scattered(preemption: str, **defragmentation: object) -> World:
+    """Two nodes of four GPUs, on each a job of two that has run for ten minutes; ``large`` wants a whole node."""
+    chosen = {"preemption": {"policy": preemption}, "defragmentation": defragmentation}
+    world = World(a_node("n1"), a_node("n2"), settings=settings.parse(chosen))
+    world.add_priority_class("soon-gone", 5)
+    for number in (1, 2):
+        world.submit(a_job(f"s{number}").nodes(1).gpus(2).spec(priorityClassName="soon-gone"))
+        await world.settle()
+        world.submit(a_job(f"gone{number}").nodes(1).gpus(2))
+        await world.settle()
+    for number in (1, 2):
+        world.delete(f"gone{number}")
+    await world.settle()
+    world.now += 600
+    world.submit(a_job("large").nodes(1).gpus(4))
+    await world.settle()
+    return world
+
+
+def seen(world: World) -> observation.Observation:
+    return observation.read(gzip.decompress(world.process.desk.document()).decode())
+
+
+def job(of: observation.Observation, name: str) -> types.Job:
+    return next(one for one in of.snapshot.jobs if one.name == f"{NAMESPACE}/{name}")
+
+
+# Who may be preempted and moved, whether the PriorityClass of those who run is gone → whether one moves, and why not.
+MOVES: dict[str, tuple[str, dict[str, object], bool, bool, str]] = {
+    "a job that would come back moves": ("Never", {}, False, True, ""),
+    "a job that would not come back as it is stays": ("LowerPriority", {}, True, False, "Fragmented"),
+    "moves are switched off": (
+        "LowerPriority",
+        {"policy": "Never"},
+        False,
+        False,
+        "the operator moves nobody (setting defragmentation.policy: Never)",
+    ),
+    "the hour has too little left": (
+        "LowerPriority",
+        {"budgetGpuSecondsPerHour": 100},
+        False,
+        False,
+        "all moves of this hour may lose 100 GPU seconds more (setting defragmentation.budgetGpuSecondsPerHour)",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", MOVES)
+async def test_moves_are_proposed_where_the_operator_makes_them(case: str) -> None:
+    preemption, defragmentation, is_class_gone, want, want_why = MOVES[case]
+    world = await scattered(preemption, **defragmentation)
+    if is_class_gone:
+        world.server.remove("priorityclasses", "", "soon-gone")
+        await world.cycle()
+    asked = seen(world)
+    answer = defrag.for_job(asked, job(asked, "large"), budget=None)
+    assert bool(answer.moves) is want
+    assert want_why in answer.why_not
+    whole = defrag.for_nodes(asked, budget=None)
+    assert any(one.steps for one in whole.found) is (want or "hour" in case), "a price is told, whatever is left"
+    annotations = {"stowplan.dev/make-room": "100000"}
+    world.server.change(PLURAL, NAMESPACE, "large", lambda body: body["metadata"].update(annotations=annotations))
+    await world.settle()
+    assert (world.phase("large") == "Running") is want, "so does the operator"
+
+
+async def test_a_gang_that_cannot_move_any_more_gives_its_place_up_in_plans_and_questions() -> None:
+    world = World(a_node("n1"), a_node("n2"), settings=settings.parse({"preemption": {"policy": "LowerPriority"}}))
+    world.add_priority_class("high", 100)
+    world.submit(a_job("half").nodes(2))
+    await world.settle()
+    world.succeed("half", 1)
+    world.submit(a_job("other").nodes(1).spec(preemption={"preemptible": False}))
+    await world.settle()
+    world.now += 600
+    await world.settle()
+    asked = seen(world)
+    urgent = dataclasses.replace(
+        job(asked, "other"), id="u", name="team/urgent", placement=None, priority=100, expected_seconds=None
+    )
+    then = dataclasses.replace(asked.snapshot, jobs=(*asked.snapshot.jobs, urgent))
+    (eviction,) = stowplan_allocator.plan(then, asked.settings).evictions
+    assert (eviction.job_id, eviction.for_job) == (job(asked, "half").id, "u")
+    assert what_if.side(asked, then).fates["u"].lot is what_if.Lot.PREEMPTS
+    # A job that has others moved is no reason to spare it.
+    world.submit(a_job("wants").nodes(1).meta(annotations={"stowplan.dev/make-room": "100000"}))
+    world.submit(a_job("urgent").nodes(1).spec(priorityClassName="high"))
+    await world.settle()
+    assert world.phase("urgent") == "Running"
+    assert world.status("half")["history"][-1]["outcome"] == "Preempted"
