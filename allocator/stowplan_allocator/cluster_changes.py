@@ -38,10 +38,15 @@ MAX_NEW_NODES = 1024
 MAX_MODELS = 3
 SHARE_OF_TIME = 0.5  # of what is left, for one long question
 ALMOST = 0.9  # of its time: an answer that took longer was cut
+# Who reads what moves lose may ask for them so much later.
+ASKED_WITHIN_SECONDS = 1200
 
 
 def jobs_moved(oracle: Oracle) -> Iterator[Alternative]:
-    """The cheapest running jobs to move elsewhere."""
+    """The running jobs that move elsewhere if the job asks for it, within what moves may lose."""
+    budget = oracle.snapshot.move_budget
+    if not budget:
+        return
     beside = oracle.placed_ahead()
     limit = min(oracle.settings.time_limit_seconds, oracle.left() * SHARE_OF_TIME)
     started = time.monotonic()
@@ -50,28 +55,40 @@ def jobs_moved(oracle: Oracle) -> Iterator[Alternative]:
     )
     if found is None and time.monotonic() - started > limit * ALMOST:
         raise OutOfTime
-    if found is None or not found.moves:
+    if found is None or not found.moves or found.cost > budget:
         return
-    running = {job.id: job for job in oracle.ahead.jobs}
-    moved = tuple(replace(running[move.job_id], placement=move.placement) for move in found.moves)
+    jobs = {job.id: job for job in oracle.snapshot.jobs}
+    # Work is lost by the second until somebody asks.
+    allowed = found.cost + ASKED_WITHIN_SECONDS * sum(_accelerators(jobs[move.job_id]) for move in found.moves)
+    asking = replace(oracle.job, make_room=max(allowed, 1))
+    moves = [one for one in oracle.plan(Patch(jobs=(asking,)).apply(oracle.snapshot)).moves if one.for_job == asking.id]
+    moved = tuple(replace(jobs[move.job_id], placement=move.placement) for move in moves)
     patch = Patch(jobs=moved)
-    if oracle.starts(patch):
-        names = [job.name for job in moved]
-        sentence = f"move {words.names(names)} to other nodes, which loses {found.cost} accelerator-seconds of work"
-        numbers = (("jobs", ",".join(names)), ("cost", str(found.cost)))
-        yield Alternative(ChangeKind.JOBS_MOVED, sentence, numbers, patch, smallest=found.bound >= found.cost)
+    if moves and oracle.starts(patch):
+        names, cost = [job.name for job in moved], sum(move.cost for move in moves)
+        sentence = (
+            f"move {words.names(names)} to other nodes, which loses {cost} accelerator-seconds of work "
+            f"(annotation stowplan.dev/make-room={asking.make_room})"
+        )
+        numbers = (("jobs", ",".join(names)), ("cost", str(cost)), ("make_room", str(asking.make_room)))
+        yield Alternative(ChangeKind.JOBS_MOVED, sentence, numbers, patch, smallest=found.bound >= cost)
+
+
+def _accelerators(job: types.Job) -> int:
+    assert job.placement is not None, "only running jobs move"
+    return job.placement.num_pods * job.pod.accelerators
 
 
 def reservation_released(oracle: Oracle) -> Iterator[Alternative]:
-    """Each reservation without which the job would start."""
+    """Each other waiting job for which room is kept, where the job would start without it and its room."""
     names = {job.id: job.name for job in oracle.snapshot.jobs}
     for one in oracle.snapshot.reservations:
-        if one.job_id == oracle.job.id:
+        if one.job_id == oracle.job.id or one.job_id not in names:
             continue
-        patch = Patch(released=(one.job_id,))
+        patch = Patch(ended=(one.job_id,), released=(one.job_id,))
         if oracle.starts(patch):
-            name = names.get(one.job_id, one.job_id)
-            sentence = f"give up the room that is reserved for {name}"
+            name = names[one.job_id]
+            sentence = f"suspend {name}, for which room is kept (suspend: true)"
             yield Alternative(ChangeKind.RESERVATION_RELEASED, sentence, (("job", name),), patch)
 
 

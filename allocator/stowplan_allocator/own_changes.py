@@ -43,12 +43,16 @@ def wider_level(oracle: Oracle) -> Iterator[Alternative]:
 
 
 def avoided_nodes(oracle: Oracle) -> Iterator[Alternative]:
-    """The nodes that the job avoids after failures."""
-    if oracle.job.avoided_nodes:
-        patch = _patch(oracle.job, avoided_nodes=frozenset())
+    """The nodes that the job avoids after failures, but for those that it avoids anyway."""
+    allowed = oracle.job.avoided_nodes - oracle.job.avoided_anyway
+    if allowed:
+        patch = _patch(oracle.job, avoided_nodes=oracle.job.avoided_nodes - allowed)
         if oracle.starts(patch):
-            names = sorted(oracle.job.avoided_nodes, key=problems.natural)
-            sentence = f"allow the nodes that it avoids after failures: {words.names(names)}"
+            names = sorted(allowed, key=problems.natural)
+            sentence = (
+                f"allow the nodes that it avoids after failures: {words.names(names)} "
+                "(failurePolicy.avoidFailedNodes: false)"
+            )
             yield Alternative(ChangeKind.AVOIDED_NODES_ALLOWED, sentence, (("nodes", ",".join(names)),), patch)
 
 

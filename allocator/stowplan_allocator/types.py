@@ -100,7 +100,7 @@ class Job:
     A job with a ``placement`` is running: it keeps its place, and its requests are
     subtracted from the nodes named there. ``products`` empty means that any product
     will do, still one for the whole job. ``created_at_seconds`` (Unix time) and then
-    ``id`` order jobs of equal priority.
+    ``id`` order jobs of equal priority. Of ``avoided_nodes`` its owner cannot bring back those ``avoided_anyway``.
 
     ``allowed_num_pods`` lists, ascending, the sizes of an elastic job; empty means
     ``num_pods`` alone, else ``num_pods`` is the preferred one of them.
@@ -155,6 +155,7 @@ class Job:
     make_room: int = 0
     stays: bool = False
     rest_quantiles: tuple[int, ...] = ()
+    avoided_anyway: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

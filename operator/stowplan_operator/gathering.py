@@ -130,7 +130,12 @@ def gather(
         levels=settings.level_names,
         now_seconds=int(scene.now_seconds),
         queues=tuple(queues),
-        move_budget=asked.budget,
+        # Anybody may yet ask for moves, too.
+        move_budget=defragmentation.budget_left(
+            (state.job for state in jobs), settings=settings.defragmentation, now_seconds=scene.now_seconds
+        )
+        if for_questions
+        else asked.budget,
         namespace_limits=_limits(
             jobs,
             scene,
@@ -203,14 +208,14 @@ def _waiting(state: states.JobState, scene: Scene) -> types.Job:
     """A job that wants a place, or comes back to one."""
     assert state.request is not None
     assert state.spec is not None
-    if not resizing.is_returning(state.job.status, state.spec, now_seconds=scene.now_seconds):
-        return dataclasses.replace(state.request, avoided_nodes=_avoided(state, scene))
     request = dataclasses.replace(
         state.request,
         avoided_nodes=_avoided(state, scene),
-        returning=True,
-        leaving=not may_start(state, scene),
+        avoided_anyway=retries.avoided_by_rule(state.job.status, now_seconds=scene.now_seconds),
     )
+    if not resizing.is_returning(state.job.status, state.spec, now_seconds=scene.now_seconds):
+        return request
+    request = dataclasses.replace(request, returning=True, leaving=not may_start(state, scene))
     return defragmentation.at_its_size(request, state.job.status)
 
 

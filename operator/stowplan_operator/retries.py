@@ -47,6 +47,13 @@ def avoided_nodes(status: Mapping[str, Any], spec: api.TrainingJobSpec, *, now_s
     return frozenset({failure["node"]}) if failure.get("node") else frozenset()
 
 
+def avoided_by_rule(status: Mapping[str, Any], *, now_seconds: float) -> frozenset[str]:
+    """Of these the node that a rule keeps the job away from, whatever its ``avoidFailedNodes``."""
+    failure = status.get("lastFailure") or {}
+    is_avoided = failure.get("avoidNode") and failure.get("node") and now_seconds < avoided_until(failure)
+    return frozenset({failure["node"]} if is_avoided else ())
+
+
 def _is_guess(failure: Mapping[str, Any]) -> bool:
     return failure.get("reason") == failures.Cause.PEER_LOST and not failure.get("avoidNode")
 

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from fakes.builders import a_job, a_node
+import re
+from typing import Any
+
+import pytest
+
+from fakes.builders import NAMESPACE, a_job, a_node
 from fakes.world import World
 from stowplan_allocator import advising
 from stowplan_operator import advisor
+from stowplan_operator.api import PLURAL
 from stowplan_operator.moments import Readings
+from stowplan_operator.settings import DefragmentationSettings, PreemptionSettings, Settings
 from stowplan_operator.views import Telemetry
 
 
@@ -16,6 +23,11 @@ def take_advice(world: World) -> None:
     assert seen is not None
     question = advisor.question_of(seen, order=seen.plan.waiting, budget_seconds=60, now_seconds=world.now)
     world.readings = Readings(telemetry=Telemetry(), progress={}, eta={}, advice=advising.answer(question))
+
+
+def offers(world: World, name: str) -> dict[str, str]:
+    """The changes that the status of a waiting job offers."""
+    return {one["kind"]: one["message"] for one in world.status(name)["decision"]["alternatives"]}
 
 
 async def test_a_waiting_job_says_when_it_starts_and_what_would_start_it_now() -> None:
@@ -74,3 +86,84 @@ async def test_a_start_that_nobody_can_predict_any_more_is_not_told() -> None:
     await world.settle()
     assert "predictedStart" not in world.status("b")["decision"]
     assert "eta" not in world.status("b")
+
+
+RULE = {"maxRestarts": 10, "rules": [{"reasons": ["StartupTimeout"], "action": "RestartElsewhere"}]}
+
+
+@pytest.mark.parametrize(("policy", "is_offered"), [({}, True), (RULE, False)], ids=["by itself", "by a rule"])
+async def test_an_avoided_node_is_offered_where_the_owner_can_bring_it_back(
+    policy: dict[str, Any], is_offered: bool
+) -> None:
+    world = World(a_node("n1"), a_node("n2"))
+    world.submit(a_job("a").spec(startupTimeoutSeconds=120, failurePolicy=policy))
+    world.machinery.starts = False
+    await world.settle()
+    await world.wait(120)
+    world.machinery.starts = True
+    await world.settle()
+    take_advice(world)
+    await world.settle()
+    told = "allow the nodes that it avoids after failures: n1 (failurePolicy.avoidFailedNodes: false)"
+    assert offers(world, "a").get("AvoidedNodesAllowed") == (told if is_offered else None)
+    world.edit("a", failurePolicy={**policy, "avoidFailedNodes": False})
+    await world.settle()
+    assert (world.phase("a") == "Running") is is_offered
+
+
+@pytest.mark.parametrize(
+    ("rules", "is_offered"),
+    [({}, True), ({"budget_gpu_seconds_per_hour": 1000}, False), ({"policy": "Never"}, False)],
+    ids=["on request", "they would lose more than they may", "nobody is moved"],
+)
+async def test_moves_are_offered_where_the_job_may_ask_for_them(rules: dict[str, Any], is_offered: bool) -> None:
+    settings = Settings(
+        defragmentation=DefragmentationSettings.model_validate(rules),
+        preemption=PreemptionSettings(policy="LowerPriority"),
+    )
+    world = World(a_node("n1"), a_node("n2"), settings=settings)
+    for name in ("s1", "gone1", "s2", "gone2"):
+        world.submit(a_job(name).nodes(1).gpus(2))
+        await world.settle()
+    for name in ("gone1", "gone2"):
+        world.delete(name)
+    world.now += 600
+    world.submit(a_job("large").nodes(1).gpus(4))
+    await world.settle()
+    take_advice(world)
+    await world.settle()
+    told = offers(world, "large").get("JobsMoved", "")
+    found = re.fullmatch(
+        r"move team/s\d to other nodes, which loses 1320 accelerator-seconds of work "
+        r"\(annotation stowplan\.dev/make-room=(3720)\)",
+        told,
+    )
+    assert (found is not None, bool(told)) == (is_offered, is_offered), told
+    # What it loses has grown until somebody reads it.
+    world.now += 1200
+    asks = {"stowplan.dev/make-room": found[1] if found else "3720"}
+    world.server.change(PLURAL, NAMESPACE, "large", lambda body: body["metadata"].update(annotations=asks))
+    await world.settle()
+    assert (world.phase("large") == "Running") is is_offered
+
+
+async def test_who_suspends_a_job_for_which_room_is_kept_lets_another_one_start() -> None:
+    world = World(a_node("n1"), a_node("n2"))
+    world.submit(a_job("holder").nodes(1))
+    await world.settle()
+    world.submit(a_job("large").nodes(2))
+    await world.wait(1000)
+    take_advice(world)
+    await world.settle()
+    assert world.status("large")["decision"]["reserved"]
+    world.submit(a_job("small").nodes(1))
+    await world.settle()
+    take_advice(world)
+    await world.settle()
+    assert offers(world, "small")["ReservationReleased"] == (
+        "suspend team/large, for which room is kept (suspend: true)"
+    )
+    world.edit("large", suspend=True)
+    await world.cycle()
+    await world.settle()
+    assert world.phase("small") == "Running"

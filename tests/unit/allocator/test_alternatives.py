@@ -76,7 +76,7 @@ CASES: dict[str, tuple[list[sa.Node], list[sa.Job], Want]] = {
         [running("a", {"n1": 1}, 2, cost=5), running("b", {"n2": 1}, 2, cost=None), job("x")],
         {
             ChangeKind.SMALLER_PODS: [{"resource": "accelerators", "amount": "6", "instead_of": "8"}],
-            ChangeKind.JOBS_MOVED: [{"jobs": "a", "cost": "5"}],
+            ChangeKind.JOBS_MOVED: [{"jobs": "a", "cost": "5", "make_room": "2405"}],
             ChangeKind.JOB_ENDED: [{"job": "a", "cost": "5"}],
             ChangeKind.MORE_NODES: [{"nodes": "1", "like": "n1"}],
         },
@@ -103,6 +103,19 @@ CASES: dict[str, tuple[list[sa.Node], list[sa.Job], Want]] = {
             ChangeKind.MORE_NODES: [{"nodes": "1", "like": "n1"}],
         },
     ),
+    "of nodes avoided after failures only those that its owner can bring back": (
+        [node("n1"), node("n2")],
+        [job("x", avoided_nodes=frozenset({"n1", "n2"}), avoided_anyway=frozenset({"n1"}))],
+        {
+            ChangeKind.AVOIDED_NODES_ALLOWED: [{"nodes": "n2"}],
+            ChangeKind.MORE_NODES: [{"nodes": "1", "like": "n1"}],
+        },
+    ),
+    "a node that is avoided whatever its owner wants": (
+        [node("n1")],
+        [job("x", avoided_nodes=frozenset({"n1"}), avoided_anyway=frozenset({"n1"}))],
+        {ChangeKind.MORE_NODES: [{"nodes": "1", "like": "n1"}]},
+    ),
     "too few CPUs": (
         [node("n1", cpu=16)],
         [job("x", 2, 2, cpu=9)],
@@ -124,7 +137,7 @@ CASES: dict[str, tuple[list[sa.Node], list[sa.Job], Want]] = {
 @pytest.mark.parametrize("sentence", CASES)
 def test_alternatives(sentence: str) -> None:
     nodes, jobs, want = CASES[sentence]
-    snapshot = worlds.snapshot(nodes, jobs)
+    snapshot = dataclasses.replace(worlds.snapshot(nodes, jobs), move_budget=1000)
     found = looking.explore(snapshot, "x", budget_seconds=60)
     assert not found.not_tried
     got: Want = {}
@@ -156,8 +169,17 @@ def test_a_reservation_that_is_given_up() -> None:
     jobs[2] = dataclasses.replace(jobs[2], created_at_seconds=2)
     snapshot = dataclasses.replace(worlds.snapshot([node("n1"), node("n2")], jobs), reservations=(kept,))
     found = [one for one in looking.alternatives(snapshot, "x") if one.kind is ChangeKind.RESERVATION_RELEASED]
-    assert [one.sentence for one in found] == ["give up the room that is reserved for big"]
+    assert [one.sentence for one in found] == ["suspend big, for which room is kept (suspend: true)"]
     assert "x" in sa.plan(found[0].apply(snapshot)).placements
+
+
+@pytest.mark.parametrize(("budget", "want"), [(0, []), (499, []), (500, ["a"])])
+def test_moves_are_offered_within_what_they_may_lose(budget: int, want: list[str]) -> None:
+    jobs = [running("a", {"n1": 1}, 4, cost=500), running("b", {"n2": 1}, 4, cost=900), job("x")]
+    snapshot = dataclasses.replace(worlds.snapshot([node("n1"), node("n2")], jobs), move_budget=budget)
+    found = [one for one in looking.alternatives(snapshot, "x") if one.kind is ChangeKind.JOBS_MOVED]
+    assert [dict(one.numbers)["jobs"] for one in found] == want
+    assert all("(annotation stowplan.dev/make-room=5300)" in one.sentence for one in found)
 
 
 def test_what_the_budget_left_out_is_said() -> None:
@@ -195,11 +217,16 @@ def test_every_alternative_applied_starts_the_job(
     kept = forecast.reserve(snapshot, first) if reserved else None
     if kept is not None:
         snapshot = dataclasses.replace(snapshot, reservations=(kept,))
+    snapshot = dataclasses.replace(snapshot, move_budget=10_000)
     for waiting in [one for one in snapshot.jobs if one.placement is None]:
         found = looking.explore(snapshot, waiting.id, settings=setting, budget_seconds=60)
         assert not found.not_tried
         for one in found.alternatives:
             assert waiting.id in sa.plan(one.apply(snapshot), setting).placements, one
+            if one.kind is ChangeKind.JOBS_MOVED:
+                asked = dataclasses.replace(waiting, make_room=int(dict(one.numbers)["make_room"]))
+                plan = sa.plan(relaxing.Patch(jobs=(asked,)).apply(snapshot), setting)
+                assert {move.for_job for move in plan.moves} == {waiting.id}, one
 
 
 @given(worlds.busy_snapshots(max_nodes=3, max_waiting=2))

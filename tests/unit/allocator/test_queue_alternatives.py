@@ -80,8 +80,8 @@ def test_case(name: str) -> None:
 def test_jobs_move_only_within_what_quotas_allow() -> None:
     nodes = (worlds.node("n0"), worlds.node("n1"))
     jobs = (runs("r1", "a", 4), runs("r2", "a", 4, on="n1"), job("w", "a", 8))
-    for owned, moved in ((16, [{"jobs": "r1", "cost": "100"}]), (12, [])):
-        snapshot = sa.Snapshot(nodes, jobs, queues=(queue("a", owned),))
+    for owned, moved in ((16, [{"jobs": "r1", "cost": "100", "make_room": "4900"}]), (12, [])):
+        snapshot = sa.Snapshot(nodes, jobs, queues=(queue("a", owned),), move_budget=100)
         found = looking.alternatives(snapshot, "w", budget_seconds=60)
         assert [dict(one.numbers) for one in found if one.kind is ChangeKind.JOBS_MOVED] == moved
 
@@ -94,9 +94,8 @@ def test_jobs_move_only_within_what_quotas_allow() -> None:
 def test_every_alternative_applied_starts_the_job(snapshot: sa.Snapshot, strategy: sa.Strategy) -> None:
     setting = sa.Settings(strategy=strategy)
     names = tuple(queue.name for queue in snapshot.queues)
-    snapshot = dataclasses.replace(
-        snapshot, jobs=tuple(dataclasses.replace(one, other_queues=names) for one in snapshot.jobs)
-    )
+    jobs = tuple(dataclasses.replace(one, other_queues=names) for one in snapshot.jobs)
+    snapshot = dataclasses.replace(snapshot, jobs=jobs, move_budget=10_000)
     for waiting in [one for one in snapshot.jobs if one.placement is None][:3]:
         found = looking.explore(snapshot, waiting.id, settings=setting, budget_seconds=60)
         assert not found.not_tried
