@@ -60,6 +60,10 @@ def _allow(stage: Stage, name: str, resource: str, quota: str, namespace: str, a
     stage.world.client.must("PATCH", path, {"spec": {"hard": {resource: amount}}}, kind=MERGE)
 
 
+def _suspend(stage: Stage, name: str, other: str) -> None:
+    stage.edit(stage.short(other), suspend=True)
+
+
 def _end(stage: Stage, name: str, other: str) -> None:
     stage.end(stage.short(other))
 
@@ -83,6 +87,10 @@ _CHANGES: dict[str, tuple[str, Callable[..., None]]] = {
         r"require one .+ \(topology\.level: (.+)\)",
         lambda stage, name, level: _topology(stage, name, level=level),
     ),
+    "AvoidedNodesAllowed": (
+        r"allow the nodes that it avoids after failures: .+ \(failurePolicy\.avoidFailedNodes: false\)",
+        lambda stage, name: stage.edit(name, failurePolicy={"avoidFailedNodes": False}),
+    ),
     "TaintTolerated": (r"tolerate (.+)", _tolerate),
     "WithoutSelector": (r"remove (.+) from the nodeSelector", _unselect),
     "OtherProduct": (r"accept (.+) too", _accept),
@@ -93,6 +101,11 @@ _CHANGES: dict[str, tuple[str, Callable[..., None]]] = {
         lambda stage, name, pods: stage.edit(name, numNodes=int(pods)),
     ),
     "HigherPriority": (r"give it priority (\d+) instead of -?\d+", _promote),
+    "JobsMoved": (
+        r"move .+ to other nodes, which loses \d+ .+ \(annotation (\S+)=(\d+)\)",
+        lambda stage, name, annotation, amount: stage.annotate(name, **{annotation: amount}),
+    ),
+    "ReservationReleased": (r"suspend (.+), for which room is kept \(suspend: true\)", _suspend),
     "MoreQuota": (r'give queue "(.+)" \d+ more of (.+): (\d+) instead of \d+', _move_quota),
     "MoreResourceQuota": (r'raise (.+) of ResourceQuota "(.+)" in namespace "(.+)" from \S+ to (\S+)', _allow),
     "JobEnded": (r"end (.+), which .+", _end),

@@ -81,6 +81,11 @@ class Stage:
         """`kubectl patch` of a job's spec."""
         self.world.edit(self._home[name], name, **spec)
 
+    def evict(self, name: str) -> None:
+        """What `kubectl drain` does to a job's pods."""
+        for pod in self.pods_of(name):
+            self.world.evict(self._home[name], pod)
+
     def let_go(self, name: str) -> None:
         """The job's pods that stay though they are deleted go now."""
         namespace = self._home[name]

@@ -1,7 +1,8 @@
 """What a waiting job's status offers as a change that would start it, does start it when somebody makes it: always.
 
 Every case stands on a plot of its own: nodes with a label and a taint that its jobs alone select and tolerate. There
-are as many copies of a plot as it offers changes, and on each copy another one is made.
+are as many copies of a plot as it offers changes, and on each copy another one is made. What takes more to bring about
+is a story.
 """
 
 from __future__ import annotations
@@ -13,8 +14,22 @@ from typing import Any
 import pytest
 
 from policies.changes import carry_out
-from policies.lines import job
+from policies.lines import (
+    ends,
+    has_room_kept,
+    has_run,
+    job,
+    moved,
+    nodes,
+    run,
+    runs,
+    settings,
+    submit,
+    undisturbed,
+    waits,
+)
 from policies.stage import Json, Stage
+from policies.stories import act, play
 from world.cluster import gpu_node
 
 pytestmark = pytest.mark.policies
@@ -188,3 +203,86 @@ def test_what_is_offered_starts_the_job(stage: Stage) -> None:
         except TimeoutError:
             stuck.append(f"{copy.sentence}: {found[copy.kind]}: {stage.status(copy.waiting).get('decision')}")
     assert not stuck, "\n".join(stuck)
+
+
+@act
+def is_drained(stage: Stage, name: str) -> None:
+    """`kubectl drain` of the nodes under a job, whose pods stay until it is known why they go; and `uncordon`."""
+    stage.evict(name)
+    stage.world.wait(f"it is known that {name} was evicted", lambda: "lastFailure" in stage.status(name))
+    stage.let_go(name)
+
+
+@act
+def is_offered(stage: Stage, name: str, kind: str, *, says: str) -> None:
+    """The status of a waiting job offers this change, in such words; somebody makes it."""
+    found: dict[str, str] = {}
+
+    def is_there() -> bool:
+        decision = stage.status(name).get("decision") or {}
+        found.update({one["kind"]: one["message"] for one in decision.get("alternatives", ())})
+        return kind in found
+
+    stage.world.wait(f"{name} is offered {kind}", is_there, seconds=ADVICE_SECONDS)
+    assert says in found[kind], found[kind]
+    carry_out(stage, name, kind, found[kind])
+
+
+# Room is kept after a second, and answers come as often as the operator can.
+SOON = settings(planner={"reserveAfterSeconds": 1}, answers={"gatherSeconds": 0, "intervalSeconds": 1})
+STORIES = {
+    "a job that keeps away from the only free node goes back there": [
+        settings(**SETTINGS),
+        nodes("a", "b"),
+        submit(job("other")),
+        runs("other", on="a"),
+        submit(job("wants", stays=True)),
+        runs("wants", on="b"),
+        is_drained("wants"),
+        is_offered("wants", "AvoidedNodesAllowed", says="after failures: b ("),
+        runs("wants", on="b", attempt=2),
+        undisturbed("other"),
+    ],
+    "one of two jobs moves to the other's node": [
+        settings(**SETTINGS),
+        nodes("a", "b"),
+        submit(job("has-1", gpus=2), job("gone-1", gpus=2), job("has-2", gpus=2), job("gone-2", gpus=2)),
+        run("has-1 gone-1 has-2 gone-2"),
+        has_run("has-1", seconds=1200),
+        ends("gone-1 gone-2"),
+        submit(job("wants")),
+        waits("wants", "Fragmented"),
+        is_offered("wants", "JobsMoved", says="/has-2 to other nodes"),
+        run("wants has-1 has-2"),
+        moved("has-2", for_="wants"),
+        undisturbed("has-1"),
+    ],
+    "somebody moves for a job for which room is kept, too": [
+        SOON,
+        nodes("a", "b"),
+        submit(job("has-1", gpus=2), job("gone-1", gpus=2), job("has-2", gpus=2), job("gone-2", gpus=2)),
+        run("has-1 gone-1 has-2 gone-2"),
+        ends("gone-1 gone-2"),
+        submit(job("wants")),
+        has_room_kept("wants"),
+        is_offered("wants", "JobsMoved", says=" to other nodes"),
+        run("wants has-1 has-2"),
+    ],
+    "a large job for which room is kept is held back": [
+        SOON,
+        nodes("a", "b"),
+        submit(job("holder")),
+        runs("holder"),
+        submit(job("large", pods=2)),
+        has_room_kept("large"),
+        submit(job("wants")),
+        waits("wants", "ReservedForLargerJob", blockers="large"),
+        is_offered("wants", "ReservationReleased", says="/large, for which room is kept"),
+        run("holder wants"),
+    ],
+}
+
+
+@pytest.mark.parametrize("sentence", STORIES)
+def test_what_is_offered_comes_true(stage: Stage, sentence: str) -> None:
+    play(stage, sentence, STORIES[sentence])
