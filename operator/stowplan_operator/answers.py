@@ -136,6 +136,7 @@ def observe(seen: Seen) -> observation.Observation:
         ),
         moving=observation.Moving(
             policy=seen.settings.defragmentation.policy,
+            budget=seen.settings.defragmentation.budget_gpu_seconds_per_hour,
             budget_left=defragmentation.budget_left(
                 (state.job for state in jobs),
                 settings=seen.settings.defragmentation,

@@ -45,9 +45,13 @@ class Reading:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Moving:
-    """Whether this operator moves running jobs for others, and the GPU-seconds that this may still lose in the hour."""
+    """Whether this operator moves running jobs for others, and the GPU-seconds that this may lose.
+
+    In any hour, and still in this one.
+    """
 
     policy: str
+    budget: int
     budget_left: int
 
 

@@ -59,7 +59,7 @@ MOVES: dict[str, tuple[str, dict[str, object], bool, bool, str]] = {
         {"budgetGpuSecondsPerHour": 100},
         False,
         False,
-        "all moves of this hour may lose 100 GPU seconds more (setting defragmentation.budgetGpuSecondsPerHour)",
+        "moves of an hour may lose 100 GPU seconds (setting defragmentation.budgetGpuSecondsPerHour); have it raised",
     ),
 }
 
@@ -81,6 +81,26 @@ async def test_moves_are_proposed_where_the_operator_makes_them(case: str) -> No
     world.server.change(PLURAL, NAMESPACE, "large", lambda body: body["metadata"].update(annotations=annotations))
     await world.settle()
     assert (world.phase("large") == "Running") is want, "so does the operator"
+
+
+async def test_what_moves_have_lost_within_the_hour_is_not_there_for_others() -> None:
+    world = await scattered("Never", budgetGpuSecondsPerHour=2000)
+    annotations = {"stowplan.dev/make-room": "100000"}
+    world.server.change(PLURAL, NAMESPACE, "large", lambda body: body["metadata"].update(annotations=annotations))
+    await world.settle()
+    assert world.phase("large") == "Running"
+    (stayed,) = (name for name in ("s1", "s2") if not world.status(name).get("history"))
+    world.delete("large")
+    world.submit(a_job("late").nodes(1).gpus(2))
+    await world.settle()
+    world.delete(stayed)
+    world.now += 900
+    world.submit(a_job("again").nodes(1).gpus(4))
+    await world.settle()
+    asked = seen(world)
+    answer = defrag.for_job(asked, job(asked, "again"), budget=None)
+    assert not answer.moves
+    assert "680 GPU seconds of 2000 GPU seconds are left of what all moves of an hour may lose" in answer.why_not
 
 
 async def test_a_gang_that_cannot_move_any_more_gives_its_place_up_in_plans_and_questions() -> None:

@@ -12,7 +12,7 @@ from stowplan_operator import observation, views
 from stowplan_operator.cli import figures, schedule
 from stowplan_operator.cli.defrag import Answer, free_of
 from stowplan_operator.cli.documents import SCHEMA
-from stowplan_operator.cli.what_if import Comparison, Fate, Lot, Side
+from stowplan_operator.cli.what_if import Comparison, Fate, Lot, Side, start_of
 
 
 def top_nodes(seen: observation.Observation, rows: list[figures.NodeFigures], totals: figures.Totals) -> dict[str, Any]:
@@ -204,6 +204,8 @@ def what_if(found: Comparison) -> dict[str, Any]:
                 "runSeconds": job.expected_seconds,
                 "mostSeconds": found.changed.longest.get(job.id),
                 "basis": found.changed.bases.get(job.id),
+                "startsAt": None if (start := start_of(found, job.id)) is None else views.format_time(start),
+                "startBasis": found.starts[job.id].basis if job.id in found.starts else None,
             }
             for job in found.jobs
             if job.id in found.changed.submitted

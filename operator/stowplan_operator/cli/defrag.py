@@ -86,7 +86,7 @@ def for_job(seen: observation.Observation, job: types.Job, *, budget: int | None
     found = moving.moves(snapshot, job.id, settings=seen.settings)
     reason = plan.waiting[job.id]
     if found is not None and found.cost > most:
-        why_not = reason.message if most == budget else _hour_text(most)
+        why_not = reason.message if most == budget else _hour_text(seen.moving, cost=found.cost)
         return Answer(snapshot, budget, job, beyond=found.cost, bound=found.bound, why_not=why_not)
     said = f"{reason.reason.value}: {reason.message}"
     return Answer(snapshot, budget, job, why_not=f"{said}; {_OFF}" if _is_off(seen) else said)
@@ -111,11 +111,13 @@ def _most(seen: observation.Observation, *, budget: int | None) -> int:
     return most if seen.moving is None else min(most, seen.moving.budget_left)
 
 
-def _hour_text(left: int) -> str:
-    return (
-        f"all moves of this hour may lose {_gpu_time(left)} more "
-        "(setting defragmentation.budgetGpuSecondsPerHour); wait, or have it raised"
-    )
+def _hour_text(allowed: observation.Moving | None, *, cost: int) -> str:
+    assert allowed is not None, "only the operator's own budget is another one than the question's"
+    setting = "(setting defragmentation.budgetGpuSecondsPerHour)"
+    if cost > allowed.budget:
+        return f"all moves of an hour may lose {_gpu_time(allowed.budget)} {setting}; have it raised"
+    left = f"{_gpu_time(allowed.budget_left)} of {_gpu_time(allowed.budget)}"
+    return f"{left} are left of what all moves of an hour may lose {setting}; wait until those before are an hour ago"
 
 
 def _asking(snapshot: types.Snapshot, job_id: str, most: int) -> types.Snapshot:

@@ -16,9 +16,9 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 import stowplan_allocator
-from stowplan_allocator import types
+from stowplan_allocator import forecast, types
 from stowplan_operator import expectations, observation
-from stowplan_operator.cli import figures, output, words
+from stowplan_operator.cli import figures, output, schedule, words
 from stowplan_operator.cli.changes import Change, Changed
 from stowplan_operator.cli.output import Column
 
@@ -97,7 +97,8 @@ class Side:
 class Comparison:
     """Both sides; ``jobs`` are all of either, those whose lot differs first.
 
-    ``knows_runs``: the snapshot tells how long jobs ran that succeeded.
+    ``starts`` foretells when submitted jobs start that have to wait, by id. ``knows_runs``: the snapshot tells how long
+    jobs ran that succeeded.
     """
 
     changes: tuple[Change, ...]
@@ -105,6 +106,7 @@ class Comparison:
     before: Side
     after: Side
     jobs: tuple[types.Job, ...]
+    starts: Mapping[str, forecast.Forecast]
     knows_runs: bool = True
 
     def differs(self, job: types.Job) -> bool:
@@ -182,11 +184,16 @@ def _fate(
 
 
 def compare(seen: observation.Observation, changes: Sequence[Change], changed: Changed) -> Comparison:
-    """Plan twice."""
+    """Plan twice, and foretell the starts of submitted jobs that wait as ``plan`` does."""
     before, after = side(seen, seen.snapshot), side(seen, changed.snapshot, longest=changed.longest)
     jobs = {job.id: job for job in seen.snapshot.jobs} | {job.id: job for job in changed.snapshot.jobs}
     knows_runs = seen.reading is not None and seen.reading.runs is not None
-    found = Comparison(tuple(changes), changed, before, after, (), knows_runs)
+    starts: Mapping[str, forecast.Forecast] = {}
+    if any(after.fates[job_id].lot in (Lot.WAITS, Lot.PREEMPTS) for job_id in changed.submitted):
+        starts = forecast.predict_starts(
+            changed.snapshot, settings=seen.settings, budget_seconds=schedule.FORECAST_SECONDS
+        )
+    found = Comparison(tuple(changes), changed, before, after, (), starts, knows_runs)
     touched = {*changed.submitted, *changed.displaced, *changed.removed}
     ordered = sorted(jobs.values(), key=lambda job: (not found.differs(job), job.id not in touched, job.name))
     return replace(found, jobs=tuple(ordered))
@@ -215,6 +222,9 @@ def show(found: Comparison, *, width: int) -> RenderableType:
         blocks.append(Text(f"  {words.count(same, other + 'job')} as before", style="dim"))
     blocks += [Text(), output.indented(output.plain_table(_SIDES, list(_totals(found)), width=width - 2))]
     blocks += list(_reasons(found, rows))
+    if starts := list(_starts(found)):
+        blocks.append(output.heading("When they would start, if nothing new comes"))
+        blocks.append(output.indented(output.pairs(starts[:_RUN_TIMES_SHOWN])))
     if found.changed.submitted:
         blocks.append(output.heading("How long they would run"))
         blocks.append(output.indented(output.pairs(list(_run_times(found))[:_RUN_TIMES_SHOWN])))
@@ -314,6 +324,24 @@ def _reasons(found: Comparison, rows: Sequence[types.Job]) -> Iterator[Renderabl
         yield output.indented(output.pairs(pairs))
 
 
+def start_of(found: Comparison, job_id: str) -> int | None:
+    """When a submitted job starts, in Unix seconds; None where nobody knows."""
+    if found.after.fates[job_id].lot is Lot.STARTS:
+        return found.after.snapshot.now_seconds
+    return found.starts[job_id].starts_at_seconds if job_id in found.starts else None
+
+
+def _starts(found: Comparison) -> Iterator[tuple[str, str]]:
+    names = {job.id: job.name for job in found.jobs}
+    for job_id in found.changed.submitted:
+        told = found.starts.get(job_id)
+        if told is None or found.after.fates[job_id].lot is Lot.STARTS:
+            continue
+        moment = told.starts_at_seconds
+        left = "" if moment is None else f"in {words.duration(moment - found.after.snapshot.now_seconds)}: "
+        yield names[job_id], left + told.basis
+
+
 def _run_times(found: Comparison) -> Iterator[tuple[str, str]]:
     jobs = {job.id: job for job in found.jobs}
     for job_id in found.changed.submitted:
@@ -329,8 +357,8 @@ def _run_times(found: Comparison) -> Iterator[tuple[str, str]]:
 
 
 _UNKNOWN = (
-    "not known: no job like it has succeeded, and neither activeDeadlineSeconds nor a queue limits it; so it starts "
-    "nowhere that is kept for another job"
+    "not known: no job like it has succeeded, and neither activeDeadlineSeconds nor a queue limits it; so it is not "
+    "let in where room is kept for another job"
 )
 _NOT_TOLD = (
     "not known: the snapshot does not tell how long jobs ran, and neither activeDeadlineSeconds nor a queue limits it; "

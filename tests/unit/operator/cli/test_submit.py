@@ -127,7 +127,8 @@ def asked(run: Run, folder: pathlib.Path, document: str, job: JobBuilder) -> tup
     (folder / "day.json").write_text(document)
     (folder / "job.yaml").write_text(yaml.safe_dump(job.body()))
     line = ("what-if", "submit", str(folder / "job.yaml"), "--snapshot", str(folder / "day.json"))
-    answer = json.loads(run(*line, "-o", "json").stdout)
+    (folder / "answer.json").write_text(run(*line, "-o", "json").stdout)
+    answer = json.loads((folder / "answer.json").read_text())
     found = {one["name"]: one["after"]["lot"] for one in answer["jobs"] if one["differs"]}
     return " ".join(run(*line).stdout.split()), found
 
@@ -166,6 +167,22 @@ def test_it_starts_beside_room_that_is_kept_for_others_where_the_operator_would_
     result, found = asked(run, tmp_path, observation.write(seen), a_job("nightly-9").nodes(1))
     assert found == {"team/nightly-9": want_lot}
     assert want_words in result
+
+
+def test_its_start_is_foretold_as_it_is_once_it_is_there(run: Run, tmp_path: pathlib.Path) -> None:
+    world = a_world(runs=(600, 1200, 2400), queues="limited")
+    job = a_job("nightly-9").nodes(1)
+    text, found = asked(run, tmp_path, observation.write(observed(world)), job)
+    assert found == {"team/nightly-9": "waits"}
+    answer = json.loads((tmp_path / "answer.json").read_text())["submitted"]
+    assert "When they would start, if nothing new comes team/nightly-9 in " in text
+    world.submit(job)
+    asyncio.run(world.cycle())
+    (tmp_path / "later.json").write_text(observation.write(observed(world)))
+    planned = json.loads(run("plan", "--snapshot", str(tmp_path / "later.json"), "-o", "json").stdout)["jobs"]
+    (then,) = (one for one in planned if one["name"] == "team/nightly-9")
+    assert then["startsAt"] is not None
+    assert (answer[0]["startsAt"], answer[0]["startBasis"]) == (then["startsAt"], then["basis"])
 
 
 def test_who_waits_and_is_changed_keeps_its_place_in_the_line_and_the_steps_that_it_has_left(
