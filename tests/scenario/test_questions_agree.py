@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import gzip
+import pathlib
 
 import pytest
+import yaml
 
 import stowplan_allocator
 from fakes.builders import NAMESPACE, a_job, a_node
@@ -13,7 +15,7 @@ from fakes.world import World
 from stowplan_allocator import types
 from stowplan_operator import observation, settings
 from stowplan_operator.api import PLURAL
-from stowplan_operator.cli import defrag, what_if
+from stowplan_operator.cli import changes, defrag, what_if
 
 
 async def scattered(preemption: str, **defragmentation: object) -> World:
@@ -81,6 +83,26 @@ async def test_moves_are_proposed_where_the_operator_makes_them(case: str) -> No
     world.server.change(PLURAL, NAMESPACE, "large", lambda body: body["metadata"].update(annotations=annotations))
     await world.settle()
     assert (world.phase("large") == "Running") is want, "so does the operator"
+
+
+@pytest.mark.parametrize(("policy", "want"), [("OnRequest", True), ("Never", False)])
+async def test_a_submitted_job_that_asks_for_room_gets_it_where_the_operator_gives_it(
+    tmp_path: pathlib.Path, policy: str, want: bool
+) -> None:
+    world = await scattered("Never", policy=policy)
+    world.delete("large")
+    await world.settle()
+    asked = seen(world)
+    new = a_job("new").nodes(1).gpus(4).meta(annotations={"stowplan.dev/make-room": "100000"})
+    (tmp_path / "new.yaml").write_text(yaml.safe_dump(new.body()))
+    wanted = changes.parse(["submit", str(tmp_path / "new.yaml")])
+    found = what_if.compare(asked, wanted, changes.apply(asked, wanted, namespace=None))
+    assert len(found.after.plan.moves) == want
+    assert found.is_yes is want
+    assert found.after.num_running == 2 + want
+    world.submit(new)
+    await world.settle()
+    assert (world.phase("new") == "Running") is want, "so does the operator"
 
 
 async def test_what_moves_have_lost_within_the_hour_is_not_there_for_others() -> None:

@@ -20,6 +20,7 @@ import yaml
 from stowplan_allocator import relaxing, types
 from stowplan_operator import (
     api,
+    defragmentation,
     estimates,
     expectations,
     gathering,
@@ -125,6 +126,7 @@ def _submit(changed: Changed, change: Change, seen: observation.Observation, nam
             changed.snapshot = replace(
                 changed.snapshot,
                 jobs=tuple(gathering.in_order(jobs.values(), changed.snapshot.queues)),
+                move_budget=max(changed.snapshot.move_budget, seen.moving.budget_left if seen.moving else 0),
                 reservations=tuple(
                     one
                     for one in changed.snapshot.reservations
@@ -303,6 +305,7 @@ def _as_job(
         deleting=False,
         spec=spec,
         status={},
+        make_room=text(meta, "annotations", api.ANNOTATION_MAKE_ROOM),
     )
     queues = queueing.Queues(planned=seen.snapshot.queues, doors=reading.queues)
     try:
@@ -330,7 +333,22 @@ def _as_job(
         now_seconds=seen.snapshot.now_seconds,
         queue_limit=queues.run_limit(job.queue),
     )
-    return job, estimate
+    return replace(job, make_room=_room_asked(view, seen)), estimate
+
+
+def _room_asked(view: views.JobView, seen: observation.Observation) -> int:
+    """What moves for the new job may lose in the operator; nothing where the snapshot does not tell."""
+    if seen.moving is None:
+        return 0
+    asked = defragmentation.asked(
+        [view],
+        [view.uid],
+        settings=settings.DefragmentationSettings.model_validate(
+            {"policy": seen.moving.policy, "budgetGpuSecondsPerHour": seen.moving.budget_left}
+        ),
+        now_seconds=seen.snapshot.now_seconds,
+    )
+    return asked.by_job.get(view.uid, 0)
 
 
 def _class(one: observation.Priority) -> views.PriorityClass:
