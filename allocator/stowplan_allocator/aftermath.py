@@ -5,11 +5,13 @@ out, could have it; a second victim would then be taken. So what a plan decides 
 told: who starts stands there, who leaves waits behind the others with his place in the queue, and all who wait are
 planned anew.
 
-What must stay true: the world played through is the one that the next plans see if nobody else comes or goes.
+What must stay true: the world played through is the one that the next plans see if nobody else comes or goes. Those
+who are on their way out already are not in it: their gangs do not say who of them will wait again.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -37,6 +39,16 @@ def play(
     later = reserving.with_reservations(_settled(snapshot, decision=decision, problem=problem))
     compiled = compiling.compile_problem(later, seed=settings.seed, order=settings.order)
     return strategies.solve(compiled, settings=settings, deadline=deadline, watch=watch).spots
+
+
+def takers(job_id: str, *, decision: Decision, later: Mapping[str, greedy.Spot], problem: Problem) -> list[types.Job]:
+    """Those ahead, without room now, who ``later`` have nodes of the job or its victims; else all who have a place."""
+    hold = decision.holds[job_id]
+    nodes = {node for node, _ in hold.spot.takes}.union(*(victim.held for victim in hold.solution.leaving))
+    ahead = itertools.takewhile(lambda job: job.id != job_id, problem.queue)
+    found = [job for job in ahead if job.id in later and job.id not in decision.holds]
+    near = [job for job in found if not nodes.isdisjoint(node for node, _ in later[job.id].takes)]
+    return near or found
 
 
 def _settled(snapshot: types.Snapshot, *, decision: Decision, problem: Problem) -> types.Snapshot:

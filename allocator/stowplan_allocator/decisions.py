@@ -100,3 +100,18 @@ def _tier(name: str, *, solutions: Sequence[Solution], status: types.SolveStatus
         gap=(value - bound) / value if value else 0.0,
         status=types.SolveStatus.OPTIMAL if value == bound else status,
     )
+
+
+def with_note(outcome: strategies.Outcome, note: str) -> strategies.Outcome:
+    """The outcome with one more note."""
+    return replace(outcome, note="; ".join(part for part in (outcome.note, note) if part))
+
+
+def with_tier(outcome: strategies.Outcome, *, tier: types.TierResult) -> strategies.Outcome:
+    """The outcome with one more tier, and what that says of its status."""
+    proven = tier.status is types.SolveStatus.OPTIMAL
+    note = "" if proven else f'tier "{tier.name}" is not proven, gap {tier.gap:.2%}'
+    status = outcome.status
+    if status is types.SolveStatus.NOTHING_TO_DO or (status is types.SolveStatus.OPTIMAL and not proven):
+        status = types.SolveStatus.OPTIMAL if proven else types.SolveStatus.FEASIBLE
+    return with_note(replace(outcome, status=status, tiers=(*outcome.tiers, tier)), note)

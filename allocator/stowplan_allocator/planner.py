@@ -13,6 +13,7 @@ import time
 from stowplan_allocator import (
     checks,
     compiling,
+    decisions,
     expanding,
     fairness,
     greedy,
@@ -74,7 +75,7 @@ def plan(
             deadline=deadline,
         )
         if growth is not None:
-            outcome = preempting.with_tier(outcome, tier=growth.tier)
+            outcome = decisions.with_tier(outcome, tier=growth.tier)
     certificate = types.Certificate(
         status=outcome.status,
         strategy=settings.strategy.value,

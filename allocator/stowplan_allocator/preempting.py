@@ -23,21 +23,20 @@ told to leave; room is held where some already leave.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
-from stowplan_allocator import aftermath, greedy, reserving, strategies, types, words
-from stowplan_allocator.choosing import Solution
-from stowplan_allocator.decisions import Decision, InVain
+from stowplan_allocator import aftermath, reserving, rounds, strategies, types, words
+from stowplan_allocator.decisions import Decision, Hold, InVain, with_note
 from stowplan_allocator.problem import Problem
 from stowplan_allocator.scene import Scene
 from stowplan_allocator.stopwatch import Stopwatch
 from stowplan_allocator.victims import Victim
 
-# Beyond so many the rest waits for the next plan.
-MAX_PREEMPTORS = 100
-# So often evictions that turn out to be in vain are left out and the rest decided anew; then nobody leaves.
-MAX_ROUNDS = 4
+# So often it is decided anew because somebody would leave in vain; the first time takes so much of the time at most.
+MAX_ROUNDS = 24
+SHARE_OF_TIME = 0.7
+NOT_PLAYED = "some evictions may be in vain: they were not played through"
 
 
 def decide(
@@ -56,111 +55,49 @@ def decide(
     reserved = reserving.with_reservations(snapshot)
     scene = Scene(reserved, problem=problem, settings=settings, deadline=deadline, watch=watch)
     promised = scene.promised(outcome)
-    names = {job.id: job.name for job in problem.queue}
-    line = list(names)
-    round_ = _Round(scene, promised)
+    begun = time.monotonic()
+    # What is left of the time is for deciding anew where somebody would leave in vain.
+    round_ = rounds.Round(scene, outcome, promised, until=begun + (deadline - begun) * SHARE_OF_TIME)
     in_vain: dict[str, InVain] = {}
-    tried: set[str] = set()
-    for _ in range(MAX_ROUNDS):
-        decision = round_.decide(problem=problem, outcome=outcome, until=deadline)
+    vain: list[str] = []
+    for number in range(MAX_ROUNDS + 1):
+        decision = round_.decide(problem)
+        whom = decision.for_whom()
+        if not whom and not round_.asked:
+            break
+        if number == MAX_ROUNDS or time.monotonic() > deadline:
+            if number == MAX_ROUNDS or not round_.asked.keys() <= set(whom):
+                # Nobody may leave for a job that has found no place by it.
+                round_ = round_.barring([*vain, *round_.asked], until=deadline)
+                decision = round_.decide(problem)
+            decision.outcome = with_note(decision.outcome, NOT_PLAYED)
+            break
         later = aftermath.play(
             snapshot, decision=decision, problem=problem, settings=settings, deadline=deadline, watch=watch
         )
-        takers = {
-            job_id: [one for one in line[: line.index(job_id)] if one in later and one not in decision.holds]
-            for job_id in decision.for_whom()
-            if job_id not in later
-        }
-        in_vain |= {
-            job_id: InVain(
-                tuple(victim.job.name for victim in decision.holds[job_id].solution.leaving),
-                tuple(names[one] for one in found),
-            )
-            for job_id, found in takers.items()
-            if found
-        }
-        vain = [*([] if round_.asker in ("", *decision.for_whom()) else [round_.asker]), *takers]
+        vain = [job.id for job in problem.queue if round_.is_in_vain(job.id, decision=decision, later=later)]
         if not vain:
             break
-        first, *others = vain
-        if first in tried:
-            round_ = _Round(scene, promised, round_.barred | {*vain})
+        takers = {
+            job_id: aftermath.takers(job_id, decision=decision, later=later, problem=problem)
+            for job_id in vain
+            if job_id in whom
+        }
+        in_vain |= {job_id: _in_vain(decision.holds[job_id], takers=found) for job_id, found in takers.items() if found}
+        first = vain[0]
+        if first in round_.asked:
+            round_ = round_.barring([first], until=deadline)
         else:
             # Whoever ahead would take the freed room has it, if more can leave so that the job fits as well.
-            tried.add(first)
-            come = promised | {one: later[one] for one in takers[first]}
-            round_ = _Round(scene, come, round_.barred | {*others}, first, decision.holds[first].solution)
-    else:
-        round_ = _Round(scene, promised, frozenset(line))
-        decision = round_.decide(problem=problem, outcome=outcome, until=deadline)
+            come = {job.id: later[job.id] for job in takers[first]}
+            round_ = round_.asking(first, told=decision.holds[first].solution, come=come, until=deadline)
     decision.in_vain = {job_id: why for job_id, why in in_vain.items() if job_id in round_.barred}
     return decision
 
 
-@dataclass(frozen=True, slots=True)
-class _Round:
-    """One way to decide: nobody leaves for those who are ``barred``, and those ``told`` leave for the ``asker``."""
-
-    scene: Scene
-    promised: Mapping[str, greedy.Spot]
-    barred: frozenset[str] = frozenset()
-    asker: str = ""
-    told: Solution | None = None
-
-    def decide(self, *, problem: Problem, outcome: strategies.Outcome, until: float) -> Decision:
-        """Room for each job in queue order."""
-        scene, decision = self.scene, Decision(outcome)
-        if self.told is not None:
-            scene = scene.told(self.told.leaving)
-        refused: set[int] = set()
-        is_first = True
-        for position, job in enumerate(problem.queue):
-            request = problem.shape_of[job.id].request.index
-            if job.id in decision.outcome.spots or request in refused:
-                continue
-            preempts = job.preempts and job.id not in self.barred
-            if not preempts and not decision.holds and job.id not in self.promised:
-                continue  # Nobody leaves whose room it could have.
-            if len(decision.holds) == MAX_PREEMPTORS or (not is_first and time.monotonic() > until):
-                # The first one is always decided, if only quickly: its place in the queue comes before all others.
-                decision.outcome = _with_note(decision.outcome, "not all preempting jobs were decided in this plan")
-                break
-            is_first = False
-            asking = replace(job, preempts=preempts)
-            hold = scene.hold(asking, position=position, decision=decision, promised=self.promised.get(job.id))
-            planned = None if hold is None else scene.plan_beside(job, hold=hold, decision=decision)
-            if hold is not None and job.id == self.asker and self.told is not None:
-                both = hold.solution.after(self.told)
-                if not self.scene.may_take(job, solution=both, position=position, decision=decision):
-                    planned = None
-            if hold is None or planned is None:
-                # Later jobs have no more rank, and no more room: their equal requests need not be asked.
-                if job.preempts and not job.returning:
-                    refused.add(request)
-                continue
-            decision.holds[job.id] = hold
-            decision.outcome = planned
-        if self.told is not None and self.asker in decision.holds:
-            hold = decision.holds[self.asker]
-            decision.holds[self.asker] = replace(hold, solution=hold.solution.after(self.told))
-        decision.resizes = scene.resizes(decision.holds)
-        for tier in decision.tiers(status=types.SolveStatus.FEASIBLE):
-            decision.outcome = with_tier(decision.outcome, tier=tier)
-        return decision
-
-
-def _with_note(outcome: strategies.Outcome, note: str) -> strategies.Outcome:
-    return replace(outcome, note="; ".join(part for part in (outcome.note, note) if part))
-
-
-def with_tier(outcome: strategies.Outcome, *, tier: types.TierResult) -> strategies.Outcome:
-    """The outcome with one more tier, and what that says of its status."""
-    proven = tier.status is types.SolveStatus.OPTIMAL
-    note = "" if proven else f'tier "{tier.name}" is not proven, gap {tier.gap:.2%}'
-    status = outcome.status
-    if status is types.SolveStatus.NOTHING_TO_DO or (status is types.SolveStatus.OPTIMAL and not proven):
-        status = types.SolveStatus.OPTIMAL if proven else types.SolveStatus.FEASIBLE
-    return _with_note(replace(outcome, status=status, tiers=(*outcome.tiers, tier)), note)
+def _in_vain(hold: Hold, *, takers: Sequence[types.Job]) -> InVain:
+    victims = tuple(victim.job.name for victim in hold.solution.leaving)
+    return InVain(victims, tuple(job.name for job in takers))
 
 
 def _gives(victim: Victim) -> str:

@@ -26,7 +26,7 @@ ORG = queue("org", teams="")
 
 
 # Many jobs come at once, and the operator is to see all of them before it plans.
-AT_ONCE = settings(planner={"debounceSeconds": 0.3})
+AT_ONCE = settings(planner={"debounceSeconds": 1.2})
 
 
 def jobs(team: str, number: int, **fields: Any) -> list[tuple[str, dict[str, object]]]:

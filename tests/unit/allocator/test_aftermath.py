@@ -97,3 +97,52 @@ def test_whoever_takes_places_has_one_once_they_have_left(snapshot: sa.Snapshot,
     plan = sa.plan(snapshot, LOWER)
     later = sa.plan(left(told(snapshot, plan)), LOWER)
     assert {eviction.for_job for eviction in plan.evictions} <= later.placements.keys()
+
+
+A100, H100 = worlds.A100, worlds.H100
+
+
+def on_a100(name: str, node: str) -> sa.Job:
+    job = running(name, {node: 1}, 8)
+    assert job.placement is not None
+    return dataclasses.replace(job, placement=dataclasses.replace(job.placement, product=A100))
+
+
+@pytest.mark.parametrize("in_vain", [1, 2, 6])
+def test_who_would_evict_in_vain_keeps_nobody_else_from_evicting(in_vain: int) -> None:
+    """On the H100 all of them would free room for the polite job, one after the other."""
+    snapshot = worlds.snapshot(
+        [worlds.node("h"), worlds.node("a1", product=A100), worlds.node("a2", product=A100)],
+        [
+            running("low", {"h": 1}, 8),
+            on_a100("low-a1", "a1"),
+            on_a100("low-a2", "a2"),
+            worlds.job("polite", priority=19, preempts=False, products=(H100,)),
+            *(worlds.job(f"vain{i}", priority=18 - i, cpu=i, products=(H100,)) for i in range(in_vain)),
+            worlds.job("polite-a", 1, 5, priority=9, preempts=False, products=(A100,)),
+            worlds.job("good", priority=5, products=(A100,)),
+        ],
+    )
+    plan = sa.plan(snapshot, LOWER)
+    assert {(eviction.job_id, eviction.for_job) for eviction in plan.evictions} == {
+        ("low-a1", "good"),
+        ("low-a2", "good"),
+    }
+    assert list(plan.held) == ["polite-a", "good"]
+    assert plan.waiting["vain0"].message.endswith("low, but polite, ahead of it, would have that room")
+
+
+def test_those_who_need_more_victims_for_a_polite_one_get_them_in_one_plan() -> None:
+    nodes, jobs = [], []
+    for i in range(3):
+        product = f"P{i}"
+        for k in range(2):
+            nodes.append(worlds.node(f"n{i}{k}", product=product))
+            low = running(f"low{i}{k}", {f"n{i}{k}": 1}, 8)
+            assert low.placement is not None
+            jobs.append(dataclasses.replace(low, placement=dataclasses.replace(low.placement, product=product)))
+        jobs.append(worlds.job(f"polite{i}", 1, 5, priority=9, preempts=False, products=(product,)))
+        jobs.append(worlds.job(f"high{i}", priority=5, products=(product,)))
+    plan = sa.plan(worlds.snapshot(nodes, jobs), LOWER)
+    assert len(plan.evictions) == 6
+    assert len(plan.held) == 6
