@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import heapq
 import time
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from operator import sub
@@ -31,6 +32,7 @@ from stowplan_allocator import (
     types,
 )
 from stowplan_allocator import problem as problems
+from stowplan_allocator.gangs import Gang, Group
 from stowplan_allocator.growers import Grower, Size, State, bound, given, pods_of
 from stowplan_allocator.namespaces import Spare
 from stowplan_allocator.problem import Request, Vector
@@ -51,6 +53,10 @@ _Step = tuple[float, int, int]
 # Places in one programme, counted as nodes times sizes.
 MAX_PLACES = 20_000
 MAX_SWAPS = 50
+# So much of the time goes into finding out who could grow.
+SHARE_OF_TIME = 0.5
+# Of so many kinds of pods it is remembered which nodes have room for them.
+MAX_KNOWN = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +109,8 @@ class _Scene:
     ) -> None:
         self._settings = settings
         self._deadline = deadline
+        now = time.monotonic()
+        self._look_until = now + (deadline - now) * SHARE_OF_TIME
         names = {job.id for job in candidates}
         up = tuple(replace(job, placement=None) if job.id in names else job for job in snapshot.jobs)
         self._problem = problem = compiling.compile_problem(replace(snapshot, jobs=up), seed=settings.seed)
@@ -117,13 +125,15 @@ class _Scene:
         self._alike: dict[Vector, list[int]] = {}
         for i, room in enumerate(self._start.rooms):
             self._alike.setdefault(room, []).append(i)
-        self._sizes: dict[tuple[int, int, str], Size] = {}
+        self._sizes: dict[tuple[Request, int, str], Size] = {}
+        self._members: dict[Group, tuple[Group, frozenset[int]]] = {}
+        self._slots: OrderedDict[int, tuple[dict[int, int], ...]] = OrderedDict()
         self._growers = [grower for job in candidates if (grower := self._grower(job)) is not None]
 
     def _grower(self, job: types.Job) -> Grower | None:
         """The job, if it could grow where nobody else does."""
         placement = job.placement
-        if job.id not in self._problem.shape_of or placement is None or time.monotonic() > self._deadline:
+        if job.id not in self._problem.shape_of or placement is None or time.monotonic() > self._look_until:
             return None
         request = self._problem.shape_of[job.id].request
         horizon, now = self._settings.resize_horizon_seconds, placement.num_pods
@@ -140,19 +150,46 @@ class _Scene:
         return replace(grower, sizes=fitting) if fitting else None
 
     def _size(self, job: types.Job, *, request: Request, size: int, product: str) -> Size:
-        """The job at a size, on the product that it has; equal jobs share it."""
-        key = (request.index, size, product)
+        """The job at a size, on the product that it has; jobs whose pods are alike share it."""
+        alike = replace(
+            request,
+            index=0,
+            num_pods=0,
+            sizes=(),
+            preferred=0,
+            leaf=problems.NO_LEAF,
+            first=0,
+            bound=frozenset(),
+            worths=(),
+            charges=(),
+        )
+        key = (alike, size, product)
         if key not in self._sizes:
             gang = gangs.gang_of(job, problem=self._problem, num_pods=size)
-            gang = replace(gang, groups=tuple(group for group in gang.groups if group.product in ("", product)))
-            nodes = tuple(frozenset(group.nodes) for group in gang.groups)
-            each = [(gangs.slots(gang, room), alike) for room, alike in self._alike.items()]
-            slots = tuple(
-                {node: count for count, alike in each if count for node in alike if node in some} for some in nodes
+            groups = [group for group in gang.groups if group.product in ("", product)]
+            # Sizes and kinds of pods differ more often than the nodes that they may use.
+            shared = [self._members.setdefault(group, (group, frozenset(group.nodes)))[0] for group in groups]
+            gang = replace(gang, groups=tuple(shared))
+            has_room = any(
+                gangs.capacity(gang, slots=some, problem=self._problem) >= gang.num_blocks
+                for some in self._slots_of(gang)
             )
-            has_room = any(gangs.capacity(gang, slots=some, problem=self._problem) >= gang.num_blocks for some in slots)
-            self._sizes[key] = Size(gang, nodes, slots, has_room)
+            self._sizes[key] = Size(gang, has_room)
         return self._sizes[key]
+
+    def _slots_of(self, gang: Gang) -> tuple[dict[int, int], ...]:
+        """Of each of its groups the nodes that hold blocks, and how many, while all stand as they do."""
+        known = self._slots.get(id(gang))
+        if known is None:
+            each = [(gangs.slots(gang, room), nodes) for room, nodes in self._alike.items()]
+            inside = [self._members[group][1] for group in gang.groups]
+            known = tuple(
+                {node: count for count, nodes in each if count for node in nodes if node in some} for some in inside
+            )
+            self._slots[id(gang)] = known
+            if len(self._slots) > MAX_KNOWN:
+                self._slots.popitem(last=False)
+        return known
 
     def _fits(self, grower: Grower, *, size: int) -> bool:
         """Whether the job could have the size where nobody else grows."""
@@ -169,9 +206,9 @@ class _Scene:
             return None
         rooms = given(state.rooms, takes=takes, pod=vector, factor=1)
         changed = state.changed | {node for node, _ in takes}
-        for nodes, before in zip(one.nodes, one.slots, strict=True):
+        for group, before in zip(one.gang.groups, self._slots_of(one.gang), strict=True):
             slots = dict(before)
-            slots |= {node: gangs.slots(one.gang, rooms[node]) for node in changed & nodes}
+            slots |= {node: gangs.slots(one.gang, rooms[node]) for node in changed & self._members[group][1]}
             found = gangs.fill(one.gang, slots=slots, problem=self._problem)
             if found is not None:
                 break
@@ -292,7 +329,9 @@ class _Scene:
     def _exact(self) -> tuple[dict[str, list[Take]], int] | None:
         """Where those stand who grow in the best choice, and its bound; None where it is too large, or none in time."""
         left = self._deadline - time.monotonic()
-        places = sum(len(nodes) for grower in self._growers for one in grower.sizes.values() for nodes in one.nodes)
+        places = sum(
+            len(group.nodes) for grower in self._growers for one in grower.sizes.values() for group in one.gang.groups
+        )
         is_greedy = self._settings.strategy is types.Strategy.GREEDY
         if is_greedy or places > MAX_PLACES or left <= 0 or self._start.allowance or self._start.spare:
             return None

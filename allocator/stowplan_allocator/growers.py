@@ -21,13 +21,10 @@ from stowplan_allocator.stock import Take
 class Size:
     """A larger size of a job: the gang that it would be, and what it gains.
 
-    Of each group ``nodes`` are its members, and ``slots`` those that hold blocks while all stand as they do.
     ``has_room``: it fits even if the job keeps the place that it has.
     """
 
     gang: Gang
-    nodes: tuple[frozenset[int], ...]
-    slots: tuple[Mapping[int, int], ...]
     has_room: bool
     gain: int = 0
 

@@ -26,7 +26,7 @@ RUNS_KEPT = 500
 _DRAWS = ((20, 5), (60, 3))
 
 
-def rest_quantiles(durations: Sequence[int], *, ran_seconds: int) -> tuple[int, ...]:
+def rest_quantiles[T: (int, float)](durations: Sequence[T], *, ran_seconds: T) -> tuple[T, ...]:
     """Quantiles of the time still to come after so much: of the ascending run times that are longer; none, if none is.
 
     They stand for the middles of ``NUM_QUANTILES`` equal parts, or of as many as there are run times.

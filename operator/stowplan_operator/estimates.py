@@ -13,11 +13,11 @@ of what jobs are compared by, namespaces, commands and environments, only digest
 
 from __future__ import annotations
 
+import bisect
 import dataclasses
 import hashlib
 import json
 import re
-import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -25,6 +25,8 @@ from stowplan_allocator import spread
 from stowplan_operator import api, elastic, queueing, views
 
 PROGRESS = "progress"
+# One of so many runs alike may take longer than what is planned with: an outlier must not stop all backfilling.
+EXCEEDED_BY = 21
 # What a status says moves with the clock and the pace: it is written anew where it is off by so much of the time left.
 TOLERANCE = 0.1
 _LEAST_TOLERANCE_SECONDS = 60
@@ -43,7 +45,7 @@ Json = dict[str, Any]
 class Estimate:
     """Seconds that a job still has to run, from now or from its next start on; ``basis`` says what that rests on.
 
-    ``most`` is what no run like it has exceeded: where another's room is kept, half of all runs would be too long.
+    ``most`` is what hardly a run like it exceeds: where another's room is kept, half of all runs would be too long.
     ``is_bound``: nothing is known but that it is ended by then. ``spread`` are quantiles of what runs like it still
     needed when they had run as long, ascending: the median is a poor guess for many jobs together.
     """
@@ -87,7 +89,7 @@ class History:
             self._runs = _by_key(kind for kind in self._kinds.values() if kind.run)
 
     def runs_like(self, job: views.JobView) -> tuple[float, ...]:
-        """Seconds on the best product, of the runs that are most like the job."""
+        """Seconds on the best product, ascending, of the latest runs that are most like the job."""
         kind = self._kinds.get(job.uid)
         keys = kind.keys if kind else _keys(job)
         return self._runs.get(keys[0]) or self._runs.get(keys[1], ())
@@ -106,7 +108,7 @@ def digested(runs: _Runs) -> dict[str, tuple[float, ...]]:
 def runs_among(runs: Mapping[str, tuple[float, ...]], job: views.JobView) -> tuple[float, ...]:
     """As ``History.runs_like``, of what a document tells."""
     closer, wider = map(_digest, _keys(job))
-    return runs.get(closer) or runs.get(wider, ())
+    return tuple(sorted(runs.get(closer) or runs.get(wider, ())))
 
 
 def _digest(key: _Key) -> str:
@@ -120,7 +122,7 @@ def _by_key(kinds: Iterable[_Kind]) -> dict[_Key, tuple[float, ...]]:
         if kind.run[1] > 0:
             for key in kind.keys:
                 found.setdefault(key, []).append(kind.run)
-    return {key: tuple(run for _, run in sorted(runs)[-spread.RUNS_KEPT :]) for key, runs in found.items()}
+    return {key: tuple(sorted(run for _, run in sorted(runs)[-spread.RUNS_KEPT :])) for key, runs in found.items()}
 
 
 def of_all(
@@ -160,7 +162,7 @@ def estimate(
     now_seconds: float,
     queue_limit: queueing.RunLimit | None = None,
 ) -> Estimate | None:
-    """What is known of one job; ``runs`` are the seconds that jobs like it ran, ``seconds_left`` its own report."""
+    """What is known of one job; ``runs`` are the seconds that jobs like it ran, ascending; its report comes first."""
     by_steps = seconds_left
     if by_steps is None:
         by_steps = _steps_left(job.status, now_seconds=now_seconds)
@@ -231,17 +233,19 @@ def run_seconds(job: views.JobView, *, now_seconds: float) -> float:
 def _from_history(job: views.JobView, runs: Sequence[float], *, now_seconds: float) -> Estimate | None:
     speed = _speed(job)
     ran = run_seconds(job, now_seconds=now_seconds) * speed
-    longer = [run for run in runs if run > ran]
-    if not longer:
+    first = bisect.bisect_right(runs, ran)
+    number = len(runs) - first
+    if not number:
         return None
     pace = speed * _size(job) if job.status.get("placement") else 1.0
-    if max(longer) - ran > _LONGEST_SECONDS * pace:
+    if runs[-1] - ran > _LONGEST_SECONDS * pace:
         return None
+    median = (runs[first + (number - 1) // 2] + runs[first + number // 2]) / 2
     return Estimate(
-        (statistics.median(longer) - ran) / pace,
-        f"history of {len(longer)} run{'s' if len(longer) > 1 else ''}",
-        (max(longer) - ran) / pace,
-        spread=spread.rest_quantiles(sorted(int((run - ran) / pace) for run in longer), ran_seconds=0),
+        (median - ran) / pace,
+        f"history of {number} run{'s' if number > 1 else ''}",
+        (runs[-1 - number // EXCEEDED_BY] - ran) / pace,
+        spread=tuple(int(rest / pace) for rest in spread.rest_quantiles(runs, ran_seconds=ran)),
     )
 
 

@@ -26,6 +26,13 @@ def cluster() -> Cluster:
 
 def clear_away(cluster: Cluster) -> None:
     """Take back what a run that was cut off left: jobs of tests, cordons, XIDs of the mock, a stopped Prometheus."""
+    running = [
+        f"{job['metadata']['namespace']}/{job['metadata']['name']}"
+        for job in cluster.get("tj", "-A")["items"]
+        if job.get("status", {}).get("phase") not in ("Succeeded", "Failed")
+        if not job["metadata"]["namespace"].startswith("t-")
+    ]
+    assert not running, f"the trial cluster is in use by {', '.join(running)}: wait for their end, or delete them"
     for namespace in cluster.kubectl("get", "namespaces", "-o", "name").split():
         if namespace.startswith("namespace/t-"):
             name = namespace.removeprefix("namespace/")
@@ -35,12 +42,6 @@ def clear_away(cluster: Cluster) -> None:
     cluster.kubectl("uncordon", *(node.removeprefix("node/") for node in nodes))
     cluster.kubectl("annotate", "nodes", "--all", "mock.stowplan.dev/xid-")
     cluster.kubectl("-n", "monitoring", "scale", "deployment/prometheus", "--replicas=1")
-    running = [
-        f"{job['metadata']['namespace']}/{job['metadata']['name']}"
-        for job in cluster.get("tj", "-A")["items"]
-        if job.get("status", {}).get("phase") not in ("Succeeded", "Failed")
-    ]
-    assert not running, f"the trial cluster is in use by {', '.join(running)}: wait for their end, or delete them"
 
 
 @pytest.fixture(scope="session")

@@ -161,7 +161,7 @@ CASES: dict[str, tuple[JobBuilder, list[JobBuilder], float | None, Estimate | No
         WAITING,
         [succeeded(f"run-{n}", 100 + n, at=NOW + n) for n in range(520)],
         None,
-        Estimate(369.5, "history of 500 runs", 619.0),
+        Estimate(369.5, "history of 500 runs", 596.0),
     ),
     "jobs without accelerators by the clock": (
         WAITING.gpus(0).status(gpus=0),
