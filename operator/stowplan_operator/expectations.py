@@ -72,7 +72,7 @@ def of_new(job: types.Job, estimate: Estimate | None) -> types.Job:
 
 
 def longest(snapshot: types.Snapshot, *, expected: Mapping[str, Estimate]) -> dict[str, int]:
-    """By job id the seconds that a run may take, where hardly a run like it takes longer: where that is more than expected."""
+    """By job id the seconds that hardly a run like it exceeds, where that is more than expected."""
     return {
         job.id: most
         for job in snapshot.jobs

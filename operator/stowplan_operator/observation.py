@@ -62,9 +62,9 @@ class Observation:
     ``devices`` are the accelerators that a node was built with, broken ones included, where the kubelet offers fewer.
     ``utilisation`` is the mean of a node's GPUs in per cent, where Prometheus knows it; ``telemetry`` says why it is
     stale, empty when fresh, None when telemetry is off. ``notes`` are remarks on the health of nodes. ``bases`` say, by
-    job id, what the expected seconds of a job rest on. ``longest`` has, by job id, the seconds that hardly a run like it
-    exceeds, where that is more: where room is kept, plans count upon these. ``reading`` and ``moving`` are None in
-    what was made of a bare snapshot.
+    job id, what the expected seconds of a job rest on. ``longest`` has, by job id, the seconds that hardly a run
+    like it exceeds, where that is more: where room is kept, plans count upon these. ``reading`` and ``moving`` are None
+    in what was made of a bare snapshot.
     """
 
     snapshot: types.Snapshot
