@@ -8,6 +8,8 @@ import sys
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 PROBE = """
 import importlib, json, sys
 importlib.import_module(sys.argv[1])

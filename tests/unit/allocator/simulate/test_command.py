@@ -20,6 +20,8 @@ from stowplan_allocator import snapshots
 from stowplan_allocator.simulate import command_line, running, terminal
 from unit.allocator import worlds
 
+pytestmark = pytest.mark.slow
+
 ROOT = pathlib.Path(__file__).parents[4]
 EXAMPLES = ROOT / "examples" / "simulate"
 TABLES = ("--nodes", str(EXAMPLES / "nodes.csv"), "--jobs", str(EXAMPLES / "jobs.csv"))

@@ -19,6 +19,8 @@ from stowplan_allocator import simulate
 from stowplan_allocator.simulate import documents, grids, lanes, pictures, report, style, summary
 from unit.allocator import worlds
 
+pytestmark = pytest.mark.slow
+
 Run, Outcome = simulate.Run, simulate.Outcome
 BAD_NAME = "<script>alert(1)</script>$\\frac{--!>&\"'"
 
