@@ -30,7 +30,8 @@ def test_readme_explains_as_the_command_does(cluster: Cluster, workspace: Worksp
     cluster.kubectl("cordon", "stowplan-worker2")
     try:
         workspace.apply(manifest)
-        workspace.wait_status("digits", "a reason", lambda one: one.get("decision"))
+        # What would start it comes a moment after the reason.
+        workspace.wait_status("digits", "alternatives", lambda one: one.get("decision", {}).get("alternatives"))
         table = workspace.kubectl("get", "tj").splitlines()
         cluster.env["COLUMNS"] = "100"
         explanation = cluster.stowplan("explain", "digits", "-n", workspace.namespace, check=False)
