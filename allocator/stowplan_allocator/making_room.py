@@ -104,7 +104,7 @@ class _Later:
 
     def __init__(self, world: types.Snapshot, *, settings: types.Settings, deadline: float, watch: Stopwatch) -> None:
         self.world = world
-        self.problem = _compiled(world, settings=settings)
+        self.problem = _compiled(reserving.with_reservations(world), settings=settings)
         self.spots = strategies.solve(self.problem, settings=settings, deadline=deadline, watch=watch).spots
         self.problem = fairness.in_turn(self.problem, spots=self.spots)
 
@@ -163,10 +163,12 @@ class _Scene:
 
     def _evict(self) -> frozenset[str]:
         """Who gets a place by evictions if nobody moves."""
-        problem = _compiled(self._snapshot, settings=self._settings)
+        reserved = reserving.with_reservations(self._snapshot)
+        problem = _compiled(reserved, settings=self._settings)
         outcome = strategies.solve(problem, settings=self._settings, deadline=self._deadline, watch=self._watch)
         decided = preempting.decide(
             self._snapshot,
+            reserved=reserved,
             problem=fairness.in_turn(problem, spots=outcome.spots),
             outcome=outcome,
             settings=self._settings,
@@ -303,8 +305,8 @@ class _Scene:
         return types.Waiting(types.Reason.WAITING_FOR_PREEMPTION, message, tuple(numbers.items()), names)
 
 
-def _compiled(world: types.Snapshot, *, settings: types.Settings) -> Problem:
-    return compiling.compile_problem(reserving.with_reservations(world), seed=settings.seed, order=settings.order)
+def _compiled(reserved: types.Snapshot, *, settings: types.Settings) -> Problem:
+    return compiling.compile_problem(reserved, seed=settings.seed, order=settings.order)
 
 
 def _standing(world: types.Snapshot, places: Mapping[str, types.Placement]) -> types.Snapshot:

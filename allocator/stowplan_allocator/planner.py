@@ -53,7 +53,13 @@ def plan(
         problem = fairness.in_turn(problem, spots=outcome.spots)
     with watch.phase("preemption"):
         decision = preempting.decide(
-            room.snapshot, problem=problem, outcome=outcome, settings=settings, deadline=deadline, watch=watch
+            room.snapshot,
+            reserved=snapshot,
+            problem=problem,
+            outcome=outcome,
+            settings=settings,
+            deadline=deadline,
+            watch=watch,
         )
     outcome = room.judge(decision.outcome)
     placements = dict(room.placements) | {

@@ -26,7 +26,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from stowplan_allocator import aftermath, reserving, rounds, strategies, types, words
+from stowplan_allocator import aftermath, rounds, strategies, types, words
 from stowplan_allocator.decisions import Decision, Hold, InVain, with_note
 from stowplan_allocator.problem import Problem
 from stowplan_allocator.scene import Scene
@@ -42,17 +42,20 @@ NOT_PLAYED = "some evictions may be in vain: they were not played through"
 def decide(
     snapshot: types.Snapshot,
     *,
+    reserved: types.Snapshot,
     problem: Problem,
     outcome: strategies.Outcome,
     settings: types.Settings,
     deadline: float,
     watch: Stopwatch,
 ) -> Decision:
-    """Hold room, and name victims, for the jobs that the outcome leaves out. ``snapshot`` has reservations as such."""
+    """Hold room, and name victims, for the jobs that the outcome leaves out.
+
+    ``snapshot`` has reservations as such, ``reserved`` is the same with reservations turned into resources.
+    """
     may_leave = settings.preemption is not types.Preemption.NEVER or settings.resize
     if len(outcome.spots) == len(problem.queue) or not (may_leave or any(job.leaving for job in snapshot.jobs)):
         return Decision(outcome)
-    reserved = reserving.with_reservations(snapshot)
     scene = Scene(reserved, problem=problem, settings=settings, deadline=deadline, watch=watch)
     promised = scene.promised(outcome)
     begun = time.monotonic()

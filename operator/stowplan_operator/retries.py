@@ -38,20 +38,22 @@ def avoided_nodes(status: Mapping[str, Any], spec: api.TrainingJobSpec, *, now_s
     It ends by itself: on a small cluster the job would otherwise wait for ever for a node that it had. A node that is
     only suspected is avoided where there is another place at once: a job that was told to wait for one takes any.
     """
+    return _avoided(status, with_failed=spec.failure_policy.avoid_failed_nodes, now_seconds=now_seconds)
+
+
+def avoided_by_rule(status: Mapping[str, Any], *, now_seconds: float) -> frozenset[str]:
+    """Of these the node that a rule keeps the job away from, whatever its ``avoidFailedNodes``."""
+    return _avoided(status, with_failed=False, now_seconds=now_seconds)
+
+
+def _avoided(status: Mapping[str, Any], *, with_failed: bool, now_seconds: float) -> frozenset[str]:
     failure = status.get("lastFailure") or {}
-    is_to_blame = spec.failure_policy.avoid_failed_nodes and failure.get("reason") in failures.NODES_FAULTS
+    is_to_blame = with_failed and failure.get("reason") in failures.NODES_FAULTS
     if not is_to_blame and not failure.get("avoidNode"):
         return frozenset()
     if now_seconds >= avoided_until(failure) or (_is_guess(failure) and status.get("decision")):
         return frozenset()
     return frozenset({failure["node"]}) if failure.get("node") else frozenset()
-
-
-def avoided_by_rule(status: Mapping[str, Any], *, now_seconds: float) -> frozenset[str]:
-    """Of these the node that a rule keeps the job away from, whatever its ``avoidFailedNodes``."""
-    failure = status.get("lastFailure") or {}
-    is_avoided = failure.get("avoidNode") and failure.get("node") and now_seconds < avoided_until(failure)
-    return frozenset({failure["node"]} if is_avoided else ())
 
 
 def _is_guess(failure: Mapping[str, Any]) -> bool:
