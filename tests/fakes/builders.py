@@ -21,6 +21,8 @@ ZONE_LABEL = "topology.kubernetes.io/zone"
 RACK_LABEL = "topology.stowplan.dev/rack"
 PRODUCT_LABEL = "nvidia.com/gpu.product"
 NAMESPACE = "team"
+# What a rank says whose peer has died.
+PEER_LOST = "RuntimeError: [gloo/transport/tcp/pair.cc:561] Connection closed by peer [10.0.0.7]:1184"
 
 time_text = views.format_time
 

@@ -269,3 +269,8 @@ class World:
         """Reasons of the Events about a job, in order."""
         events = [one for one in self.server.all("events") if one["involvedObject"]["name"] == job]
         return [str(one["reason"]) for one in events]
+
+
+def two_nodes() -> World:
+    """Room for one gang of two pods that fill their nodes."""
+    return World(builders.a_node("n1"), builders.a_node("n2"))

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from fakes.builders import a_job, a_node
-from fakes.world import World
+from fakes.world import World, two_nodes
 from stowplan_operator import api
 
 Flow = Callable[[World], Awaitable[None]]
@@ -95,10 +95,6 @@ FLOWS: dict[str, Flow] = {
 }
 
 
-def a_world() -> World:
-    return World(a_node("n1"), a_node("n2"))
-
-
 def outcome(world: World) -> dict[str, Any]:
     """What users and other controllers see in the end."""
     jobs = {}
@@ -122,7 +118,7 @@ def outcome(world: World) -> dict[str, Any]:
 
 
 async def _undisturbed(flow: Flow) -> tuple[dict[str, Any], int]:
-    world = a_world()
+    world = two_nodes()
     await flow(world)
     return outcome(world), world.process.connection.num_writes
 
@@ -140,7 +136,7 @@ CRASHES = [
 
 @pytest.mark.parametrize(("name", "number", "crash_before"), CRASHES)
 async def test_the_next_process_comes_to_the_same_end(name: str, number: int, crash_before: bool) -> None:
-    world = a_world()
+    world = two_nodes()
     world.restart(crash_at=number, crash_before=crash_before)
     crashing = world.process
     await FLOWS[name](world)
@@ -154,7 +150,7 @@ def test_the_sweep_covers_every_kind_of_write() -> None:
 
 async def test_a_process_that_crashes_again_and_again_comes_to_the_same_end() -> None:
     """Every new process lives for one write only."""
-    world = a_world()
+    world = two_nodes()
     world.submit(a_job("a"))
     for _ in range(30):
         world.restart(crash_at=1)

@@ -5,17 +5,13 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from fakes.builders import NAMESPACE, a_job, a_node, time_text
-from fakes.world import World
+from fakes.builders import NAMESPACE, a_job, time_text
+from fakes.world import World, two_nodes
 from stowplan_allocator import advising
 from stowplan_operator import advisor
 from stowplan_operator.moments import Readings
 from stowplan_operator.progress import Progress
 from stowplan_operator.views import Telemetry
-
-
-def a_world() -> World:
-    return World(a_node("n1"), a_node("n2"))
 
 
 def left(world: World, name: str, seconds: float) -> None:
@@ -41,7 +37,7 @@ async def advise(world: World) -> None:
 
 
 async def test_a_running_job_that_falls_behind_is_told_once_and_runs_on_past_its_deadline() -> None:
-    world = a_world()
+    world = two_nodes()
     world.submit(a_job("a").spec(deadline=time_text(world.now + 7200)))
     await world.settle()
     assert (risk(world, "a")["status"], risk(world, "a")["reason"]) == ("Unknown", "RunTimeUnknown")
@@ -69,7 +65,7 @@ async def test_a_running_job_that_falls_behind_is_told_once_and_runs_on_past_its
 
 async def test_a_new_operator_process_goes_on_with_the_end_that_was_expected() -> None:
     """It knows the pace of a running job only after two reports, and until then what the status says."""
-    world = a_world()
+    world = two_nodes()
     world.submit(a_job("a").spec(deadline=time_text(world.now + 7200)))
     await world.settle()
     left(world, "a", 10_800)
@@ -88,7 +84,7 @@ async def test_a_new_operator_process_goes_on_with_the_end_that_was_expected() -
 
 
 async def test_a_waiting_job_says_what_would_start_it_in_time_and_starts_when_that_is_done() -> None:
-    world = a_world()
+    world = two_nodes()
     world.submit(a_job("holder").spec(activeDeadlineSeconds=36_000))
     await world.settle()
     world.submit(a_job("late").spec(activeDeadlineSeconds=3600, deadline=time_text(world.now + 7200)))
@@ -107,7 +103,7 @@ async def test_a_waiting_job_says_what_would_start_it_in_time_and_starts_when_th
 
 
 async def test_a_deadline_that_is_moved_or_removed_counts_at_once() -> None:
-    world = a_world()
+    world = two_nodes()
     world.submit(a_job("a").spec(deadline=time_text(world.now + 7200)))
     await world.settle()
     left(world, "a", 10_800)

@@ -6,20 +6,14 @@ from typing import Any
 
 import pytest
 
-from fakes.builders import NAMESPACE, a_job, a_node
-from fakes.world import World
+from fakes.builders import NAMESPACE, PEER_LOST, a_job, a_node
+from fakes.world import World, two_nodes
 from stowplan_operator import api
 from stowplan_operator.failures import VICTIM_WAIT_SECONDS
 from stowplan_operator.moments import Readings
 from stowplan_operator.progress import Progress
 from stowplan_operator.startup import PATIENCE_SECONDS
 from stowplan_operator.views import Telemetry, format_time, parse_time
-
-PEER_LOST = "RuntimeError: [gloo/transport/tcp/pair.cc:561] Connection closed by peer [10.0.0.7]:1184"
-
-
-def two_nodes() -> World:
-    return World(a_node("n1"), a_node("n2"))
 
 
 def report(world: World, step: int | None, *, age: float = 0, total: int = 1000) -> None:

@@ -71,7 +71,6 @@ class Case:
     want_status: dict[str, Any] = field(default_factory=dict)
 
 
-PEER_LOST = "RuntimeError: [gloo/transport/tcp/pair.cc:561] Connection closed by peer [10.0.0.7]:1184"
 MIGRATE = {"want_phase": api.Phase.RESTARTING, "want_event": "Migrating", "want_placed": False}
 
 

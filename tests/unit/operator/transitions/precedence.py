@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from fakes.builders import NOW, a_pod
+from fakes.builders import NOW, PEER_LOST, a_pod
 from stowplan_operator.failures import Cause
-from unit.operator.transitions.gang import FIRST, MIGRATE, PEER_LOST, PLACED, RESTART, RUNNING, SECOND, Case
+from unit.operator.transitions.gang import FIRST, MIGRATE, PLACED, RESTART, RUNNING, SECOND, Case
 
 CASES: dict[str, Case] = {
     "a lost node explains a deleted pod": Case(
