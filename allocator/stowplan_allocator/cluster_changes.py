@@ -68,7 +68,7 @@ def jobs_moved(oracle: Oracle) -> Iterator[Alternative]:
         names, cost = [job.name for job in moved], sum(move.cost for move in moves)
         sentence = (
             f"move {words.names(names)} to other nodes, which loses {cost} accelerator-seconds of work "
-            f"(annotation stowplan.dev/make-room={asking.make_room})"
+            f"(annotation {types.ANNOTATION_MAKE_ROOM}={asking.make_room})"
         )
         numbers = (("jobs", ",".join(names)), ("cost", str(cost)), ("make_room", str(asking.make_room)))
         yield Alternative(ChangeKind.JOBS_MOVED, sentence, numbers, patch, smallest=found.bound >= cost)

@@ -27,6 +27,7 @@ from stowplan_allocator.queues import Queue, QueuePreemption, Quota
 from stowplan_allocator.resources import Resources
 
 __all__ = [
+    "ANNOTATION_MAKE_ROOM",
     "COUNTS_PODS",
     "AffinityTerm",
     "CapacityType",
@@ -91,6 +92,10 @@ class Node:
     unhealthy_accelerators: int = 0
     price_per_hour_micros: int = 0
     spot: bool = False
+
+
+# By which somebody gives a waiting job its ``make_room``: what tells him to, and what reads it, must say the same.
+ANNOTATION_MAKE_ROOM = "stowplan.dev/make-room"
 
 
 @dataclass(frozen=True, slots=True)

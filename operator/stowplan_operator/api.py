@@ -26,8 +26,6 @@ MANAGED_BY = "stowplan"
 LABEL_JOB = f"{GROUP}/job"
 LABEL_ATTEMPT = f"{GROUP}/attempt"
 LABEL_RANK = f"{GROUP}/rank"
-# On a waiting job: the GPU-seconds that moving others for it may lose.
-ANNOTATION_MAKE_ROOM = f"{GROUP}/make-room"
 
 CONTAINER_NAME = "trainer"
 METRICS_PORT_NAME = "metrics"

@@ -14,7 +14,7 @@ from typing import Any
 
 from kubernetes.utils import quantity
 
-from stowplan_allocator.types import Resources, Taint, TaintEffect, Toleration
+from stowplan_allocator.types import ANNOTATION_MAKE_ROOM, Resources, Taint, TaintEffect, Toleration
 from stowplan_operator import api
 
 _MIB = 1024 * 1024
@@ -328,7 +328,7 @@ class JobView:
             deleting=bool(meta.get("deletionTimestamp")),
             spec=body.get("spec") or {},
             status=body.get("status") or {},
-            make_room=(meta.get("annotations") or {}).get(api.ANNOTATION_MAKE_ROOM, ""),
+            make_room=(meta.get("annotations") or {}).get(ANNOTATION_MAKE_ROOM, ""),
         )
 
     @property

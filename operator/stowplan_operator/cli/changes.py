@@ -305,7 +305,7 @@ def _as_job(
         deleting=False,
         spec=spec,
         status={},
-        make_room=text(meta, "annotations", api.ANNOTATION_MAKE_ROOM),
+        make_room=text(meta, "annotations", types.ANNOTATION_MAKE_ROOM),
     )
     queues = queueing.Queues(planned=seen.snapshot.queues, doors=reading.queues)
     try:

@@ -16,7 +16,7 @@ from rich.text import Text
 
 import stowplan_allocator
 from stowplan_allocator import defragmenting, moving, types
-from stowplan_operator import api, observation
+from stowplan_operator import observation
 from stowplan_operator.cli import figures, output, words
 from stowplan_operator.cli.output import Column
 from stowplan_operator.cli.words import Speaker
@@ -132,7 +132,7 @@ def command(answer: Answer, speaker: Speaker) -> str:
         return ""
     namespace, _, name = answer.job.name.rpartition("/")
     most = answer.budget if answer.budget is not None else answer.cost + answer.cost // _MARGIN
-    note = f"{api.ANNOTATION_MAKE_ROOM}={max(most, 1)}"
+    note = f"{types.ANNOTATION_MAKE_ROOM}={max(most, 1)}"
     return speaker.elsewhere("annotate", "tj", name, *(("-n", namespace) if namespace else ()), note)
 
 
