@@ -15,10 +15,12 @@ import itertools
 from collections.abc import Mapping
 from dataclasses import replace
 
-from stowplan_allocator import compiling, greedy, reserving, strategies, types
+from stowplan_allocator import compiling, goodput, greedy, reserving, strategies, types
 from stowplan_allocator.decisions import Decision
 from stowplan_allocator.problem import Problem
 from stowplan_allocator.stopwatch import Stopwatch
+
+_AS_THEY_ARE: Mapping[str, int] = {}
 
 
 def play(
@@ -29,14 +31,17 @@ def play(
     settings: types.Settings,
     deadline: float,
     watch: Stopwatch,
+    most: Mapping[str, int] = _AS_THEY_ARE,
 ) -> Mapping[str, greedy.Spot]:
     """Where those stand who wait now and have a place then; nothing is played through where nobody is to leave.
 
-    ``snapshot`` has reservations as such.
+    ``snapshot`` has reservations as such; elastic jobs of ``most``, by id, take no more pods than it says.
     """
     if not decision.for_whom():
         return {}
-    later = reserving.with_reservations(_settled(snapshot, decision=decision, problem=problem))
+    settled = _settled(snapshot, decision=decision, problem=problem)
+    cut = (goodput.cut(job, most=most[job.id]) if job.id in most else job for job in settled.jobs)
+    later = reserving.with_reservations(replace(settled, jobs=tuple(cut)))
     compiled = compiling.compile_problem(later, seed=settings.seed, order=settings.order)
     return strategies.solve(compiled, settings=settings, deadline=deadline, watch=watch).spots
 

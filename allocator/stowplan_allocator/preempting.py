@@ -22,14 +22,15 @@ told to leave; room is held where some already leave.
 
 from __future__ import annotations
 
+import functools
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-from stowplan_allocator import aftermath, rounds, strategies, types, words
+from stowplan_allocator import aftermath, greedy, rounds, strategies, types, words
 from stowplan_allocator.decisions import Decision, Hold, InVain, with_note
 from stowplan_allocator.problem import Problem
-from stowplan_allocator.scene import Scene
+from stowplan_allocator.scene import Scene, smallest_size
 from stowplan_allocator.stopwatch import Stopwatch
 from stowplan_allocator.victims import Victim
 
@@ -75,9 +76,16 @@ def decide(
                 decision = round_.decide(problem)
             decision.outcome = with_note(decision.outcome, NOT_PLAYED)
             break
-        later = aftermath.play(
-            snapshot, decision=decision, problem=problem, settings=settings, deadline=deadline, watch=watch
+        play = functools.partial(
+            aftermath.play,
+            snapshot,
+            decision=decision,
+            problem=problem,
+            settings=settings,
+            deadline=deadline,
+            watch=watch,
         )
+        later = play()
         vain = [job.id for job in problem.queue if round_.is_in_vain(job.id, decision=decision, later=later)]
         if not vain:
             break
@@ -88,14 +96,40 @@ def decide(
         }
         in_vain |= {job_id: _in_vain(decision.holds[job_id], takers=found) for job_id, found in takers.items() if found}
         first = vain[0]
-        if first in round_.asked:
+        come = _come(round_.asked.get(first), ahead=takers.get(first, ()), later=later, play=play, problem=problem)
+        if come is None:
             round_ = round_.barring([first], until=deadline)
         else:
             # Whoever ahead would take the freed room has it, if more can leave so that the job fits as well.
-            come = {job.id: later[job.id] for job in takers[first]}
-            round_ = round_.asking(first, told=decision.holds[first].solution, come=come, until=deadline)
+            told = decision.holds[first].solution if first not in round_.asked else round_.asked[first].told
+            round_ = round_.asking(first, told=told, come=come, until=deadline)
     decision.in_vain = {job_id: why for job_id, why in in_vain.items() if job_id in round_.barred}
     return decision
+
+
+def _come(
+    asked: rounds.Asked | None,
+    *,
+    ahead: Sequence[types.Job],
+    later: Mapping[str, greedy.Spot],
+    play: Callable[..., Mapping[str, greedy.Spot]],
+    problem: Problem,
+) -> dict[str, greedy.Spot] | None:
+    """Where those ahead of a job stand who would take the room that is freed for it; None where it asks no more.
+
+    They have their smallest sizes, as nobody leaves for more than they need. If the job has still no place, as they
+    grow before its priority is looked at, they have their preferred sizes.
+    """
+    if asked is not None:
+        ahead = [job for job in problem.queue if job.id in asked.come]
+        most = {job.id: job.num_pods for job in ahead if job.num_pods > asked.come[job.id].num_pods}
+        if not most:
+            return None
+    else:
+        most = {job.id: smallest_size(job) for job in ahead}
+    if any(len(job.allowed_num_pods) > 1 for job in ahead):
+        later = play(most=most)
+    return {job.id: later[job.id] for job in ahead} if all(job.id in later for job in ahead) else None
 
 
 def _in_vain(hold: Hold, *, takers: Sequence[types.Job]) -> InVain:

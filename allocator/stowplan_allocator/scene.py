@@ -11,7 +11,7 @@ import functools
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
-from stowplan_allocator import choosing, compiling, gangs, greedy, rights, strategies, types
+from stowplan_allocator import choosing, compiling, gangs, goodput, greedy, rights, strategies, types
 from stowplan_allocator import problem as problems
 from stowplan_allocator.accounts import Accounts
 from stowplan_allocator.budgets import Guard
@@ -69,6 +69,7 @@ class Scene:
         """Who stands where once all that leave already are gone: planned for all who wait together.
 
         One after the other they could take the room from each other, and need more victims than were told to leave.
+        They have their smallest sizes, or others would leave for more than they need.
         """
         if not self._leaving:
             return {}
@@ -78,7 +79,7 @@ class Scene:
         fixed = [job.id for job in self._problem.queue[:first] if not self._has_surplus(job, outcome=outcome)]
         gone = {victim.job.id for victim in self._leaving}
         jobs = [
-            replace(job, placement=self._placement(outcome.spots[job.id])) if job.id in fixed else job
+            replace(job, placement=self._placement(outcome.spots[job.id])) if job.id in fixed else _at_smallest(job)
             for job in self._snapshot.jobs
             if job.id not in gone
         ]
@@ -301,6 +302,11 @@ class Scene:
 def smallest_size(job: types.Job) -> int:
     """The size that takes the fewest places from others."""
     return min(job.allowed_num_pods, default=job.num_pods)
+
+
+def _at_smallest(job: types.Job) -> types.Job:
+    """A waiting job that takes no more than that; a running one as it is."""
+    return job if job.placement is not None else goodput.cut(job, most=smallest_size(job))
 
 
 def _with_room(rooms: Iterable[Vector], *, victims: Iterable[Victim]) -> list[Vector]:

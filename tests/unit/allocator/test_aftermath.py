@@ -64,6 +64,52 @@ def test_where_more_can_leave_both_have_room_and_no_further_victim_is_taken(stra
     assert plan.placements.keys() == {"polite", "high"}
 
 
+HALVES = [
+    running("low", {"n1": 1}, 8, cost=1),
+    running("half", {"n2": 1}, 4, cost=2),
+    running("dear", {"n2": 1}, 4, cost=90),
+]
+
+
+@STRATEGIES
+def test_for_a_polite_job_that_could_grow_no_more_leave_than_its_smallest_size_needs(strategy: sa.Strategy) -> None:
+    chosen = dataclasses.replace(LOWER, strategy=strategy)
+    polite = worlds.job("polite", 1, 1, priority=9, preempts=False, allowed_num_pods=(1, 2, 4, 8))
+    # Two of its pods fit beside the pod of the polite one only if it does not grow.
+    high = worlds.job("high", 2, 4, priority=5)
+    snapshot = worlds.snapshot([worlds.node("n1"), worlds.node("n2")], [*HALVES, polite, high])
+    plan = sa.plan(snapshot, chosen)
+    assert {eviction.job_id for eviction in plan.evictions} == {"low", "half"}
+    assert plan.held["polite"].num_pods == 1
+    placed = sa.plan(left(told(snapshot, plan)), chosen).placements
+    assert placed["high"].num_pods == 2
+    assert placed["polite"].num_pods == 4
+
+
+@STRATEGIES
+def test_what_others_leave_anyway_is_promised_to_a_polite_job_as_far_as_it_needs_it(strategy: sa.Strategy) -> None:
+    chosen = dataclasses.replace(LOWER, strategy=strategy)
+    polite = worlds.job("polite", 1, 1, priority=9, preempts=False, allowed_num_pods=(1, 2, 4, 8))
+    leaves = dataclasses.replace(HALVES[0], leaving=True)
+    snapshot = worlds.snapshot(
+        [worlds.node("n1"), worlds.node("n2")], [leaves, *HALVES[1:], polite, worlds.job("high", 2, 4, priority=5)]
+    )
+    plan = sa.plan(snapshot, chosen)
+    assert [eviction.job_id for eviction in plan.evictions] == ["half"]
+    assert {job_id: place.num_pods for job_id, place in plan.held.items()} == {"polite": 1, "high": 2}
+
+
+def test_a_polite_job_of_higher_priority_has_its_preferred_size_before_the_other_starts() -> None:
+    polite = worlds.job("polite", 8, 1, priority=9, preempts=False, allowed_num_pods=(1, 2, 4, 8))
+    high = worlds.job("high", 1, 4, priority=5)
+    snapshot = worlds.snapshot([worlds.node("n1"), worlds.node("n2")], [*HALVES, polite, high])
+    plan = sa.plan(snapshot, LOWER)
+    assert {eviction.job_id for eviction in plan.evictions} == {"low", "half"}
+    assert {job_id: place.num_pods for job_id, place in plan.held.items()} == {"polite": 8, "high": 1}
+    later = sa.plan(left(told(snapshot, plan)), LOWER)
+    assert later.placements.keys() == {"polite", "high"}
+
+
 def test_a_polite_job_that_fits_nowhere_there_keeps_nobody_from_preempting() -> None:
     polite = worlds.job("polite", 2, 8, priority=9, preempts=False)
     snapshot = worlds.snapshot(
