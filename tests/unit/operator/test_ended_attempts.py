@@ -8,7 +8,8 @@ from fakes.builders import NOW, JobBuilder, PodBuilder, a_gang, a_job, an_attemp
 from stowplan_operator import lifecycle, preemption, retries, steps
 from stowplan_operator.failures import Cause
 from stowplan_operator.progress import Progress
-from unit.operator.transitions.gang import FIRST, HANGS, PLACED, RUNNING, SECOND, a_fault, advance
+from unit.operator.gang import FIRST, PLACED, RUNNING, SECOND
+from unit.operator.transitions.case import HANGS, a_fault, advance
 
 
 def test_an_attempt_that_moved_says_so() -> None:

@@ -7,7 +7,7 @@ import pytest
 from fakes.builders import NOW, JobBuilder, PodBuilder, a_job, a_pod, an_attempt, time_text
 from stowplan_operator import api, lifecycle, views
 from stowplan_operator.failures import BIND_TIMEOUT_SECONDS, CREATE_TIMEOUT_SECONDS
-from unit.operator.transitions.gang import FIRST, PLACED, RUNNING, SECOND
+from unit.operator.gang import FIRST, PLACED, RUNNING, SECOND
 
 OLD, OLD_DONE = a_pod().of(a_job("a"), attempt=1).on("n1").running(), a_pod().of(a_job("a"), attempt=1).failed()
 

@@ -7,8 +7,9 @@ import pytest
 from fakes.builders import NOW, JobBuilder, an_attempt, time_text
 from stowplan_operator import lifecycle
 from stowplan_operator.failures import Cause
+from unit.operator.gang import FIRST, RUNNING, SECOND
 from unit.operator.transitions import charges, faults, precedence, starting, undisturbed
-from unit.operator.transitions.gang import FIRST, RUNNING, SECOND, Case, advance, with_rules
+from unit.operator.transitions.case import Case, advance, with_rules
 
 TABLES = (undisturbed.CASES, faults.CASES, starting.CASES, precedence.CASES, charges.CASES)
 TRANSITIONS = {sentence: case for table in TABLES for sentence, case in table.items()}

@@ -5,7 +5,8 @@ from __future__ import annotations
 from fakes.builders import NOW, time_text
 from stowplan_operator import api
 from stowplan_operator.failures import Cause
-from unit.operator.transitions.gang import FIRST, MAX_INFRASTRUCTURE, RESTART, RUNNING, SECOND, Case, with_rules
+from unit.operator.gang import FIRST, RUNNING, SECOND
+from unit.operator.transitions.case import MAX_INFRASTRUCTURE, RESTART, Case, with_rules
 
 CASES: dict[str, Case] = {
     "the last restart that is allowed": Case(

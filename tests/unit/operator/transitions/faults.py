@@ -5,16 +5,13 @@ from __future__ import annotations
 from fakes.builders import NOW
 from stowplan_operator import api, steps
 from stowplan_operator.failures import Cause
-from unit.operator.transitions.gang import (
+from unit.operator.gang import FIRST, PLACED, RUNNING, SECOND
+from unit.operator.transitions.case import (
     AT_STEP_40,
-    FIRST,
     HANGS,
     MAX_INFRASTRUCTURE,
     MIGRATE,
-    PLACED,
     RESTART,
-    RUNNING,
-    SECOND,
     Case,
     a_fault,
     with_finished,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from fakes.builders import NOW, PEER_LOST, a_pod
 from stowplan_operator.failures import Cause
-from unit.operator.transitions.gang import FIRST, MIGRATE, PLACED, RESTART, RUNNING, SECOND, Case
+from unit.operator.gang import FIRST, PLACED, RUNNING, SECOND
+from unit.operator.transitions.case import MIGRATE, RESTART, Case
 
 CASES: dict[str, Case] = {
     "a lost node explains a deleted pod": Case(

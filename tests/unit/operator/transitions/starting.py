@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from fakes.builders import NOW, a_pod
 from stowplan_operator.failures import BIND_TIMEOUT_SECONDS, CREATE_TIMEOUT_SECONDS, Cause
-from unit.operator.transitions.gang import FIRST, PLACED, RESTART, RUNNING, SECOND, Case
+from unit.operator.gang import FIRST, PLACED, RUNNING, SECOND
+from unit.operator.transitions.case import RESTART, Case
 
 CASES: dict[str, Case] = {
     "a pod not bound in time sends the gang back": Case(

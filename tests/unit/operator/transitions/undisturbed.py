@@ -5,7 +5,8 @@ from __future__ import annotations
 from fakes.builders import NOW, a_job, a_pod, time_text
 from stowplan_operator import api
 from stowplan_operator.failures import Cause
-from unit.operator.transitions.gang import FIRST, PLACED, RUNNING, SECOND, Case
+from unit.operator.gang import FIRST, PLACED, RUNNING, SECOND
+from unit.operator.transitions.case import Case
 
 CASES: dict[str, Case] = {
     "a job that was never seen stands right": Case(a_job()),

@@ -1,4 +1,4 @@
-"""The gang of two pods that all tables of transitions start from, and what a case of theirs says."""
+"""What a case of the tables of transitions says, the parts that many of them share, and the call that they try."""
 
 from __future__ import annotations
 
@@ -7,17 +7,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from fakes.builders import NOW, JobBuilder, PodBuilder, a_gang, a_job, time_text
+from fakes.builders import NOW, JobBuilder, PodBuilder, time_text
 from stowplan_operator import api, lifecycle, steps
 from stowplan_operator.failures import Cause, Failure
 from stowplan_operator.lifecycle import Transition
 from stowplan_operator.progress import Progress
+from unit.operator.gang import RUNNING
 
 MAX_INFRASTRUCTURE = 7
 SILENCE = steps.Heard()
-PLACED = a_job("a").placed_on("n1", "n2", at=NOW)
-RUNNING = PLACED.started(NOW)
-FIRST, SECOND = a_gang(PLACED, "n1", "n2")
 
 
 def with_rules(job: JobBuilder, *rules: dict[str, Any]) -> JobBuilder:
