@@ -35,6 +35,9 @@ import yaml
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 CRDS = ROOT / "crds"
 ADMIN = "admin"
+# ServiceAccounts: Stowplan's as the chart installs it, and one of Kubernetes' own controllers that make pods.
+OPERATOR = "system:serviceaccount:stowplan-system:stowplan"
+JOB_CONTROLLER = "system:serviceaccount:kube-system:job-controller"
 START_TIMEOUT_SECONDS = 90.0
 STOP_TIMEOUT_SECONDS = 10.0
 

@@ -8,16 +8,15 @@ import pytest
 import yaml
 
 import apiserver
+import escapes
 
-JOB_CONTROLLER = "system:serviceaccount:kube-system:job-controller"
-OPERATOR = "system:serviceaccount:stowplan-system:stowplan"
 USERS = {
-    OPERATOR: ["system:serviceaccounts", "system:authenticated"],
+    apiserver.OPERATOR: ["system:serviceaccounts", "system:authenticated"],
     "alice": ["system:authenticated"],
     "bob": ["system:authenticated"],
     "carol": ["system:authenticated"],
     "developer": ["system:authenticated", "platform-team"],
-    JOB_CONTROLLER: ["system:masters"],
+    apiserver.JOB_CONTROLLER: ["system:masters"],
 }
 
 
@@ -56,12 +55,19 @@ def chart(api: apiserver.ApiServer) -> apiserver.ApiServer:
         lambda: api.kubectl("auth", "can-i", "create", "trainingjobs", user="alice").code == 0,
         what="the chart's rights to be part of role edit",
     )
+    dry_run = ["apply", "--dry-run=server", "-f", "-"]
     # A new policy takes effect a moment after its creation.
     apiserver.wait_until(
-        lambda: (
-            api.kubectl("apply", "--dry-run=server", "-f", "-", stdin=yaml.safe_dump(pod), user=JOB_CONTROLLER).code
-            != 0
-        ),
+        lambda: api.kubectl(*dry_run, stdin=yaml.safe_dump(pod), user=apiserver.JOB_CONTROLLER).code != 0,
         what="the policy for pods to be enforced",
     )
     return api
+
+
+@pytest.fixture(scope="session")
+def stored(chart: apiserver.ApiServer) -> escapes.Json:
+    """A job of alice without anything wrong, for the tries to change one."""
+    job = {**escapes.BASE, "metadata": {"name": "stored", "namespace": "default"}}
+    status, answer = chart.send("POST", escapes.JOBS, job, user="alice")
+    assert status == 201, answer
+    return dict(answer)

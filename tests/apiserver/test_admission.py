@@ -11,8 +11,6 @@ import yaml
 import apiserver
 
 pytestmark = pytest.mark.apiserver
-OPERATOR = "system:serviceaccount:stowplan-system:stowplan"
-JOB_CONTROLLER = "system:serviceaccount:kube-system:job-controller"
 MANAGED = {"app.kubernetes.io/managed-by": "stowplan", "stowplan.dev/job": "digits"}
 
 
@@ -29,7 +27,7 @@ class Case:
 CREATED = {
     "an ordinary pod of a user": Case(labels={"app": "x", "app.kubernetes.io/managed-by": "Helm"}),
     "an ordinary pod of a user with a class of the cluster": Case(priority_class="research"),
-    "the operator's own": Case(user=OPERATOR, labels=MANAGED, priority_class="stowplan-gang"),
+    "the operator's own": Case(user=apiserver.OPERATOR, labels=MANAGED, priority_class="stowplan-gang"),
     "one of an operator that runs outside the cluster": Case(user="developer", labels=MANAGED),
     # Which of several labels the message names first is up to the API server's maps.
     "a user's with the labels of a job": Case(labels=MANAGED, want="stowplan.dev/job"),
@@ -43,7 +41,7 @@ CREATED = {
         priority_class="stowplan-gang", want="spec.priorityClassName: stowplan-gang is for pods of TrainingJobs"
     ),
     "a Job's with the labels of a job": Case(
-        user=JOB_CONTROLLER, labels=MANAGED, want="only Stowplan creates and labels; leave these labels alone"
+        user=apiserver.JOB_CONTROLLER, labels=MANAGED, want="only Stowplan creates and labels; leave these labels alone"
     ),
 }
 
@@ -73,7 +71,7 @@ def test_a_user_does_not_turn_a_pod_into_one_of_a_job(chart: apiserver.ApiServer
 
 
 def test_a_user_deletes_a_pod_of_a_job(chart: apiserver.ApiServer) -> None:
-    name = _create(chart, Case(user=OPERATOR, labels=MANAGED))
+    name = _create(chart, Case(user=apiserver.OPERATOR, labels=MANAGED))
     assert chart.kubectl("delete", "pod", name, "--now", user="alice").code == 0
 
 
@@ -131,7 +129,7 @@ def test_who_may_have_jobs_moved(chart: apiserver.ApiServer, case: str) -> None:
 class Right:
     """A question to the authorizer."""
 
-    user: str = OPERATOR
+    user: str = apiserver.OPERATOR
     verb: str
     resource: str
     namespace: str = "default"
@@ -185,7 +183,7 @@ def test_rights(chart: apiserver.ApiServer, right: Right) -> None:
 @pytest.fixture(scope="module")
 def pod_of_a_job(chart: apiserver.ApiServer) -> str:
     """A pod with the labels of a job, made by the operator."""
-    return _create(chart, Case(user=OPERATOR, labels=MANAGED))
+    return _create(chart, Case(user=apiserver.OPERATOR, labels=MANAGED))
 
 
 def _create(chart: apiserver.ApiServer, case: Case) -> str:

@@ -21,7 +21,6 @@ from stowplan_operator import podspec, settings, views
 pytestmark = pytest.mark.apiserver
 MANIFESTS = apiserver.ROOT / "tests" / "manifests" / "valid"
 VALID = sorted(path.stem for path in MANIFESTS.glob("*.yaml") if "kind: TrainingJob" in path.read_text())
-OPERATOR = "system:serviceaccount:stowplan-system:stowplan"
 ROOT = ["root"]
 RESTRICTED = "pod-security.kubernetes.io/enforce=restricted"
 BASELINE = "pod-security.kubernetes.io/enforce=baseline"
@@ -63,7 +62,7 @@ class Cluster:
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
     """A cluster without nodes into which the chart is installed."""
-    with apiserver.run(users={OPERATOR: ["system:serviceaccounts"]}, controller_manager=True) as server:
+    with apiserver.run(users={apiserver.OPERATOR: ["system:serviceaccounts"]}, controller_manager=True) as server:
         for namespace in ("stowplan-system", "team-a"):
             server.kubectl("create", "namespace", namespace, check=True)
             server.kubectl("label", "namespace", namespace, RESTRICTED, check=True)
@@ -118,9 +117,8 @@ def _made_of(cluster: Cluster, manifest: str) -> apiserver.Result:
     policies = [podspec.build_namespace_policy(), podspec.build_network_policy(job)]
     children = [*pods[:2], pods[-1], podspec.build_service(job), *policies]
     body = json.dumps({"apiVersion": "v1", "kind": "List", "items": children})
-    return cluster.server.kubectl(
-        "-n", "team-a", "create", "--dry-run=server", "--validate=strict", "-f", "-", stdin=body, user=OPERATOR
-    )
+    command = ["-n", "team-a", "create", "--dry-run=server", "--validate=strict", "-f", "-"]
+    return cluster.server.kubectl(*command, stdin=body, user=apiserver.OPERATOR)
 
 
 def test_upgrade_and_uninstall_leave_jobs_and_their_pods(cluster: Cluster) -> None:
@@ -131,7 +129,7 @@ def test_upgrade_and_uninstall_leave_jobs_and_their_pods(cluster: Cluster) -> No
         "spec": {"containers": [{"name": "c", "image": "i"}], "priorityClassName": "stowplan-gang"},
     }
     cluster.server.kubectl("apply", "-f", "-", stdin=JOB, check=True)
-    cluster.server.kubectl("create", "-f", "-", stdin=yaml.safe_dump(pod), user=OPERATOR, check=True)
+    cluster.server.kubectl("create", "-f", "-", stdin=yaml.safe_dump(pod), user=apiserver.OPERATOR, check=True)
 
     def versions() -> list[str]:
         kept = (("tj", "minimal"), ("pod", "minimal-1-0"), ("crd", "trainingjobs.stowplan.dev"))

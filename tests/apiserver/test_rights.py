@@ -24,7 +24,6 @@ pytestmark = pytest.mark.apiserver
 Json = dict[str, Any]
 Right = tuple[str, str, str]  # API group, resource, verb
 
-OPERATOR = "system:serviceaccount:stowplan-system:stowplan"
 AUDIT = """
 apiVersion: audit.k8s.io/v1
 kind: Policy
@@ -68,7 +67,7 @@ def server(audit_log: pathlib.Path) -> Iterator[apiserver.ApiServer]:
     policy = audit_log.with_name("policy.yaml")
     policy.write_text(AUDIT)
     flags = [f"--audit-policy-file={policy}", f"--audit-log-path={audit_log}"]
-    users = {OPERATOR: ["system:serviceaccounts", "system:authenticated"]}
+    users = {apiserver.OPERATOR: ["system:serviceaccounts", "system:authenticated"]}
     with apiserver.run(users=users, controller_manager=True, flags=flags) as server:
         server.install_crds()
         for namespace in ("stowplan-system", "team-a", "team-b"):
@@ -88,7 +87,7 @@ def _operator(server: apiserver.ApiServer, folder: pathlib.Path) -> Iterator[pat
     (folder / "settings.yaml").write_text(yaml.safe_dump(SETTINGS))
     env = {
         **os.environ,
-        "KUBECONFIG": str(server.kubeconfig(OPERATOR)),
+        "KUBECONFIG": str(server.kubeconfig(apiserver.OPERATOR)),
         "STOWPLAN_SETTINGS": str(folder / "settings.yaml"),
         "STOWPLAN_NAMESPACE": "stowplan-system",
         "PYTHONPATH": os.pathsep.join(str(apiserver.ROOT / part) for part in ("operator", "allocator")),
@@ -163,7 +162,7 @@ def _granted(server: apiserver.ApiServer, namespace: str) -> set[Right]:
         "spec": {"namespace": namespace},
     }
     path = "/apis/authorization.k8s.io/v1/selfsubjectrulesreviews"
-    status, answer = server.send("POST", path, review, user=OPERATOR)
+    status, answer = server.send("POST", path, review, user=apiserver.OPERATOR)
     assert status == 201, answer
     assert not answer["status"]["incomplete"]
     return {
@@ -243,7 +242,7 @@ def test_the_api_server_grants_what_the_chart_says_and_nothing_of_the_forbidden(
 
 
 def test_kubectl_lists_them_too(server: apiserver.ApiServer) -> None:
-    text = server.kubectl("auth", "can-i", "--list", "-n", "default", user=OPERATOR, check=True).stdout
+    text = server.kubectl("auth", "can-i", "--list", "-n", "default", user=apiserver.OPERATOR, check=True).stdout
     resources = {line.split()[0] for line in text.splitlines()[1:] if not line.startswith((" ", "["))}
     listed = {name for name in resources if name.partition(".")[2] not in FOR_EVERYBODY}
     own = set()
