@@ -25,7 +25,7 @@ Names have at most 40 characters: lower-case letters, digits and `-`, beginning 
 
 **Changes.** *placed*: fixed while the status holds a placement. It changes before the job is placed and while it is
 suspended: set `spec.suspend` to true, wait for phase Suspended, change it, set `spec.suspend` to false. *any time*:
-changes at any time. Fields of an object follow the object.
+changes at any time. Fields of an object follow the object. `kubectl scale tj NAME --replicas N` writes `spec.numNodes`.
 
 A wrong value is refused by `kubectl apply` with the field's name and what to write instead. Unknown fields are refused
 by kubectl too; other clients must ask for strict field validation, or the API server drops them without a word.

@@ -164,6 +164,10 @@ RIGHTS = {
     "a user with role edit creates TrainingJobs": Right(
         user="alice", verb="create", resource="trainingjobs", want=True
     ),
+    "a user with role edit scales TrainingJobs": Right(
+        user="alice", verb="patch", resource="trainingjobs/scale", want=True
+    ),
+    "the operator scales none": Right(verb="patch", resource="trainingjobs/scale", want=False),
     "a user with role edit writes no status": Right(
         user="alice", verb="patch", resource="trainingjobs/status", want=False
     ),

@@ -119,9 +119,15 @@ def edits(stage: Stage, name: str, **spec: object) -> None:
 
 
 @act
-def budget(stage: Stage, name: str, jobs: str, *, keeps: int) -> None:
-    """A PodDisruptionBudget by which so many pods of these running jobs are kept, or another number for it."""
-    stage.set_budget(name, jobs.split(), min_available=keeps)
+def budget(
+    stage: Stage, name: str, jobs: str, *, keeps: int | str | None = None, loses: int | str | None = None
+) -> None:
+    """A PodDisruptionBudget on these running jobs' pods, or another number for one.
+
+    By it at least so many are kept (``minAvailable``), or at most so many are missing (``maxUnavailable``).
+    """
+    limits = {"minAvailable": keeps, "maxUnavailable": loses}
+    stage.set_budget(name, jobs.split(), {key: value for key, value in limits.items() if value is not None})
 
 
 @act

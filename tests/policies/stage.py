@@ -112,11 +112,11 @@ class Stage:
         self._nodes[name] = body
         self.world.wait(f"{name} is ready", lambda: self.world.is_ready(name))
 
-    def set_budget(self, name: str, jobs: Sequence[str], *, min_available: int) -> None:
+    def set_budget(self, name: str, jobs: Sequence[str], limit: Mapping[str, int | str]) -> None:
         """A PodDisruptionBudget on these jobs' pods, or a new limit of one; until its controller has taken it up."""
         path = f"/apis/policy/v1/namespaces/{self._home[jobs[0]]}/poddisruptionbudgets"
         selector = {"matchExpressions": [{"key": "stowplan.dev/job", "operator": "In", "values": list(jobs)}]}
-        spec = {"minAvailable": min_available, "selector": selector}
+        spec = {**limit, "selector": selector}
         if self.world.client.ask("GET", f"{path}/{name}")[0] == 200:
             self.world.client.must("PATCH", f"{path}/{name}", {"spec": spec}, kind=MERGE)
         else:
@@ -126,10 +126,10 @@ class Stage:
             found = self.world.client.must("GET", f"{path}/{name}")
             status = found.get("status", {})
             number = sum(len(self.pods_of(job)) for job in jobs)
-            return (status.get("observedGeneration"), status.get("expectedPods")) == (
+            return (status.get("observedGeneration"), status.get("currentHealthy")) == (
                 found["metadata"]["generation"],
                 number,
-            ) and bool(status.get("currentHealthy") == number)
+            )
 
         self.world.wait(f"budget {name} is taken up", is_taken_up)
 

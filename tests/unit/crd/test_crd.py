@@ -137,6 +137,14 @@ def test_phases_are_those_of_the_operator() -> None:
     assert FIELDS["status.phase"]["enum"] == [phase.value for phase in api.Phase]
 
 
+def test_scale_is_for_budgets_and_not_for_autoscalers() -> None:
+    scale = crd_schema.load(crd_schema.JOBS)["spec"]["versions"][0]["subresources"]["scale"]
+    assert {key: FIELDS[path.removeprefix(".")]["type"] for key, path in scale.items()} == {
+        "specReplicasPath": "integer",
+        "statusReplicasPath": "integer",
+    }
+
+
 @each_crd
 def test_columns_never_take_a_condition_by_its_place(plural: str) -> None:
     columns = crd_schema.load(plural)["spec"]["versions"][0]["additionalPrinterColumns"]
