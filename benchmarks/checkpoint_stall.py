@@ -68,7 +68,7 @@ def main() -> None:
         for _ in range(count):
             optimizer.zero_grad(set_to_none=True)
             logits = model(tokens[:, :-1])
-            nn.functional.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten()).backward()  # type: ignore[no-untyped-call]
+            nn.functional.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten()).backward()
             optimizer.step()
         return time.perf_counter() - started
 
@@ -115,7 +115,7 @@ def main() -> None:
         print(f"{name:24} {text}")
     if args.json:
         args.json.write_text(json.dumps(result, indent=1) + "\n")
-    sys.exit(result["blocked_percent"]["median"] >= 2.0)  # type: ignore[index]
+    sys.exit(result["blocked_percent"]["median"] >= 2.0)
 
 
 if __name__ == "__main__":

@@ -99,7 +99,8 @@ class Symbol:
 
 def readelf(*args: str) -> str:
     """The output of readelf; its failure ends the program with its own message."""
-    return subprocess.run(["readelf", "-W", *args], check=True, stdout=subprocess.PIPE, text=True).stdout  # noqa: S603, S607
+    command = ["readelf", "-W", *args]
+    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout  # noqa: S603 - arguments are ours
 
 
 def needed(path: pathlib.Path) -> list[str]:
@@ -173,7 +174,7 @@ def build(soname: str, wanted: dict[str, Symbol], out: pathlib.Path) -> None:
             )
             command.append(f"-Wl,--version-script,{script}")
         libraries = [f"-L{out}", "-ltorch_cpu", "-l:libstdc++.so.6"] if soname in REMOVED else []
-        subprocess.run([*command, "-o", str(out / soname), str(source), *libraries], check=True)  # noqa: S603
+        subprocess.run([*command, "-o", str(out / soname), str(source), *libraries], check=True)  # noqa: S603 - as above
 
 
 def answer(torch: pathlib.Path) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import http.client
 import io
+import socket
 from dataclasses import dataclass
 from typing import cast
 
@@ -85,7 +86,7 @@ class _Received(io.BytesIO):
 
 
 def _parsed(received: bytes, *, pod: str) -> Answer:
-    answer = http.client.HTTPResponse(cast("http.client.socket.socket", _Received(received)))  # type: ignore[name-defined]
+    answer = http.client.HTTPResponse(cast("socket.socket", _Received(received)))
     try:
         answer.begin()
         body = answer.read()

@@ -157,10 +157,10 @@ class Kube:
         """
         configuration = aio_client.Configuration()
         if in_cluster() and not kubeconfig and not context:
-            aio_config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
+            aio_config.load_incluster_config(client_configuration=configuration)
             return cls(configuration, namespace=own_namespace())
         try:
-            loader = await aio_config.load_kube_config(  # type: ignore[no-untyped-call]
+            loader = await aio_config.load_kube_config(
                 config_file=kubeconfig, context=context, client_configuration=configuration
             )
             chosen = loader.current_context["context"]
@@ -181,7 +181,7 @@ class Kube:
     async def close(self) -> None:
         """Close both sessions."""
         await self._session.close()
-        await self._api_client.close()  # type: ignore[no-untyped-call]
+        await self._api_client.close()
 
     async def request(
         self,

@@ -19,7 +19,7 @@ from stowplan_allocator import standings, types
 from stowplan_operator import api, views
 
 # Series "<counter>_created" would double the number of counters' series, and nobody reads them.
-prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
+prometheus_client.disable_created_metrics()
 
 _SECONDS_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 

@@ -50,6 +50,7 @@ class Table[View: _Versioned]:
     def shows(self, view: View) -> bool:
         """Whether the index holds the same already, but for the resourceVersion."""
         return any(
+            # All views are dataclasses, which no protocol can say.
             dataclasses.replace(view, resource_version=old.resource_version) == old  # type: ignore[type-var]
             for old in self._index.get(view.uid, ())
         )

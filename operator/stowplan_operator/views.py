@@ -25,7 +25,7 @@ _LATEST_SECONDS = 253_402_300_799  # the end of the year 9999: RFC 3339 has none
 
 
 def _decimal(amount: object) -> decimal.Decimal:
-    return decimal.Decimal(quantity.parse_quantity(amount))  # type: ignore[no-untyped-call]
+    return decimal.Decimal(quantity.parse_quantity(amount))
 
 
 def parse_time(text: str | None) -> float:

@@ -205,4 +205,4 @@ def _pod(case: Case) -> dict[str, dict[str, object]]:
         "kind": "Pod",
         "metadata": {"name": f"p-{uuid.uuid4().hex[:8]}", "namespace": "default", "labels": case.labels},
         "spec": spec,
-    }  # type: ignore[dict-item]
+    }

@@ -64,7 +64,7 @@ def _run(environ: Mapping[str, str], log: str, variant: str) -> None:
     os.close(file)
     os.environ.update(environ)
     kube_config.KUBE_CONFIG_DEFAULT_LOCATION = environ["KUBECONFIG"]  # it was read when the module was imported
-    app.PlannerWorker = _Solver  # type: ignore[assignment, misc]
+    app.PlannerWorker = _Solver
     if variant:
         variants.apply(variant)
     sys.exit(__main__.main())

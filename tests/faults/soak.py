@@ -136,7 +136,7 @@ class Soak:
                 spec={"ttlSecondsAfterFinished": 1, "failurePolicy": {"maxRestarts": 100}},
             )
             self._world.create(self.namespace, job)
-            self._world.wait(f"{name} is seen", lambda name=name: name in self._jobs())  # type: ignore[misc]
+            self._world.wait(f"{name} is seen", lambda name=name: name in self._jobs())
             self._submitted += 1
 
     def _undo_what_is_due(self) -> None:

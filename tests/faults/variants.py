@@ -57,7 +57,7 @@ def _places_twice() -> None:
         waiting = tuple(job for job in snapshot.jobs if job.placement is None)
         return await solve(self, dataclasses.replace(snapshot, nodes=empty, jobs=waiting), settings)
 
-    app.PlannerWorker.plan = plan  # type: ignore[method-assign]
+    app.PlannerWorker.plan = plan
 
 
 @_variant("forgets leaving pods")
@@ -91,7 +91,7 @@ def _creates_before_it_writes() -> None:
         late.add(asyncio.create_task(write()))
         return job
 
-    kube.Kube.patch_status = patch  # type: ignore[method-assign]  # broken on purpose
+    kube.Kube.patch_status = patch  # broken on purpose
 
 
 @_variant("leaves pods behind")

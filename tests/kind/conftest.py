@@ -78,7 +78,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     """Let fixtures know that the test itself failed."""
     report: Any = yield
     if report.when == "call" and report.failed:
-        item.failed = True  # type: ignore[attr-defined]
+        item.failed = True
     return report
 
 

@@ -271,7 +271,7 @@ async def test_an_idle_cluster_with_a_job_that_could_grow_is_planned_once() -> N
     world.server.create("nodes", a_node("cpu").gpus(4).of_product("other").body())
     await world.settle()
     solver = CountingSolver()
-    world.process.planner._solver = solver  # type: ignore[assignment]  # counts, and asks the real one
+    world.process.planner._solver = solver  # counts, and asks the real one
     for _ in range(10):
         await train(world, "wide", seconds=60)
     assert solver.num_plans <= 1

@@ -257,7 +257,7 @@ async def test_a_gang_that_starts_on_all_nodes_but_one_leaves_that_one() -> None
         if body is not None and body["status"]["phase"] == "Pending":
             set_running(world, "a-1-0")
 
-    world.machinery.start = start_but_there  # type: ignore[method-assign]
+    world.machinery.start = start_but_there
     await world.settle()
     assert world.phase("a") == "Starting"
     await world.wait(300)

@@ -108,14 +108,14 @@ class History:
 
     def _watch(self, resource: str, path: str, version: str) -> None:
         while not self._closed.is_set():
-            with contextlib.suppress(OSError, ValueError, AttributeError):
-                with self._open(f"{path}?watch=true&resourceVersion={version}&timeoutSeconds=7200") as response:
-                    for line in response:
-                        told = json.loads(line)
-                        if told["type"] == "ERROR":
-                            raise RuntimeError(f"the watch of {resource} was refused: {told['object']}")
-                        version = told["object"]["metadata"]["resourceVersion"]
-                        self._note(Event(time.monotonic(), resource, told["type"], told["object"]))
+            since = f"{path}?watch=true&resourceVersion={version}&timeoutSeconds=7200"
+            with contextlib.suppress(OSError, ValueError, AttributeError), self._open(since) as response:
+                for line in response:
+                    told = json.loads(line)
+                    if told["type"] == "ERROR":
+                        raise RuntimeError(f"the watch of {resource} was refused: {told['object']}")
+                    version = told["object"]["metadata"]["resourceVersion"]
+                    self._note(Event(time.monotonic(), resource, told["type"], told["object"]))
 
     def _note(self, event: Event) -> None:
         meta = event.object["metadata"]

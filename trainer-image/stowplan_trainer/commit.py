@@ -222,7 +222,9 @@ class Store:
         return damaged
 
     def _of_newer_attempt(self, path: pathlib.Path) -> bool:
-        _, attempt, job = FOLDER.fullmatch(path.name).groups()  # type: ignore[union-attr]
+        match = FOLDER.fullmatch(path.name)
+        assert match, f"{path} is none of folders()"
+        _, attempt, job = match.groups()
         return job == self._job and int(attempt) > self.writer.attempt
 
     def _remove(self, path: pathlib.Path) -> None:

@@ -64,7 +64,8 @@ def session() -> Iterator[Session]:
     if "MASTER_ADDR" in os.environ:
         dist.init_process_group(backend, device_id=device if gpu else None)
     else:
-        dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)  # type: ignore[attr-defined]
+        store = dist.HashStore()  # type: ignore[attr-defined]  # torch's types leave it out
+        dist.init_process_group(backend, store=store, rank=0, world_size=1)
     control = dist.new_group(backend="gloo")
     assert isinstance(control, dist.ProcessGroup)
     exit_code = 0
@@ -95,6 +96,7 @@ class Trainer:
         """Every rank gives the same arguments. The model must start with the same weights (DDP copies rank 0's)."""
         self.settings, self.session = settings, session
         self.rank, self.world_size = dist.get_rank(), dist.get_world_size()
+        # torch's type of a data set promises no length, which every one that we take has.
         length, batch = len(train_set), settings.global_batch  # type: ignore[arg-type]
         self.total_steps = settings.epochs * (length // batch)
         self.sampler = data.StepSampler(
@@ -169,10 +171,10 @@ class Trainer:
 
     def _backward(self, inputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """This rank's share of a step. DDP averages over ranks; weighted by the share, that is the global mean."""
-        self.model.train()  # type: ignore[no-untyped-call]
+        self.model.train()
         share = len(inputs) * self.world_size / self.settings.global_batch
         loss = self.loss(self.model(inputs.to(self.session.device)), targets.to(self.session.device)) * share
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         return loss.detach()
 
     def _settle(self) -> None:
@@ -206,7 +208,7 @@ class Trainer:
         """The share of held-out samples that the model names rightly, each counted once."""
         self.model.eval()
         right = torch.zeros(1, dtype=torch.int64)
-        count = len(self.test_set)  # type: ignore[arg-type]
+        count = len(self.test_set)  # type: ignore[arg-type]  # as above
         mine = torch.utils.data.Subset(self.test_set, range(self.rank, count, self.world_size))
         for inputs, targets in DataLoader(mine, batch_size=256, generator=torch.Generator()):
             guess = self.model.module(inputs.to(self.session.device)).argmax(dim=1).cpu()

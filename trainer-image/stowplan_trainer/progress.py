@@ -139,7 +139,7 @@ class _Server(socketserver.ThreadingMixIn, http.server.HTTPServer):
         self.progress = progress
         if dual := socket.has_dualstack_ipv6():
             self.address_family = socket.AF_INET6
-        super().__init__(("::" if dual else "0.0.0.0", port), _Handler)  # noqa: S104  the operator reads it from outside
+        super().__init__(("::" if dual else "0.0.0.0", port), _Handler)  # noqa: S104 - the operator reads it from outside
 
     def server_bind(self) -> None:
         if self.address_family is socket.AF_INET6:

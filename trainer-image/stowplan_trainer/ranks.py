@@ -27,7 +27,7 @@ class Ranks:
             return [value]
         values: list[T | None] = [None] * self.size
         dist.all_gather_object(values, value, group=self._group)
-        return values  # type: ignore[return-value]
+        return values  # type: ignore[return-value]  # no None is left
 
     def collect[T](self, value: T) -> list[T]:
         """Every rank's value, by rank, on rank 0; nothing on the others."""
@@ -35,7 +35,7 @@ class Ranks:
             return [value]
         values: list[T | None] | None = [None] * self.size if self.rank == 0 else None
         dist.gather_object(value, values, dst=0, group=self._group)
-        return values or []  # type: ignore[return-value]
+        return values or []  # type: ignore[return-value]  # no None is left
 
     def hand_out[T](self, work: Callable[[], list[T]]) -> T:
         """This rank's one of the values that `work` returns on rank 0; what it raises, every rank raises."""
@@ -52,7 +52,7 @@ class Ranks:
         value, problem = mine[0]
         if problem is not None:
             raise problem
-        return value  # type: ignore[no-any-return]
+        return value  # type: ignore[no-any-return]  # torch hands it out untyped
 
     def on_rank_0[T](self, work: Callable[[], T]) -> T:
         """What `work` returns on rank 0, on every rank; what it raises, every rank raises."""
@@ -65,4 +65,4 @@ class Ranks:
         value, problem = self.gather(answer)[0] or (None, None)
         if problem is not None:
             raise problem
-        return value  # type: ignore[return-value]
+        return value  # type: ignore[return-value]  # None only where work returned it

@@ -118,7 +118,7 @@ def write(file: disk.HashingFile, staged: Staged, places: Places, *, name: str) 
             _load(data.getvalue(), item.index.fqn)  # what could not be loaded back must not pass for a checkpoint
             file.write(data.getbuffer())
         else:
-            torch.save(data, file)  # type: ignore[arg-type]
+            torch.save(data, file)  # type: ignore[arg-type]  # it only writes and flushes
         file.end_part()
         places[item.index] = filesystem._StorageInfo(name, start, file.size - start)
 

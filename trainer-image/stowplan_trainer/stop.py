@@ -14,7 +14,7 @@ import torch.distributed as dist
 STOPPED_EXIT_CODE = 128 + signal.SIGTERM  # what a shell reports for SIGTERM; 0 is for complete runs only
 
 
-class Stopped(Exception):  # noqa: N818  not an error: the run was asked to stop and did
+class Stopped(Exception):  # noqa: N818 - not an error: the run was asked to stop and did
     """All ranks stopped after `step`; what the run needs to go on is saved where it has a checkpoint folder."""
 
     def __init__(self, step: int):

@@ -126,7 +126,7 @@ async def fetch(cluster: Cluster, namespace: str, speaker: Speaker) -> str:
         reason, leader = _refusal(body)
         said.append(f"{name}: {reason or f'it answers {answer.status}'}")
         # The identity in the Lease begins with the pod's name.
-        names.sort(key=lambda one, leader=leader: not leader.startswith(f"{one}_"))  # type: ignore[misc]
+        names.sort(key=lambda one: not leader.startswith(f"{one}_"))
     raise refusals.TransientError(
         "no operator answers with a snapshot\n  " + "\n  ".join(said),
         code=Exit.UNREACHABLE,

@@ -62,7 +62,7 @@ async def test_a_child_answers_the_same() -> None:
 
 
 async def test_a_child_that_fails_is_an_error_in_words() -> None:
-    broken = advising.Question(WORLD, "no settings", (), 1)  # type: ignore[arg-type]
+    broken = advising.Question(WORLD, "no settings", (), 1)
     with pytest.raises(advising.AdviceError, match="ended with code 1"):
         await advising.ask(broken)
 

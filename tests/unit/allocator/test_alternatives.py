@@ -235,7 +235,7 @@ def test_no_smaller_change_would_do(snapshot: sa.Snapshot) -> None:
     waiting = next(one for one in snapshot.jobs if one.placement is None)
 
     def starts(**wishes: object) -> bool:
-        changed = dataclasses.replace(waiting, **wishes)  # type: ignore[arg-type]  # the names are fields of a job
+        changed = dataclasses.replace(waiting, **wishes)
         jobs = tuple(changed if one.id == waiting.id else one for one in snapshot.jobs)
         return waiting.id in sa.plan(dataclasses.replace(snapshot, jobs=jobs)).placements
 

@@ -25,7 +25,7 @@ def test_the_rows_of_a_small_cluster(tmp_path: pathlib.Path) -> None:
 
 
 def test_a_cluster_comes_from_its_seed_alone() -> None:
-    made = explain.cluster(**SIZES, seed=1)  # type: ignore[arg-type]  # one table serves numbers of two types
-    assert made == explain.cluster(**SIZES, seed=1)  # type: ignore[arg-type]  # as above
-    assert made != explain.cluster(**SIZES, seed=2)  # type: ignore[arg-type]  # as above
+    made = explain.cluster(**SIZES, seed=1)
+    assert made == explain.cluster(**SIZES, seed=1)
+    assert made != explain.cluster(**SIZES, seed=2)
     assert all(job.expected_seconds for job in made.jobs)

@@ -31,7 +31,7 @@ class Case:
 
 
 def node(name: str, **fields: object) -> sa.Node:
-    return worlds.node(name, **fields)  # type: ignore[arg-type]  # the builder's own types say what is allowed
+    return worlds.node(name, **fields)
 
 
 CASES = {

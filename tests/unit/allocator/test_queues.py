@@ -22,11 +22,11 @@ def queue(
 ) -> sa.Queue:
     """A queue with a quota of H100s, or none."""
     quotas = () if nominal is None else (sa.Quota(H100, nominal, borrow, lend),)
-    return sa.Queue(name, quotas=quotas, **fields)  # type: ignore[arg-type]  # the class itself refuses others
+    return sa.Queue(name, quotas=quotas, **fields)
 
 
 def job(name: str, of: str, gpus: int = 1, **fields: object) -> sa.Job:
-    return worlds.job(name, 1, gpus, queue=of, **fields)  # type: ignore[arg-type]
+    return worlds.job(name, 1, gpus, queue=of, **fields)
 
 
 def several(number: int, of: str, gpus: int = 1, **fields: object) -> list[sa.Job]:

@@ -23,7 +23,7 @@ RECLAIM, WITHIN = sa.QueuePreemption.RECLAIM_LENT, sa.QueuePreemption.WITHIN_QUE
 
 
 def runs(name: str, of: str, gpus: int = 4, *, on: str = "n0", **fields: object) -> sa.Job:
-    return worlds.running(name, {on: 1}, gpus, queue=of, **fields)  # type: ignore[arg-type]
+    return worlds.running(name, {on: 1}, gpus, queue=of, **fields)
 
 
 @dataclass(frozen=True)

@@ -99,4 +99,4 @@ def test_the_examples_of_the_page_run(capsys: pytest.CaptureFixture[str]) -> Non
     exec(shell, names)
     exec(code, names)
     assert capsys.readouterr().out == "100 [40, 30, 30] 10.0\n101 10.0017\n"
-    assert len(names["plan_now"]) == 100  # type: ignore[arg-type]  # the page's code has no types here
+    assert len(names["plan_now"]) == 100

@@ -47,7 +47,7 @@ def spy(monkeypatch: pytest.MonkeyPatch, watch: Watch) -> list[float]:
             raise TimeoutError
         watch.deliver()
 
-    monkeypatch.setattr(audit.asyncio, "sleep", sleep)  # type: ignore[attr-defined]
+    monkeypatch.setattr(audit.asyncio, "sleep", sleep)
     return pauses
 
 

@@ -147,4 +147,4 @@ def test_a_file_that_is_named_must_exist(tmp_path: pathlib.Path) -> None:
 
 def test_settings_cannot_be_changed() -> None:
     with pytest.raises(ValueError, match="frozen"):
-        settings.Settings().metrics_port = 1  # type: ignore[misc]
+        settings.Settings().metrics_port = 1

@@ -18,7 +18,7 @@ RUNNING = a_job("a").placed_on("n1", "n2").started()
 def a_store(*objects: Builder) -> Store:
     tables: dict[type, dict[str, list[Any]]] = {NodeBuilder: {}, PodBuilder: {}, JobBuilder: {}}
     for one in objects:
-        view = one.view()  # type: ignore[attr-defined]
+        view = one.view()
         tables[type(one)][view.uid] = [view]
     return Store(
         nodes=tables[NodeBuilder],

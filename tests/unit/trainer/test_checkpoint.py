@@ -80,7 +80,10 @@ def test_an_empty_folder_starts_at_0(checkpoints):
 
 def test_commits_and_loads_are_reported_with_their_time(checkpoints):
     seen = []
-    note = lambda *said: seen.append(said)  # noqa: E731
+
+    def note(*said):
+        seen.append(said)
+
     saved = checkpoints(Part(), on_commit=note)
     saved.save(7)
     saved.wait()

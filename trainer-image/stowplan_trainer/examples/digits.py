@@ -8,7 +8,7 @@ dropout is drawn anew, for each rank draws its own.
 import argparse
 
 import torch
-from sklearn.datasets import load_digits  # type: ignore[import-untyped]
+from sklearn.datasets import load_digits  # type: ignore[import-untyped]  # it has no types
 from torch import nn
 from torch.distributed.elastic.multiprocessing.errors import record
 from torch.utils.data import TensorDataset

@@ -1,3 +1,5 @@
+"""The command line as a user runs it, against an API server that this folder plays."""
+
 import pathlib
 from collections.abc import Callable, Iterator
 from typing import Any

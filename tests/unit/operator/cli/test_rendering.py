@@ -1,3 +1,5 @@
+"""What the command line prints of a job: all that is known, in lines that fit the terminal, whatever the job lacks."""
+
 import io
 import pathlib
 from collections.abc import Iterator, Mapping
@@ -18,7 +20,7 @@ SPEAKER = Speaker(now=samples.NOW)
 def render(shown: RenderableType, *, width: int = 100) -> str:
     console = Console(file=io.StringIO(), width=width, markup=False, highlight=False, emoji=False)
     console.print(shown)
-    printed: str = console.file.getvalue()  # type: ignore[attr-defined]
+    printed: str = console.file.getvalue()
     return "\n".join(line.rstrip() for line in printed.splitlines())
 
 

@@ -1,3 +1,5 @@
+"""The words of the command line: durations, numbers, exit codes and suggested commands, as people read them."""
+
 from typing import Any
 
 import pytest
