@@ -24,6 +24,7 @@ PACKAGES = (
 FOREIGN = re.compile(
     r"(?<![\w.-])/(?:root/\.(?:cache|pyenv)|work/(?:main|shared))\b|https?://(?:pypi\.org/simple|proxy\.golang\.org|registry\.npmjs)"
 )
+TEXTS = {"", ".md", ".mk", ".py", ".sh", ".toml", ".yaml"}
 GENERATED = ("requirements/", "LICENSE", "charts/stowplan/files/")
 
 
@@ -107,6 +108,42 @@ def test_no_file_names_a_place_that_only_one_machine_has() -> None:
             continue
         found += [f"{relative(path)}: {match.group()}" for match in FOREIGN.finditer(text)]
     assert found == []
+
+
+def pages() -> dict[pathlib.Path, str]:
+    return {path: path.read_text() for path in tracked() if path.suffix == ".md"}
+
+
+def anchors(page: str) -> set[str]:
+    """What GitHub makes of a page's headings."""
+    headings = re.findall(r"^#+ (.+)$", page, re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_every_link_between_pages_leads_somewhere() -> None:
+    texts = pages()
+    dead = []
+    for path, text in texts.items():
+        for target in re.findall(r"\]\((?!\w+:)([^)\s]+)\)", text):
+            name, _, anchor = target.partition("#")
+            to = (path.parent / name).resolve() if name else path
+            if not to.exists() or (anchor and to.suffix == ".md" and anchor not in anchors(texts[to])):
+                dead.append(f"{relative(path)}: {target}")
+    assert dead == []
+
+
+def test_every_file_that_is_named_by_its_path_exists() -> None:
+    """In pages, comments and scripts alike, by the path from the root."""
+    folders = "|".join({relative(path).split("/")[0] for path in tracked() if path.parent != ROOT} - {".ci"})
+    named = re.compile(rf"(?<![\w/.$}}~*-])((?:{folders})/[\w./-]*\w\.\w+)")
+    found = {
+        (relative(path), name)
+        for path in tracked()
+        if not relative(path).startswith(GENERATED) and path.suffix in TEXTS
+        for name in named.findall(path.read_text())
+    }
+    assert len(found) > 100
+    assert sorted((path, name) for path, name in found if not (ROOT / name).exists()) == []
 
 
 def test_no_merge_is_left_half_done() -> None:
