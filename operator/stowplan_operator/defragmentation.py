@@ -10,6 +10,7 @@ be a new plan.
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -86,12 +87,13 @@ def _limit(job: views.JobView, *, settings: DefragmentationSettings, now_seconds
     """What moves for the job may lose, whatever is left of the budget; 0 where it does not ask."""
     if _WHOLE_NUMBER.fullmatch(job.make_room) and int(job.make_room):
         return int(job.make_room)
+    return settings.budget_gpu_seconds_per_hour if now_seconds >= asks_from(job, settings=settings) else 0
+
+
+def asks_from(job: views.JobView, *, settings: DefragmentationSettings) -> float:
+    """From when (Unix seconds) on the waiting job asks for moves by waiting; infinity where it does not."""
     if settings.policy != "WhenWaiting" or (job.status.get("decision") or {}).get("reason") not in _SCATTERED:
-        return 0
-    return settings.budget_gpu_seconds_per_hour if now_seconds >= _patience_ends(job, settings) else 0
-
-
-def _patience_ends(job: views.JobView, settings: DefragmentationSettings) -> float:
+        return math.inf
     history: Any = job.status.get("history") or ({},)
     return max(job.created_at, views.parse_time(history[-1].get("endTime"))) + settings.wait_seconds
 

@@ -19,6 +19,7 @@ from stowplan_operator import (
     answers,
     api,
     children,
+    defragmentation,
     displacing,
     estimates,
     expectations,
@@ -28,6 +29,7 @@ from stowplan_operator import (
     moments,
     node_watch,
     placing,
+    preemption,
     queue_reporter,
     queueing,
     snapshot,
@@ -384,6 +386,10 @@ class Planner:
             if state.spec is not None and not state.skip:
                 times.extend(lifecycle.deadlines(state.job, state.spec, state.pods, queue_limit=state.run_limit))
                 times.extend(moment.nodes.deadlines(state))
+                if state.job.status.get("placement") is not None:
+                    times.append(preemption.protected_until(state.job, state.spec, settings=settings.preemption))
+                else:
+                    times.append(defragmentation.asks_from(state.job, settings=settings.defragmentation))
         if self._queues.due_at is not None:
             times.append(max(self._queues.due_at, now + _RETRY_SECONDS))
         limit = settings.health.node_lost_after_seconds

@@ -8,6 +8,7 @@ until their last pod is gone, so that no second victim is taken for the same roo
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -35,16 +36,10 @@ def disruption_cost(
     Work since the last committed checkpoint of this attempt, or since its start, and the restart. A job that reports no
     checkpoints is charged at most ``settings.unreported_loss_seconds``: it must not pay to hide them.
     """
-    placement = job.status.get("placement") or {}
-    if (
-        not spec.preemption.preemptible
-        or recent_preemptions(job.status, now_seconds=now_seconds) >= settings.max_per_hour
-    ):
+    if now_seconds < protected_until(job, spec, settings=settings):
         return None
-    started = views.parse_time(placement.get("startedAt"))
+    started = views.parse_time((job.status.get("placement") or {}).get("startedAt"))
     run_seconds = max(0.0, now_seconds - started) if started else 0.0
-    if run_seconds < spec.preemption.min_runtime_seconds:
-        return None
     lost = min(run_seconds, settings.unreported_loss_seconds)
     saved = views.parse_time((job.status.get("progress") or {}).get("checkpointTime"))
     if started and saved >= started:
@@ -58,13 +53,23 @@ def restart_seconds(status: Mapping[str, Any]) -> int:
     return int(status.get("restartSeconds", RESTART_SECONDS))
 
 
-def recent_preemptions(status: Mapping[str, Any], *, now_seconds: float) -> int:
-    """How often the job was preempted within the last hour, or moved to make room."""
-    return sum(
-        entry["outcome"] in (api.Outcome.PREEMPTED, api.Outcome.DEFRAGMENTED)
-        and now_seconds - views.parse_time(entry["endTime"]) < _HOUR_SECONDS
-        for entry in status.get("history") or ()
-    )
+def protected_until(job: views.JobView, spec: api.TrainingJobSpec, *, settings: PreemptionSettings) -> float:
+    """From when (Unix seconds) on the placed job may be disturbed, if nothing else happens; infinity for never.
+
+    It keeps its place for its minimum runtime, and while the last hour has seen it preempted, or moved to make room, as
+    often as ``settings.max_per_hour`` allows.
+    """
+    least = spec.preemption.min_runtime_seconds
+    started = views.parse_time((job.status.get("placement") or {}).get("startedAt"))
+    if not spec.preemption.preemptible or (least and not started):
+        return math.inf
+    preemptions = sorted(
+        views.parse_time(entry["endTime"])
+        for entry in job.status.get("history") or ()
+        if entry["outcome"] in (api.Outcome.PREEMPTED, api.Outcome.DEFRAGMENTED)
+    )[-settings.max_per_hour :]
+    is_often = len(preemptions) == settings.max_per_hour
+    return max(started + least if least else 0.0, preemptions[0] + _HOUR_SECONDS if is_often else 0.0)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -50,12 +50,17 @@ class Process:
         )
 
 
+def _without_resync(settings: Settings) -> Settings:
+    """No cycle comes by itself within a day: what the clock alone changes has to be in ``World.pause``."""
+    return settings.model_copy(update={"planner": settings.planner.model_copy(update={"resync_seconds": 86_400.0})})
+
+
 class World:
     """The cluster, its users and its time."""
 
     def __init__(self, *nodes: NodeBuilder, settings: Settings | None = None, **switches: bool) -> None:
         self.now = builders.NOW
-        self.settings = settings or Settings()
+        self.settings = _without_resync(settings or Settings())
         self.readings = Readings(telemetry=views.Telemetry(), progress={}, eta={})
         self.guard: Callable[[], None] = lambda: None
         self.lag_cycles = 0

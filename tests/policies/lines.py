@@ -100,10 +100,16 @@ def submit(*jobs: tuple[str, Json]) -> Line:
     return Line(f"submit({names})", act=lambda stage: stage.submit(*jobs), jobs=jobs)
 
 
+def together(*jobs: tuple[str, Json]) -> Line:
+    """The same for jobs of which none starts before the operator knows all: it may plan while they still arrive."""
+    names = " ".join(body["metadata"]["name"] for _, body in jobs)
+    return Line(f"together({names})", act=lambda stage: stage.submit_together(*jobs), jobs=jobs)
+
+
 def pile(*jobs: tuple[str, Json]) -> Line:
     """The same for jobs of which it does not matter who came first."""
     names = " ".join(body["metadata"]["name"] for _, body in jobs)
-    return Line(f"pile({names})", act=lambda stage: stage.submit(*jobs, in_order=False), jobs=jobs)
+    return Line(f"pile({names})", act=lambda stage: stage.submit_together(*jobs, in_order=False), jobs=jobs)
 
 
 @act

@@ -19,7 +19,7 @@ from apiserver import ADMIN, ApiServer
 NAMESPACE = "stowplan-system"
 # Fast where speed changes no meaning.
 SETTINGS: dict[str, Any] = {
-    "planner": {"debounceSeconds": 0.05, "resyncSeconds": 5},
+    "planner": {"debounceSeconds": 0.05, "resyncSeconds": 60},
     # Most stories do not ask for answers; these take a second of CPU each.
     "answers": {"budgetSeconds": 60, "intervalSeconds": 600, "gatherSeconds": 600},
     "prometheus": {"url": ""},

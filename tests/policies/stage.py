@@ -22,6 +22,7 @@ TEAM = "team"
 PATIENCE_SECONDS = 30.0
 # A cycle that is due when the operator is frozen runs as it is thawed, and would see some of the jobs only.
 REST_SECONDS = 0.12
+_HOLD = {"key": "world.example/hold", "effect": "NoSchedule"}
 _PRIORITIES = {"high": (100, "PreemptLowerPriority"), "low": (-100, "PreemptLowerPriority"), "polite": (1000, "Never")}
 
 
@@ -53,6 +54,15 @@ class Stage:
         self.operator.ensure(**settings)
 
     # What happens.
+
+    def submit_together(self, *jobs: tuple[str, Json], in_order: bool = True) -> None:
+        """Create jobs, of which none can start before the operator has planned with all of them."""
+        self._hold_nodes(wanted=True)
+        self.submit(*jobs, in_order=in_order)
+        names = [job["metadata"]["name"] for _, job in jobs]
+        self.world.wait("all jobs are planned", lambda: all(self.status(name).get("decision") for name in names))
+        with self.operator.frozen():
+            self._hold_nodes(wanted=False)
 
     def submit(self, *jobs: tuple[str, Json], in_order: bool = True) -> None:
         """Create jobs, each given with its team, in one moment of the operator's."""
@@ -259,6 +269,14 @@ class Stage:
                 self._change_node(self._nodes[name], body)
         self._nodes = dict(wanted)
         self._wait_for_nodes()
+
+    def _hold_nodes(self, *, wanted: bool) -> None:
+        """A taint that no job tolerates. One that Kubernetes adds, as for a cordoned node, goes with a delay."""
+        for name, body in self._nodes.items():
+            taints = [*body["spec"].get("taints", ()), *([_HOLD] if wanted else ())]
+            self.world.client.must("PATCH", f"/api/v1/nodes/{name}", {"spec": {"taints": taints}}, kind=MERGE)
+        if wanted:
+            self.wait_for_another_plan()
 
     def _change_node(self, old: Json, new: Json) -> None:
         path = f"/api/v1/nodes/{new['metadata']['name']}"

@@ -16,17 +16,13 @@ from typing import Any
 
 import pytest
 
-from policies.lines import ends, job, nodes, pile, queue, run, runs, settings, some_run, submit, undisturbed, waits
+from policies.lines import ends, job, nodes, pile, queue, run, runs, some_run, submit, together, undisturbed, waits
 from policies.stage import Stage
 from policies.stories import play
 
 pytestmark = pytest.mark.policies
 H100, L4 = "NVIDIA-H100-80GB-HBM3", "NVIDIA-L4"
 ORG = queue("org", teams="")
-
-
-# Many jobs come at once, and the operator is to see all of them before it plans.
-AT_ONCE = settings(planner={"debounceSeconds": 1.2})
 
 
 def jobs(team: str, number: int, **fields: Any) -> list[tuple[str, dict[str, object]]]:
@@ -40,40 +36,36 @@ def names(team: str, number: int) -> str:
 
 STORIES = {
     "two teams that ask at once get the same, though one of them was first": [
-        AT_ONCE,
         nodes("a"),
         queue("red"),
         queue("blue"),
-        submit(*jobs("red", 4), *jobs("blue", 4)),
+        together(*jobs("red", 4), *jobs("blue", 4)),
         run("red-1 red-2 blue-1 blue-2"),
         waits("red-3", "WaitingForCapacity"),
         waits("blue-3", "WaitingForCapacity"),
     ],
     "a weight of 3 gets three times as much": [
-        AT_ONCE,
         nodes("a"),
         queue("red", weight="3"),
         queue("blue"),
-        submit(*jobs("blue", 4), *jobs("red", 4)),
+        together(*jobs("blue", 4), *jobs("red", 4)),
         run("red-1 red-2 red-3 blue-1"),
     ],
     "priorities order the jobs within a queue, and give it no larger share": [
-        AT_ONCE,
         nodes("a"),
         queue("red"),
         queue("blue"),
-        submit(*jobs("red", 3), job("red-vip", team="red", gpus=1, priority="urgent"), *jobs("blue", 4)),
+        together(*jobs("red", 3), job("red-vip", team="red", gpus=1, priority="urgent"), *jobs("blue", 4)),
         run("red-vip red-1 blue-1 blue-2"),
         waits("red-2", "WaitingForCapacity"),
     ],
     "a team alone has all, and nobody is evicted for shares: who comes late gets what becomes free": [
-        AT_ONCE,
         nodes("a"),
         queue("red"),
         queue("blue"),
-        submit(*jobs("red", 5)),
+        together(*jobs("red", 5)),
         run(names("red", 4)),
-        submit(*jobs("blue", 3)),
+        together(*jobs("blue", 3)),
         waits("blue-1", "WaitingForCapacity"),
         undisturbed(names("red", 4)),
         ends("red-1"),
@@ -86,18 +78,16 @@ STORIES = {
         waits("blue-3", "WaitingForCapacity"),
     ],
     "a department shares with the other department, and within itself": [
-        AT_ONCE,
         nodes("a"),
         queue("west", teams=""),
         queue("red", parent="west"),
         queue("pink", parent="west"),
         queue("east", teams=""),
         queue("blue", parent="east"),
-        submit(*jobs("red", 4), *jobs("pink", 4), *jobs("blue", 4)),
+        together(*jobs("red", 4), *jobs("pink", 4), *jobs("blue", 4)),
         run("red-1 pink-1 blue-1 blue-2"),
     ],
     "shares of a tree by weights at two levels": [
-        AT_ONCE,
         nodes("a", gpus=10),
         ORG,
         queue("spare", parent="org", teams="", owns=10),
@@ -114,27 +104,24 @@ STORIES = {
         some_run(names("two-a", 8), 5),
     ],
     "what a team owns comes before what others borrow": [
-        AT_ONCE,
         nodes("a"),
         ORG,
         queue("red", parent="org", owns=1),
         queue("blue", parent="org", owns=3),
-        submit(*jobs("red", 4), *jobs("blue", 3)),
+        together(*jobs("red", 4), *jobs("blue", 3)),
         run("red-1 blue-1 blue-2 blue-3"),
         waits("red-2", "WaitingForQuota", quota_nominal=1),
     ],
     "what is left of it is shared among those who want it": [
-        AT_ONCE,
         nodes("a"),
         ORG,
         queue("owner", parent="org", owns=4),
         queue("red", parent="org", owns=0),
         queue("blue", parent="org", owns=0),
-        submit(*jobs("red", 4), *jobs("blue", 4)),
+        together(*jobs("red", 4), *jobs("blue", 4)),
         run("red-1 red-2 blue-1 blue-2"),
     ],
     "the dominant product counts: who has half of one product comes after who has a quarter of the other": [
-        AT_ONCE,
         nodes("h", product=H100),
         nodes("l", product=L4),
         queue("red"),
@@ -142,7 +129,7 @@ STORIES = {
         submit(job("red-l", team="red", gpus=2, accelerators=[{"product": L4}])),
         submit(job("blue-h", team="blue", gpus=1, accelerators=[{"product": H100}])),
         run("red-l blue-h"),
-        submit(
+        together(
             job("red-h", team="red", gpus=2, accelerators=[{"product": H100}]),
             job("blue-more", team="blue", gpus=2, accelerators=[{"product": H100}]),
         ),
@@ -150,28 +137,25 @@ STORIES = {
         waits("red-h", "WaitingForCapacity"),
     ],
     "a gang that does not fit does not stop its queue, nor the others": [
-        AT_ONCE,
         nodes("a"),
         queue("red"),
         queue("blue"),
-        submit(job("red-gang", team="red", gpus=4, pods=2), *jobs("red", 2), *jobs("blue", 2)),
+        together(job("red-gang", team="red", gpus=4, pods=2), *jobs("red", 2), *jobs("blue", 2)),
         waits("red-gang", "ExceedsClusterCapacity"),
         run("red-1 red-2 blue-1 blue-2"),
     ],
     "large and small jobs: shares end within one job's size of the ideal": [
-        AT_ONCE,
         nodes("a", gpus=8),
         queue("red"),
         queue("blue"),
-        submit(*(job(f"red-{n}", team="red", gpus=3) for n in (1, 2, 3)), *jobs("blue", 8)),
+        together(*(job(f"red-{n}", team="red", gpus=3) for n in (1, 2, 3)), *jobs("blue", 8)),
         some_run("red-1 red-2 red-3", 1),
         some_run(names("blue", 8), 5),
     ],
     "teams without a queue are one more team": [
-        AT_ONCE,
         nodes("a"),
         queue("red"),
-        submit(*jobs("red", 4), *jobs("guest", 4)),
+        together(*jobs("red", 4), *jobs("guest", 4)),
         run("red-1 red-2 guest-1 guest-2"),
     ],
 }

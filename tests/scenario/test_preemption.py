@@ -59,6 +59,35 @@ async def test_a_running_job_saves_leaves_and_returns_when_the_urgent_one_has_en
     assert world.condition("low", "Preempted") == "False"
 
 
+async def test_the_clock_alone_ends_the_protection_of_a_minimum_runtime() -> None:
+    world = a_world()
+    world.submit(a_saving_job("low").spec(preemption={"minRuntimeSeconds": 1800}))
+    await world.settle()
+    world.submit(an_urgent_job("vip"))
+    await world.wait(600)
+    assert (world.phase("low"), world.phase("vip")) == ("Running", "Pending")
+    assert 0 < world.pause <= 1200
+    await world.wait(world.pause)
+    assert (world.phase("low"), world.phase("vip")) == ("Pending", "Running")
+
+
+async def test_the_clock_alone_ends_the_protection_of_a_job_that_was_preempted_often() -> None:
+    world = a_world()
+    world.submit(a_saving_job("low"))
+    await world.settle()
+    for number in range(world.settings.preemption.max_per_hour):
+        world.submit(an_urgent_job(f"vip-{number}"))
+        await world.settle()
+        world.succeed(f"vip-{number}")
+        await world.settle()
+    world.submit(an_urgent_job("vip"))
+    await world.settle()
+    assert (world.phase("low"), world.phase("vip")) == ("Running", "Pending")
+    assert 0 < world.pause <= 3600
+    await world.wait(world.pause)
+    assert (world.phase("low"), world.phase("vip")) == ("Pending", "Running")
+
+
 async def test_who_loses_its_place_is_still_known_to_need_the_steps_that_are_left() -> None:
     """Ten seconds for each step so far, and 80 steps from the last checkpoint on."""
     world = a_world()
