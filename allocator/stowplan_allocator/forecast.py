@@ -243,8 +243,10 @@ class Replay:
         evicted = {eviction.job_id for eviction in made.evictions}
         evicted |= {job.id for job in self.snapshot.jobs if job.leaving}
         evicted |= {move.job_id for move in made.moves}
+        goes_on = bool(evicted or self.snapshot.coming_back)
         moved = {move.job_id for move in made.moves}
         back = {job.name for job in self.snapshot.jobs if job.placement is None and job.returning}
+        back.update(job.name for job in self.snapshot.coming_back)
         now = self.snapshot.now_seconds
         jobs = []
         for job in self.snapshot.jobs:
@@ -262,10 +264,11 @@ class Replay:
                 jobs.append(job)
         self.snapshot = replace(
             self.snapshot,
-            jobs=tuple(jobs),
+            jobs=(*jobs, *self.snapshot.coming_back),
+            coming_back=(),
             reservations=tuple(one for one in self.snapshot.reservations if one.job_id not in made.placements),
         )
-        return moment, bool(evicted)
+        return moment, goes_on
 
     def _advance(self, now: int) -> None:
         """Go on to this time: what ends by then is gone, the others have run so much longer."""

@@ -130,7 +130,10 @@ class _Scene:
         self._asked: dict[str, _Asked] = {}
         self._preemptors: frozenset[str] | None = None
         there = [job for job in snapshot.jobs if job.placement is None or not job.leaving]
-        self._later = self._planned(replace(snapshot, jobs=tuple(replace(job, leaving=False) for job in there)))
+        there += snapshot.coming_back
+        self._later = self._planned(
+            replace(snapshot, jobs=tuple(replace(job, leaving=False) for job in there), coming_back=())
+        )
 
     def _planned(self, world: types.Snapshot) -> _Later:
         return _Later(world, settings=self._settings, deadline=self._deadline, watch=self._watch)
@@ -244,7 +247,8 @@ class _Scene:
         waiting |= {job.id: self._wait(job, None) for job in lost}
         without = {job.id for job in lost}
         there = tuple(job for job in self._snapshot.jobs if job.id not in without)
-        rest = replace(self._snapshot, jobs=there, reservations=kept)
+        coming = (*self._snapshot.coming_back, *(replace(job, leaving=False) for job in lost))
+        rest = replace(self._snapshot, jobs=there, reservations=kept, coming_back=coming)
         return Room(
             budgets.spent(self._kept(_standing(rest, self._fixed)), stopped=self._moves),
             placements,

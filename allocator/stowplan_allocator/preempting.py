@@ -90,7 +90,9 @@ def decide(
         if not vain:
             break
         takers = {
-            job_id: aftermath.takers(job_id, decision=decision, later=later, problem=problem)
+            job_id: aftermath.takers(
+                job_id, snapshot=snapshot, decision=decision, later=later, problem=problem, order=settings.order
+            )
             for job_id in vain
             if job_id in whom
         }
@@ -115,7 +117,7 @@ def _come(
     play: Callable[..., Mapping[str, greedy.Spot]],
     problem: Problem,
 ) -> dict[str, greedy.Spot] | None:
-    """Where those ahead of a job stand who would take the room that is freed for it; None where it asks no more.
+    """Where those ahead of a job stand who would take the room that is freed for it; None where that is no help.
 
     They have their smallest sizes, as nobody leaves for more than they need. If the job has still no place, as they
     grow before its priority is looked at, they have their preferred sizes.
@@ -123,9 +125,13 @@ def _come(
     if asked is not None:
         ahead = [job for job in problem.queue if job.id in asked.come]
         most = {job.id: job.num_pods for job in ahead if job.num_pods > asked.come[job.id].num_pods}
-        if not most:
+        if not most or asked.is_last:
             return None
     else:
+        come = {job.id for job in problem.queue}
+        if ahead and not any(job.id in come for job in ahead):
+            return None  # Whoever is still on his way out is held no room.
+        ahead = [job for job in ahead if job.id in come]
         most = {job.id: smallest_size(job) for job in ahead}
     if any(len(job.allowed_num_pods) > 1 for job in ahead):
         later = play(most=most)

@@ -22,10 +22,14 @@ MAX_PREEMPTORS = 100
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """Who leaves for a job, and who ahead of it has the room that they free, if more leave so that it fits as well."""
+    """Who leaves for a job, and who ahead of it has the room that they free, if more leave so that it fits as well.
+
+    ``is_last``: nothing else is asked for it.
+    """
 
     told: Solution
     come: Mapping[str, greedy.Spot]
+    is_last: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +47,9 @@ class Round:
     barred: frozenset[str] = frozenset()
 
     def asking(self, job_id: str, *, told: Solution, come: Mapping[str, greedy.Spot], until: float) -> Round:
-        """The round in which these leave for the job, and these come before it."""
-        return replace(self, asked={**self.asked, job_id: Asked(told, come)}, until=until)
+        """The round in which these leave for the job, and these come before it; it may be asked for twice."""
+        asked = Asked(told, come, is_last=job_id in self.asked)
+        return replace(self, asked={**self.asked, job_id: asked}, until=until)
 
     def barring(self, job_ids: Iterable[str], *, until: float) -> Round:
         """The round in which nobody leaves for these, too."""

@@ -45,7 +45,12 @@ def draws(snapshot: types.Snapshot) -> tuple[types.Snapshot, ...]:
         return (snapshot,)
     times = next((times for most, times in _DRAWS if len(snapshot.jobs) <= most), 1)
     return tuple(
-        replace(snapshot, jobs=tuple(_drawn(job, part=i, parts=times) for job in snapshot.jobs)) for i in range(times)
+        replace(
+            snapshot,
+            jobs=tuple(_drawn(job, part=i, parts=times) for job in snapshot.jobs),
+            coming_back=tuple(_drawn(job, part=i, parts=times) for job in snapshot.coming_back),
+        )
+        for i in range(times)
     )
 
 

@@ -184,7 +184,8 @@ class Snapshot:
 
     Without ``queues`` all jobs stand in one default queue without quotas. All moves of a plan together lose at
     most ``move_budget`` accelerator-seconds. ``namespace_limits`` hold for the jobs of their namespace, which is the
-    part of a job's name before the slash.
+    part of a job's name before the slash. ``coming_back`` are jobs of which ``jobs`` has only the gang, of the same
+    name, that is leaving: they wait again once it has left. Until then no plan answers them.
     """
 
     nodes: tuple[Node, ...]
@@ -196,6 +197,7 @@ class Snapshot:
     move_budget: int = 0
     namespace_limits: tuple[NamespaceLimit, ...] = ()
     disruption_budgets: tuple[DisruptionBudget, ...] = ()
+    coming_back: tuple[Job, ...] = ()
 
 
 class Reason(enum.StrEnum):

@@ -61,7 +61,12 @@ def complete(
             return job
         return dataclasses.replace(job, attained_accelerator_seconds=had, expected_seconds=seconds)
 
-    return dataclasses.replace(snapshot, jobs=tuple(told(job) for job in snapshot.jobs), reservations=reservations)
+    return dataclasses.replace(
+        snapshot,
+        jobs=tuple(told(job) for job in snapshot.jobs),
+        coming_back=tuple(told(job) for job in snapshot.coming_back),
+        reservations=reservations,
+    )
 
 
 def of_new(job: types.Job, estimate: Estimate | None) -> types.Job:

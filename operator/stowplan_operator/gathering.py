@@ -69,7 +69,7 @@ def gather(
     placed: list[types.Job] = []
     waiting: list[types.Job] = []
     running: list[states.JobState] = []
-    is_anybody_between = False
+    between: list[states.JobState] = []
     for state in jobs:
         if state.request is None or state.spec is None:
             continue
@@ -81,7 +81,7 @@ def gather(
         elif may_start(state, scene) or _is_returning(state, scene):
             waiting.append(_waiting(state, scene))
         elif not (state.is_over or state.spec.suspend or state.job.deleting):
-            is_anybody_between = True
+            between.append(state)
     asked = defragmentation.asked(
         [state.job for state in jobs],
         [request.id for request in waiting if not request.returning],
@@ -96,7 +96,7 @@ def gather(
     )
     moving = bool(asked.by_job) or (for_questions and settings.defragmentation.policy != "Never")
     standing = [_standing(state, threat, scene, settings, moving=moving) for state in running]
-    if is_anybody_between:
+    if between:
         standing = [
             resizing.without_growth(request, state.job) for request, state in zip(standing, running, strict=True)
         ]
@@ -127,6 +127,16 @@ def gather(
     return types.Snapshot(
         nodes=nodes,
         jobs=tuple(in_order((*placed, *leaving.gangs, *waiting), queues)),
+        coming_back=tuple(
+            in_order(
+                (
+                    _waiting(state, scene)
+                    for state in between
+                    if state.job.uid in leaving.owners and _comes_back(state, scene)
+                ),
+                queues,
+            )
+        ),
         levels=settings.level_names,
         now_seconds=int(scene.now_seconds),
         queues=tuple(queues),
@@ -187,11 +197,20 @@ def _limits(
 
 def may_start(state: states.JobState, scene: Scene) -> bool:
     """Whether the job may get a place in this cycle."""
+    return _may_start(state, scene, beside=state.pods)
+
+
+def _comes_back(state: states.JobState, scene: Scene) -> bool:
+    """Whether the job may get a place once its old pods are gone."""
+    return _may_start(state, scene, beside=())
+
+
+def _may_start(state: states.JobState, scene: Scene, *, beside: Sequence[views.PodView]) -> bool:
     return (
         state.spec is not None
         and not (state.skip or state.has_predecessors)
         and lifecycle.is_plannable(
-            state.job, state.spec, state.pods, lost_nodes=scene.lost_nodes, now_seconds=scene.now_seconds
+            state.job, state.spec, beside, lost_nodes=scene.lost_nodes, now_seconds=scene.now_seconds
         )
     )
 

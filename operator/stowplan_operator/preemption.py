@@ -122,9 +122,10 @@ ANYBODY = Threat(is_anybody=True)
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Leaving:
-    """Gangs whose pods are on their way out, as running jobs of the allocator, and the UIDs of these pods."""
+    """Gangs whose pods are on their way out, as running jobs of the allocator, and the UIDs of their jobs and pods."""
 
     gangs: tuple[types.Job, ...] = ()
+    owners: frozenset[str] = frozenset()
     pods: frozenset[str] = frozenset()
 
 
@@ -167,6 +168,7 @@ def leaving(
     }
     return Leaving(
         gangs=tuple(_as_job(members, queues=queues, products=products) for _, members in sorted(gangs.items())),
+        owners=frozenset(owner for owner, _ in gangs),
         pods=frozenset(pod.uid for members in gangs.values() for pod in members),
     )
 

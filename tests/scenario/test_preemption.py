@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 
 import pytest
 
 from fakes.builders import NAMESPACE, JobBuilder, a_job, a_node, time_text
 from fakes.world import World
+from stowplan_operator import answers, api
 from stowplan_operator.moments import Readings
 from stowplan_operator.progress import Pace, Progress
 from stowplan_operator.settings import PreemptionSettings, Settings
@@ -34,6 +36,43 @@ def an_urgent_job(name: str = "vip", *, nodes: int = 2, priority_class: str = "h
 def graces(world: World, job: str) -> set[int]:
     pods = [world.server.get("pods", NAMESPACE, name) for name in world.pod_names(job)]
     return {pod["metadata"]["deletionGracePeriodSeconds"] for pod in pods if pod}
+
+
+COMING_BACK: dict[str, tuple[Callable[[World], None], list[str]]] = {
+    "a victim waits again": (lambda world: None, ["team/low"]),
+    "a suspended one does not": (lambda world: world.edit("low", suspend=True), []),
+    "nor does one that is deleted": (lambda world: world.delete("low"), []),
+    "nor, for now, one that is to be tried again later": (lambda world: _retried_later(world, "low"), []),
+}
+
+
+def _retried_later(world: World, name: str) -> None:
+    later = {"retryAfter": time_text(world.now + 600)}
+    world.server.change(api.PLURAL, NAMESPACE, name, lambda body: body["status"].update(later))
+
+
+@pytest.mark.parametrize(("change", "want"), COMING_BACK.values(), ids=COMING_BACK)
+async def test_a_plan_knows_who_waits_again_once_his_gang_has_left(
+    change: Callable[[World], None], want: list[str]
+) -> None:
+    world = a_world(nodes=1)
+    world.submit(a_job("low").spec(numNodes=1))
+    await world.settle()
+    world.machinery.terminates = False
+    world.submit(an_urgent_job("vip", nodes=1))
+    await world.cycle()
+    change(world)
+    await world.cycle()
+    seen = world.process.desk.seen
+    assert seen is not None
+    snapshot = answers.observe(seen).snapshot
+    assert [job.name for job in snapshot.coming_back] == want
+    assert all(job.num_pods == 1 and not job.placement for job in snapshot.coming_back)
+    world.machinery.terminates = True
+    await world.settle()
+    seen = world.process.desk.seen
+    assert seen is not None
+    assert answers.observe(seen).snapshot.coming_back == ()
 
 
 async def test_a_running_job_saves_leaves_and_returns_when_the_urgent_one_has_ended() -> None:

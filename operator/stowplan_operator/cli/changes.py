@@ -126,6 +126,7 @@ def _submit(changed: Changed, change: Change, seen: observation.Observation, nam
             changed.snapshot = replace(
                 changed.snapshot,
                 jobs=tuple(gathering.in_order(jobs.values(), changed.snapshot.queues)),
+                coming_back=tuple(one for one in changed.snapshot.coming_back if one.name != job.name),
                 move_budget=max(changed.snapshot.move_budget, seen.moving.budget_left if seen.moving else 0),
                 reservations=tuple(
                     one

@@ -110,6 +110,15 @@ def test_a_polite_job_of_higher_priority_has_its_preferred_size_before_the_other
     assert later.placements.keys() == {"polite", "high"}
 
 
+def test_nobody_leaves_where_a_polite_job_would_take_whatever_becomes_free() -> None:
+    polite = worlds.job("polite", 12, 1, priority=9, preempts=False, allowed_num_pods=(1, 2, 4, 8, 12))
+    stays = running("stays", {"n2": 1}, 4, cost=None)
+    high = worlds.job("high", 1, 4, priority=5)
+    plan = sa.plan(worlds.snapshot([worlds.node("n1"), worlds.node("n2")], [*HALVES[:2], stays, polite, high]), LOWER)
+    assert (plan.evictions, plan.certificate.note) == ((), "")
+    assert plan.waiting["high"].message.endswith("polite, ahead of it, would have that room")
+
+
 def test_a_polite_job_that_fits_nowhere_there_keeps_nobody_from_preempting() -> None:
     polite = worlds.job("polite", 2, 8, priority=9, preempts=False)
     snapshot = worlds.snapshot(
@@ -130,6 +139,47 @@ def test_nobody_leaves_for_quota_that_a_polite_job_ahead_would_take() -> None:
     snapshot = dataclasses.replace(worlds.snapshot([worlds.node("n1"), worlds.node("n2")], jobs), queues=queues)
     plan = sa.plan(snapshot, LOWER)
     assert plan.evictions == ()
+
+
+ON_ITS_WAY = running("x/1", {"n2": 1}, 8, cost=None, leaving=True)
+COMING_BACK = {
+    "who comes back ahead of the job would have its room": (worlds.job("x", priority=7), False),
+    "of equal priority, too, if older": (worlds.job("x", priority=5, created_at_seconds=-1), False),
+    "who comes back behind it keeps nobody from preempting": (worlds.job("x", priority=5, created_at_seconds=9), True),
+    "nor who has another place": (worlds.job("x", 1, 4, priority=7), True),
+    "nor who fits nowhere": (worlds.job("x", 2, 8, priority=7), True),
+}
+
+
+@pytest.mark.parametrize(("x", "leaves"), COMING_BACK.values(), ids=COMING_BACK)
+def test_victims_that_are_on_their_way_out_wait_again(x: sa.Job, leaves: bool) -> None:
+    x = dataclasses.replace(x, name="x/1")
+    there = [running("low", {"n1": 1}, 8), ON_ITS_WAY, worlds.job("vip", priority=9), worlds.job("high", priority=5)]
+    nodes = [worlds.node("n1"), worlds.node("n2"), worlds.node("n3", 4)]
+    snapshot = dataclasses.replace(worlds.snapshot(nodes, there), coming_back=(x,))
+    plan = sa.plan(snapshot, LOWER)
+    assert [eviction.for_job for eviction in plan.evictions] == (["high"] if leaves else [])
+    assert list(plan.held) == ["vip", *(["high"] if leaves else [])]
+    assert plan.waiting.keys() == {"vip", "high"}
+    assert plan.waiting["high"].message.endswith("low, but x/1, ahead of it, would have that room") is not leaves
+
+
+def test_between_queues_it_is_played_through_who_comes_back_first() -> None:
+    """A queue that uses less has the next turn, whatever the priorities."""
+    queues = tuple(sa.Queue(name, quotas=(sa.Quota("*", 24),)) for name in "ab")
+    jobs = [
+        running("low", {"n1": 1}, 8, queue="a"),
+        running("stays", {"n3": 2}, 6, queue="a", cost=None),
+        running("x/1", {"n2": 1}, 8, cost=None, leaving=True, queue="b"),
+        worlds.job("vip", priority=9, queue="b"),
+        worlds.job("high", priority=5, queue="a"),
+    ]
+    snapshot = dataclasses.replace(
+        worlds.snapshot([worlds.node(f"n{i}", 12, of=12) for i in (1, 2, 3)], jobs), queues=queues
+    )
+    assert len(sa.plan(snapshot, LOWER).evictions) == 1
+    back = dataclasses.replace(worlds.job("x", queue="b"), name="x/1")
+    assert sa.plan(dataclasses.replace(snapshot, coming_back=(back,)), LOWER).evictions == ()
 
 
 @given(worlds.busy_snapshots(max_nodes=5, max_waiting=4), st.data())

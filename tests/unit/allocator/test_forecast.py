@@ -79,6 +79,17 @@ def test_victims_leave_at_once_and_come_back() -> None:
     assert starts == [(0, "high"), (30, "low")]
 
 
+def test_who_is_on_his_way_out_comes_back_where_the_snapshot_says_so() -> None:
+    gang = running("low/1", {"n1": 1}, 8, cost=None, leaving=True)
+    back = dataclasses.replace(job("low", expected_seconds=50), name="low/1")
+    jobs = [gang, job("high", priority=5, expected_seconds=30)]
+    snapshot = dataclasses.replace(worlds.snapshot([node("n1")], jobs), coming_back=(back,))
+    for one in (snapshot, dataclasses.replace(snapshot, jobs=(jobs[1],))):
+        replay = forecast.Replay(one, settings=sa.Settings())
+        starts = [(moment.snapshot.now_seconds, name) for moment in replay.moments() for name in moment.started]
+        assert starts == [(0, "high"), (30, "low")]
+
+
 def test_a_cut_forecast_says_so() -> None:
     jobs = [running("a", {"n1": 1}, 8, expected_seconds=50), job("x")]
     [found] = forecast.predict_starts(worlds.snapshot([node("n1")], jobs), budget_seconds=0.0).values()

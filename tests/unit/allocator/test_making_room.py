@@ -216,6 +216,20 @@ class Loop:
         self.snapshot = dataclasses.replace(self.snapshot, jobs=(*self.snapshot.jobs, one))
 
 
+@pytest.mark.parametrize(
+    ("avoided", "want"),
+    [(frozenset(), {"b"}), (frozenset({"n3"}), set())],
+    ids=["who take what becomes free", "who leave it to the job"],
+)
+def test_moves_are_decided_beside_those_who_come_back(avoided: frozenset[str], want: set[str]) -> None:
+    gang = running("y/1", {"n3": 1}, 8, cost=None, leaving=True)
+    back = dataclasses.replace(job("y", priority=9, avoided_nodes=avoided), name="y/1")
+    halves = [running("a", {"n1": 1}, 4, cost=9), running("b", {"n2": 1}, 4, cost=5)]
+    snapshot = worlds.snapshot([node("n1"), node("n2"), node("n3")], [*halves, gang, job("x", make_room=50)])
+    snapshot = dataclasses.replace(snapshot, coming_back=(back,), move_budget=50)
+    assert {move.job_id for move in sa.plan(snapshot).moves} == want
+
+
 def test_who_comes_meanwhile_waits_and_all_find_their_places() -> None:
     loop = Loop(world(TWO, [*HALVES, asking("x")]))
     loop.cycle()
