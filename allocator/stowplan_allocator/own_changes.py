@@ -185,15 +185,27 @@ def _sized(job: types.Job, number: int) -> Patch:
 
 
 def higher_priority(oracle: Oracle) -> Iterator[Alternative]:
-    """The least priority that starts the job; it helps only where those ahead take its room."""
+    """The least priority that starts the job, of those that it can be given.
+
+    It helps only where those ahead take its room.
+    """
     job = oracle.job
     ahead = {one.priority for one in oracle.ahead.jobs if one.placement is None and one.id != job.id}
-    values = sorted({value for p in ahead for value in (p, p + 1) if value > job.priority}, reverse=True)
-    best = oracle.easiest(values, lambda priority: _patch(job, priority=priority))
+    values = {value for p in ahead for value in (p, p + 1) if value > job.priority}
+    if not values:
+        return
+    classes = oracle.snapshot.priority_classes
+    if classes is None:
+        classes = tuple(types.PriorityClass("", value, job.preempts) for value in values)
+    choices = sorted((one for one in classes if one.value >= min(values)), key=lambda one: (-one.value, one.name))
+    patches = [_patch(job, priority=one.value, preempts=one.preempts) for one in choices]
+    best = oracle.easiest(range(len(choices)), lambda at: patches[at])
     if best is not None:
-        sentence = f"give it priority {best} instead of {job.priority}"
-        numbers = (("priority", str(best)), ("instead_of", str(job.priority)))
-        yield Alternative(ChangeKind.HIGHER_PRIORITY, sentence, numbers, _patch(job, priority=best))
+        name, value = choices[best].name, str(choices[best].value)
+        named = f'use PriorityClass "{name}" of {value} instead of {job.priority} (priorityClassName: {name})'
+        sentence = named if name else f"give it priority {value} instead of {job.priority}"
+        numbers = (("priority", value), ("instead_of", str(job.priority)), *([("class", name)] if name else ()))
+        yield Alternative(ChangeKind.HIGHER_PRIORITY, sentence, numbers, patches[best])
 
 
 def _patch(job: types.Job, **wishes: object) -> Patch:

@@ -44,6 +44,7 @@ __all__ = [
     "Placement",
     "Plan",
     "Preemption",
+    "PriorityClass",
     "ProductChoice",
     "Queue",
     "QueueOrder",
@@ -179,13 +180,23 @@ class Reservation:
 
 
 @dataclass(frozen=True, slots=True)
+class PriorityClass:
+    """A name by which a job can be given the priority ``value``, and ``Job.preempts`` with it."""
+
+    name: str
+    value: int
+    preempts: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     """All that a plan may depend on. ``levels`` names the topology levels, widest first, without ``node``.
 
     Without ``queues`` all jobs stand in one default queue without quotas. All moves of a plan together lose at
     most ``move_budget`` accelerator-seconds. ``namespace_limits`` hold for the jobs of their namespace, which is the
     part of a job's name before the slash. ``coming_back`` are jobs of which ``jobs`` has only the gang, of the same
-    name, that is leaving: they wait again once it has left. Until then no plan answers them.
+    name, that is leaving: they wait again once it has left. Until then no plan answers them. Jobs can
+    be given the priorities of ``priority_classes``; None: any.
     """
 
     nodes: tuple[Node, ...]
@@ -198,6 +209,7 @@ class Snapshot:
     namespace_limits: tuple[NamespaceLimit, ...] = ()
     disruption_budgets: tuple[DisruptionBudget, ...] = ()
     coming_back: tuple[Job, ...] = ()
+    priority_classes: tuple[PriorityClass, ...] | None = None
 
 
 class Reason(enum.StrEnum):

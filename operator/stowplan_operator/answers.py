@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import gzip
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from stowplan_allocator import types
 from stowplan_allocator.advising import Advice
@@ -112,6 +112,7 @@ def observe(seen: Seen) -> observation.Observation:
         with_ends=True,
         with_spread=True,
     )
+    current = dataclasses.replace(current, priority_classes=tuple(_choices(seen)))
     return observation.Observation(
         snapshot=current,
         settings=seen.settings.for_allocator(),
@@ -144,6 +145,13 @@ def observe(seen: Seen) -> observation.Observation:
             ),
         ),
     )
+
+
+def _choices(seen: Seen) -> Iterator[types.PriorityClass]:
+    """PriorityClasses that a job can name: not those of the cluster's own pods, nor that which is for our pods."""
+    for name, one in sorted(seen.priorities.items()):
+        if not name.startswith("system-") and name != seen.settings.priority_class_name:
+            yield types.PriorityClass(name, one.value, one.preempts)
 
 
 def _priority(one: views.PriorityClass) -> observation.Priority:

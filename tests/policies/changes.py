@@ -8,8 +8,6 @@ from collections.abc import Callable
 from policies.stage import Stage
 from world.client import MERGE
 
-# The classes of the stage, by value: whoever is told a priority asks for the next class that is high enough.
-_CLASSES = {100: "high", 1000: "urgent"}
 _GPU = "nvidia.com/gpu"
 
 
@@ -43,10 +41,6 @@ def _accept(stage: Stage, name: str, product: str) -> None:
 def _shrink(stage: Stage, name: str, amount: str, what: str) -> None:
     resource, unit = {"accelerator": (_GPU, ""), "CPU": ("cpu", ""), "GiB of memory": ("memory", "Gi")}[what]
     stage.edit(name, resourcesPerNode={resource: int(amount) if resource == _GPU else amount + unit})
-
-
-def _promote(stage: Stage, name: str, least: str) -> None:
-    stage.edit(name, priorityClassName=next(_CLASSES[value] for value in sorted(_CLASSES) if value >= int(least)))
 
 
 def _move_quota(stage: Stage, name: str, queue: str, product: str, nominal: str) -> None:
@@ -100,7 +94,10 @@ _CHANGES: dict[str, tuple[str, Callable[..., None]]] = {
         r"ask for (\d+) pods? instead of \d+",
         lambda stage, name, pods: stage.edit(name, numNodes=int(pods)),
     ),
-    "HigherPriority": (r"give it priority (\d+) instead of -?\d+", _promote),
+    "HigherPriority": (
+        r'use PriorityClass ".+" of \d+ instead of -?\d+ \(priorityClassName: (.+)\)',
+        lambda stage, name, named: stage.edit(name, priorityClassName=named),
+    ),
     "JobsMoved": (
         r"move .+ to other nodes, which loses \d+ .+ \(annotation (\S+)=(\d+)\)",
         lambda stage, name, annotation, amount: stage.annotate(name, **{annotation: amount}),

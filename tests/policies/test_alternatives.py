@@ -8,11 +8,13 @@ is a story.
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
 
+import crd_schema
 from policies.changes import carry_out
 from policies.lines import (
     ends,
@@ -30,6 +32,8 @@ from policies.lines import (
 )
 from policies.stage import Json, Stage
 from policies.stories import act, play
+from stowplan_allocator import alternatives
+from stowplan_allocator.relaxing import ChangeKind
 from world.cluster import gpu_node
 
 pytestmark = pytest.mark.policies
@@ -280,7 +284,34 @@ STORIES = {
         is_offered("wants", "ReservationReleased", says="/large, for which room is kept"),
         run("holder wants"),
     ],
+    "room that is kept for a job of high priority is for a higher one": [
+        settings(**SETTINGS),
+        nodes("a", "b"),
+        submit(job("saves", stays=True)),
+        runs("saves"),
+        submit(job("vip", pods=2, priority="high")),
+        waits("vip", "WaitingForPreemption"),
+        submit(job("wants")),
+        waits("wants", "QueuedBehind"),
+        is_offered("wants", "HigherPriority", says='PriorityClass "urgent" of 1000 instead of 0'),
+        runs("wants"),
+    ],
 }
+
+
+# Of this kind the predicted start tells.
+NO_CHANGE = {ChangeKind.LATER}
+# What these kinds change is no field of a TrainingJob's spec.
+NO_FIELD = {ChangeKind.WITHOUT_AFFINITY: "affinity", ChangeKind.ANY_CAPACITY_TYPE: "capacitytype"}
+
+
+def test_every_kind_of_change_is_made_somewhere() -> None:
+    on_plots = [kind for plot in PLOTS.values() for kind in plot.offers.split()]
+    told = [re.match(r"is_offered\('.+?', '(\w+)'", line.text) for story in STORIES.values() for line in story]
+    made = {*on_plots, *(found[1] for found in told if found)}
+    assert made == {kind.value for kind in alternatives.FINDERS.keys() - NO_CHANGE - NO_FIELD.keys()}
+    fields = " ".join(path for path, _ in crd_schema.walk()).lower()
+    assert not [kind for kind, field in NO_FIELD.items() if field in fields], "such jobs can be now: play their stories"
 
 
 @pytest.mark.parametrize("sentence", STORIES)

@@ -149,3 +149,12 @@ async def test_a_gang_that_cannot_move_any_more_gives_its_place_up_in_plans_and_
     await world.settle()
     assert world.phase("urgent") == "Running"
     assert world.status("half")["history"][-1]["outcome"] == "Preempted"
+
+
+async def test_priorities_that_a_job_can_be_given_are_those_of_classes_that_it_can_name() -> None:
+    world = World(a_node("n1"))
+    for name in ("high", "stowplan-gang", "system-node-critical"):
+        world.add_priority_class(name, 100)
+    world.submit(a_job("a"))
+    await world.settle()
+    assert seen(world).snapshot.priority_classes == (types.PriorityClass("high", 100),)

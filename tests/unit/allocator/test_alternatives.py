@@ -151,6 +151,27 @@ def test_alternatives(sentence: str) -> None:
     assert kinds == sorted(kinds, key=list(ChangeKind).index)
 
 
+CLASSES = {
+    "the least that helps, and not the least of all": (("low", 1), ("mid", 4), ("top", 9), "mid"),
+    "one that is as high as the job ahead, which is older, does not help": (("low", 1), ("mid", 3), ("top", 9), "top"),
+    "none that helps": (("low", 1), ("mid", 2), ("same", 3), ""),
+}
+
+
+@pytest.mark.parametrize("sentence", CLASSES)
+def test_a_priority_is_offered_by_the_name_of_a_class(sentence: str) -> None:
+    *classes, want = CLASSES[sentence]
+    jobs = [job("first", priority=3, created_at_seconds=1), job("x", created_at_seconds=2)]
+    named = tuple(sa.PriorityClass(name, value, preempts=False) for name, value in classes)
+    snapshot = dataclasses.replace(worlds.snapshot([node("n1")], jobs), priority_classes=named)
+    found = [one for one in looking.alternatives(snapshot, "x") if one.kind is ChangeKind.HIGHER_PRIORITY]
+    assert [dict(one.numbers)["class"] for one in found] == ([want] if want else [])
+    for one in found:
+        assert f"(priorityClassName: {want})" in one.sentence
+        assert not one.patch.jobs[0].preempts
+        assert "x" in sa.plan(one.apply(snapshot)).placements
+
+
 def test_room_that_is_held_for_a_preempting_job_is_no_alternative() -> None:
     jobs = [
         running("low", {"n1": 1}, 4, cost=1),
