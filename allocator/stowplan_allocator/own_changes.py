@@ -79,7 +79,7 @@ def tolerated_taint(oracle: Oracle) -> Iterator[Alternative]:
 def _tolerating(oracle: Oracle, more: tuple[types.Toleration, ...], *, text: str) -> Iterator[Alternative]:
     patch = _patch(oracle.job, tolerations=(*oracle.job.tolerations, *more))
     if oracle.starts(patch):
-        yield Alternative(ChangeKind.TAINT_TOLERATED, f"tolerate {text}", (("taints", text),), patch)
+        yield Alternative(ChangeKind.TAINT_TOLERATED, f"tolerate {text} (tolerations)", (("taints", text),), patch)
 
 
 def without_selector(oracle: Oracle) -> Iterator[Alternative]:
@@ -128,7 +128,7 @@ def other_product(oracle: Oracle) -> Iterator[Alternative]:
     for product in sorted(there - {choice.product for choice in chosen}):
         patch = _patch(oracle.job, products=(*chosen, types.ProductChoice(product)))
         if oracle.starts(patch):
-            sentence = f"accept {product} too"
+            sentence = f"accept {product} too (accelerators)"
             yield Alternative(ChangeKind.OTHER_PRODUCT, sentence, (("product", product),), patch)
 
 
@@ -147,7 +147,8 @@ def smaller_pods(oracle: Oracle) -> Iterator[Alternative]:
         patch = functools.partial(_resized, oracle.job, resource)
         best = oracle.easiest(range(1, amount), patch)
         if best is not None:
-            sentence = f"ask for {words.amount(best, resource)} per pod instead of {words.amount(amount, resource)}"
+            less, asked = words.amount(best, resource), words.amount(amount, resource)
+            sentence = f"ask for {less} per pod instead of {asked} (resourcesPerNode)"
             numbers = (("resource", resource), ("amount", str(best)), ("instead_of", str(amount)))
             yield Alternative(ChangeKind.SMALLER_PODS, sentence, numbers, patch(best))
 
@@ -175,13 +176,19 @@ def fewer_pods(oracle: Oracle) -> Iterator[Alternative]:
     best = oracle.easiest(range(step, smallest, step), lambda number: _sized(job, number))
     if best is not None:
         pods = "1 pod" if best == 1 else f"{best} pods"
-        sentence = f"ask for {pods} instead of {smallest}"
+        sentence = f"ask for {pods} instead of {smallest} (numNodes: {best})"
+        if job.allowed_num_pods:
+            field = f"elastic.minNodes: {best}, or {best} in elastic.allowedNodes"
+            sentence = f"run with {pods} too, instead of at least {smallest} ({field})"
         numbers = (("pods", str(best)), ("instead_of", str(smallest)))
         yield Alternative(ChangeKind.FEWER_PODS, sentence, numbers, _sized(job, best))
 
 
 def _sized(job: types.Job, number: int) -> Patch:
-    return _patch(job, num_pods=number, allowed_num_pods=())
+    """An elastic job may have this size beside the others."""
+    if job.allowed_num_pods:
+        return _patch(job, allowed_num_pods=(number, *job.allowed_num_pods))
+    return _patch(job, num_pods=number)
 
 
 def higher_priority(oracle: Oracle) -> Iterator[Alternative]:

@@ -38,6 +38,10 @@ def _accept(stage: Stage, name: str, product: str) -> None:
     stage.edit(name, accelerators=[*stage.job(name)["spec"]["accelerators"], {"product": product}])
 
 
+def _have_fewer_pods(stage: Stage, name: str, field: str, pods: str) -> None:
+    stage.edit(name, **({"numNodes": int(pods)} if field == "numNodes" else {"elastic": {"minNodes": int(pods)}}))
+
+
 def _shrink(stage: Stage, name: str, amount: str, what: str) -> None:
     resource, unit = {"accelerator": (_GPU, ""), "CPU": ("cpu", ""), "GiB of memory": ("memory", "Gi")}[what]
     stage.edit(name, resourcesPerNode={resource: int(amount) if resource == _GPU else amount + unit})
@@ -85,14 +89,14 @@ _CHANGES: dict[str, tuple[str, Callable[..., None]]] = {
         r"allow the nodes that it avoids after failures: .+ \(failurePolicy\.avoidFailedNodes: false\)",
         lambda stage, name: stage.edit(name, failurePolicy={"avoidFailedNodes": False}),
     ),
-    "TaintTolerated": (r"tolerate (.+)", _tolerate),
+    "TaintTolerated": (r"tolerate (.+) \(tolerations\)", _tolerate),
     "WithoutSelector": (r"remove (.+) from the nodeSelector", _unselect),
-    "OtherProduct": (r"accept (.+) too", _accept),
+    "OtherProduct": (r"accept (.+) too \(accelerators\)", _accept),
     "OtherQueue": (r'use queue ".+" \(queue: (.+)\)', lambda stage, name, queue: stage.edit(name, queue=queue)),
-    "SmallerPods": (r"ask for (\d+) (accelerator|CPU|GiB of memory)s? per pod instead of .+", _shrink),
+    "SmallerPods": (r"ask for (\d+) (accelerator|CPU|GiB of memory)s? per pod .+ \(resourcesPerNode\)", _shrink),
     "FewerPods": (
-        r"ask for (\d+) pods? instead of \d+",
-        lambda stage, name, pods: stage.edit(name, numNodes=int(pods)),
+        r"(?:ask for|run with) .+ \((numNodes|elastic\.minNodes): (\d+)(?:, or \2 in elastic\.allowedNodes)?\)",
+        _have_fewer_pods,
     ),
     "HigherPriority": (
         r'use PriorityClass ".+" of \d+ instead of -?\d+ \(priorityClassName: (.+)\)',

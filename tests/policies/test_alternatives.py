@@ -70,6 +70,11 @@ PLOTS = {
         waiting={"pods": 2},
         offers="SmallerPods FewerPods JobEnded MoreNodes",
     ),
+    "too many pods at every size that is allowed": Plot(
+        nodes=[node("a")],
+        waiting={"pods": 3, "elastic": {"minNodes": 2}},
+        offers="SmallerPods FewerPods MoreNodes",
+    ),
     "two racks where one is asked for": Plot(
         nodes=[node("a", rack="a"), node("b", rack="b")],
         waiting={"pods": 2, "topology": RACK},

@@ -125,6 +125,15 @@ CASES: dict[str, tuple[list[sa.Node], list[sa.Job], Want]] = {
             ChangeKind.MORE_NODES: [{"nodes": "1", "like": "n1"}],
         },
     ),
+    "an elastic job may have a smaller size, too": (
+        [node("n1")],
+        [job("x", 3, 8, allowed_num_pods=(2, 3))],
+        {
+            ChangeKind.SMALLER_PODS: [{"resource": "accelerators", "amount": "4", "instead_of": "8"}],
+            ChangeKind.FEWER_PODS: [{"pods": "1", "instead_of": "2"}],
+            ChangeKind.MORE_NODES: [{"nodes": "1", "like": "n1"}],
+        },
+    ),
     "an affinity that no node has": (
         [node("n1")],
         [job("x", node_affinity=((sa.LabelExpression("gen", sa.LabelOperator.EXISTS),),))],
