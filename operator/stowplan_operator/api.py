@@ -8,6 +8,7 @@ cannot see into a ``ValueError`` whose text starts with the field's path. Status
 from __future__ import annotations
 
 import enum
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import pydantic
@@ -48,6 +49,11 @@ class Phase(enum.StrEnum):
     def is_terminal(self) -> bool:
         """Whether the job will never run again."""
         return self in (Phase.SUCCEEDED, Phase.FAILED)
+
+
+def phase_of(status: Mapping[str, Any]) -> Phase:
+    """The phase that a status states; Pending for a job that was never seen."""
+    return Phase(status.get("phase") or Phase.PENDING)
 
 
 class Outcome(enum.StrEnum):

@@ -61,7 +61,7 @@ class Children:
             delete = functools.partial(self._kube.delete_pod, pod.namespace, pod.name, uid=pod.uid, grace_seconds=grace)
             await self._writer.write_child(state, "delete", "pods", delete)
         placement = job.status.get("placement")
-        if placement is None or placement.get("startedAt") or lifecycle.phase_of(job.status).is_terminal:
+        if placement is None or placement.get("startedAt") or api.phase_of(job.status).is_terminal:
             return
         existing = {pod.name for pod in state.pods}
         wanted = podspec.build_pods(job, spec, placement, settings=settings)

@@ -79,7 +79,7 @@ class History:
         has_changed = False
         for job in jobs:
             kind = before.get(job.uid)
-            is_over = _phase(job.status) is api.Phase.SUCCEEDED
+            is_over = api.phase_of(job.status) is api.Phase.SUCCEEDED
             version = f"over {job.resource_version}" if is_over else f"live {job.generation}"
             if kind is None or kind.version != version:
                 kind = _Kind(version, _keys(job), (_ended_at(job), _ran(job)) if is_over else None)
@@ -139,7 +139,7 @@ def of_all(
     """
     found = {}
     for job, spec in jobs:
-        if spec is not None and not _phase(job.status).is_terminal:
+        if spec is not None and not api.phase_of(job.status).is_terminal:
             one = estimate(
                 job,
                 spec,
@@ -224,7 +224,7 @@ def run_seconds(job: views.JobView, *, now_seconds: float) -> float:
     else:
         ended = status.get("history") or ()
         ran = sum(views.parse_time(entry["endTime"]) - views.parse_time(entry["startTime"]) for entry in ended)
-    if _phase(status).is_terminal:
+    if api.phase_of(status).is_terminal:
         return ran
     started = views.parse_time((status.get("placement") or {}).get("startedAt"))
     return ran + (max(0.0, now_seconds - started) * size if started else 0.0)
@@ -288,10 +288,6 @@ def _bound(
     if left > _LONGEST_SECONDS:
         return None
     return Estimate(left, limit.source.removeprefix("spec."), left)
-
-
-def _phase(status: Mapping[str, Any]) -> api.Phase:
-    return api.Phase(status.get("phase") or api.Phase.PENDING)
 
 
 def _ended_at(job: views.JobView) -> float:

@@ -42,11 +42,6 @@ class Transition:
     failure: failures.Failure | None = None
 
 
-def phase_of(status: Mapping[str, Any]) -> api.Phase:
-    """The phase that the status states; Pending for a job that was never seen."""
-    return api.Phase(status.get("phase") or api.Phase.PENDING)
-
-
 def current_pods(job: views.JobView, pods: Sequence[views.PodView]) -> dict[int, views.PodView]:
     """Pods of the placed attempt by rank."""
     placement = job.status.get("placement") or {}
@@ -79,17 +74,17 @@ def advance(
     ``heard`` is what is known of its progress, ``queue_limit`` what its queue allows.
     """
     status = job.status
-    if phase_of(status).is_terminal:
+    if api.phase_of(status).is_terminal:
         return None
     placement = status.get("placement")
     overrun = _overrun(status, spec, queue_limit, now_seconds=now_seconds)
     if placement is None:
         if overrun and not spec.suspend:
             return _failed_waiting(status, overrun, now_seconds=now_seconds)
-        if spec.suspend and phase_of(status) is not api.Phase.SUSPENDED:
+        if spec.suspend and api.phase_of(status) is not api.Phase.SUSPENDED:
             new = dict(status, phase=api.Phase.SUSPENDED.value)
             return Transition(new, ("Suspended", "The job is suspended; it holds no accelerators."))
-        if not spec.suspend and phase_of(status) is api.Phase.SUSPENDED:
+        if not spec.suspend and api.phase_of(status) is api.Phase.SUSPENDED:
             new = dict(status, phase=api.Phase.PENDING.value)
             return Transition(new, ("Resumed", "The job is no longer suspended; it waits for a place."))
         return None
@@ -325,7 +320,7 @@ def is_plannable(
     """Whether the job may get a place: it wants one, has none, and no older pod can still hold an accelerator."""
     if job.deleting or spec.suspend or job.status.get("placement") is not None:
         return False
-    if phase_of(job.status).is_terminal or views.parse_time(job.status.get("retryAfter")) > now_seconds:
+    if api.phase_of(job.status).is_terminal or views.parse_time(job.status.get("retryAfter")) > now_seconds:
         return False
     return not any(pod.owner_uid == job.uid and not pod.is_terminal and pod.node not in lost_nodes for pod in pods)
 
@@ -339,7 +334,7 @@ def pods_to_delete(
     save. Pods that ended stay readable for the last two attempts.
     """
     placement = job.status.get("placement") or {}
-    phase = phase_of(job.status)
+    phase = api.phase_of(job.status)
     keep = placement.get("attempt") if not phase.is_terminal else None
     last = int(job.status.get("attempt", 0))
     history = job.status.get("history") or ()
@@ -356,7 +351,7 @@ def pods_to_delete(
 
 def expires_at(job: views.JobView, spec: api.TrainingJobSpec | None) -> float:
     """When a finished job is deleted (Unix seconds); 0 for never."""
-    if spec is None or spec.ttl_seconds_after_finished is None or not phase_of(job.status).is_terminal:
+    if spec is None or spec.ttl_seconds_after_finished is None or not api.phase_of(job.status).is_terminal:
         return 0.0
     return views.parse_time(job.status.get("completionTime")) + spec.ttl_seconds_after_finished
 
@@ -375,7 +370,7 @@ def deadlines(
     if failure.get("time") and status.get("placement") is None:
         times.append(retries.avoided_until(failure))
     placement = status.get("placement")
-    if placement is not None and not phase_of(status).is_terminal:
+    if placement is not None and not api.phase_of(status).is_terminal:
         times.extend(steps.deadlines(status, spec))
         times.append(failures.judged_at(current_pods(job, pods)))
         if not placement.get("startedAt"):
@@ -388,6 +383,6 @@ def deadlines(
                 if not pod.node and pod.created_at
             )
     limit = queueing.shorter(spec.active_deadline_seconds, queue_limit)
-    if limit is not None and status.get("startTime") and not phase_of(status).is_terminal:
+    if limit is not None and status.get("startTime") and not api.phase_of(status).is_terminal:
         times.append(views.parse_time(status["startTime"]) + limit.seconds)
     return [at for at in times if at]

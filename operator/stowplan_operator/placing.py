@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from stowplan_allocator import types
-from stowplan_operator import api, snapshot, status, views
+from stowplan_operator import api, snapshot, status, views, wording
 
 _NAMED_NODES = 8
 _NAMED_DOMAINS = 4
@@ -41,14 +41,12 @@ def core(
 
 def event_text(placement: types.Placement, *, attempt: int) -> str:
     """Which nodes the attempt was given."""
-    nodes = ", ".join(share.node for share in placement.shares[:_NAMED_NODES])
-    more = f" and {len(placement.shares) - _NAMED_NODES} more" if len(placement.shares) > _NAMED_NODES else ""
-    return f"Attempt {attempt}: {placement.num_pods} pod(s) on {nodes}{more}."
+    nodes = wording.some([share.node for share in placement.shares], most=_NAMED_NODES)
+    return f"Attempt {attempt}: {placement.num_pods} pod(s) on {nodes}."
 
 
 def _sentence(placement: types.Placement, domains: Sequence[str]) -> str:
     nodes = f"{len(placement.shares)} node{'s' if len(placement.shares) > 1 else ''}"
     product = f" with {placement.product}" if placement.product else ""
-    where = f" in {', '.join(domains[:_NAMED_DOMAINS])}" if domains else ""
-    more = f" and {len(domains) - _NAMED_DOMAINS} more domains" if len(domains) > _NAMED_DOMAINS else ""
-    return f"{placement.num_pods} pod{'s' if placement.num_pods > 1 else ''} on {nodes}{product}{where}{more}"
+    where = f" in {wording.some(domains, most=_NAMED_DOMAINS)}" if domains else ""
+    return f"{placement.num_pods} pod{'s' if placement.num_pods > 1 else ''} on {nodes}{product}{where}"

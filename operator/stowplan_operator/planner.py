@@ -205,7 +205,7 @@ class Planner:
             settings=moment.settings,
             queues=moment.queues,
         )
-        if transition.failure and not lifecycle.phase_of(transition.status).is_terminal:
+        if transition.failure and not api.phase_of(transition.status).is_terminal:
             self._metrics.count_gang_restart(transition.failure.cause.value)
         await self._writer.tell(state.job, *transition.event, warning=transition.is_warning)
 
@@ -362,7 +362,7 @@ class Planner:
         phases: dict[str, int] = {}
         waiting: dict[str, int] = {}
         for state in jobs:
-            phase = lifecycle.phase_of(state.job.status)
+            phase = api.phase_of(state.job.status)
             phases[phase.value] = phases.get(phase.value, 0) + 1
             if phase in (api.Phase.PENDING, api.Phase.RESTARTING):
                 reason = str(state.job.status.get("reason", "Planning"))

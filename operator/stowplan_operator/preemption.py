@@ -149,7 +149,7 @@ def leaving(
     kept = {
         job.uid: (job.status.get("placement") or {}).get("attempt")
         for job in jobs
-        if not lifecycle.phase_of(job.status).is_terminal
+        if not api.phase_of(job.status).is_terminal
     }
     victims = {
         (job.uid, entry["attempt"])

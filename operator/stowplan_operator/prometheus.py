@@ -20,7 +20,6 @@ import aiohttp
 import yarl
 
 from stowplan_operator import dcgm
-from stowplan_operator import settings as settings_module
 from stowplan_operator.views import GpuReading
 
 _LOG = logging.getLogger(__name__)
@@ -74,19 +73,6 @@ class PrometheusClient:
         self._session = session
         self._stale_after_seconds = stale_after_seconds
         self._warned = False
-
-    @classmethod
-    def from_settings(
-        cls, settings: settings_module.PrometheusSettings, *, session: aiohttp.ClientSession
-    ) -> PrometheusClient:
-        """A client as the settings describe it."""
-        return cls(
-            url=settings.url,
-            timeout_seconds=settings.timeout_seconds,
-            max_bytes=settings.max_bytes,
-            session=session,
-            stale_after_seconds=settings.stale_after_seconds,
-        )
 
     async def read_gpus(self, *, now_seconds: float) -> dict[str, tuple[GpuReading, ...]]:
         """All GPUs by node name. PrometheusError where no reading of any GPU could be had."""

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from stowplan_allocator import queues, types
-from stowplan_operator import api
+from stowplan_operator import api, wording
 
 ALL_NAMESPACES = "*"
 _MOST_LEVELS = 32
@@ -94,9 +94,8 @@ class Queues:
         if named is None:
             own = [name for name in allowed if namespace in self.doors[name].namespaces] or allowed
             if len(own) > 1:
-                raise ValueError(
-                    f'spec.queue: namespace "{namespace}" may use {len(own)} queues, {_names(own)}; name one of them'
-                )
+                these = f"{len(own)} queues, {wording.some(own, most=_NAMED)}"
+                raise ValueError(f'spec.queue: namespace "{namespace}" may use {these}; name one of them')
             if not own:
                 return Choice()
             (named,) = own
@@ -230,9 +229,4 @@ def _admits(door: Door, namespace: str) -> bool:
 def _may_use(namespace: str, allowed: list[str]) -> str:
     if not allowed:
         return f'no queue admits namespace "{namespace}": remove the field, or have a queue admit it'
-    return f'namespace "{namespace}" may use {_names(allowed)}'
-
-
-def _names(names: list[str]) -> str:
-    shown = ", ".join(names[:_NAMED])
-    return f"{shown} and {len(names) - _NAMED} more" if len(names) > _NAMED else shown
+    return f'namespace "{namespace}" may use {wording.some(allowed, most=_NAMED)}'

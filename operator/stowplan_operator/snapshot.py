@@ -74,7 +74,7 @@ def _with_pods(amounts: types.Resources, *, number: int) -> types.Resources:
 def is_current(pod: views.PodView, jobs: Mapping[str, views.JobView]) -> bool:
     """Whether the pod's requests are already counted through its job's placement."""
     job = jobs.get(pod.owner_uid)
-    if job is None or job.namespace != pod.namespace or lifecycle.phase_of(job.status).is_terminal:
+    if job is None or job.namespace != pod.namespace or api.phase_of(job.status).is_terminal:
         return False
     placement = job.status.get("placement")
     return placement is not None and placement.get("attempt") == pod.attempt

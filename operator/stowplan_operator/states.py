@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 
 from stowplan_allocator import types
-from stowplan_operator import api, elastic, health, lifecycle, podspec, queueing, snapshot, views
+from stowplan_operator import api, elastic, health, podspec, queueing, snapshot, views
 from stowplan_operator.metrics import GpuCounts
 from stowplan_operator.settings import Settings
 from stowplan_operator.store import Store
@@ -36,7 +36,7 @@ class JobState:
     @property
     def is_over(self) -> bool:
         """Whether the job has ended for good."""
-        return lifecycle.phase_of(self.job.status).is_terminal
+        return api.phase_of(self.job.status).is_terminal
 
     @property
     def accelerators_per_pod(self) -> int:
@@ -180,7 +180,7 @@ def lost_nodes(
     placed = {
         share["name"]
         for job in store.jobs
-        if not lifecycle.phase_of(job.status).is_terminal
+        if not api.phase_of(job.status).is_terminal
         for share in (job.status.get("placement") or {}).get("nodes", ())
     }
     orphaned = {pod.node for pod in store.pods if pod.managed and pod.node}

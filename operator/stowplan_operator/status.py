@@ -26,6 +26,7 @@ from stowplan_operator import (
     steps,
     throughput,
     views,
+    wording,
 )
 
 Json = dict[str, Any]
@@ -37,6 +38,7 @@ _NUMBER = re.compile(r"\d+")
 _CHANGES = ("alternatives", "alternativesNotTried")
 _ADVICE = ("position", "predictedStart", "predictedStartBasis", "reserved", *_CHANGES)
 UNKNOWN_PROGRESS_SECONDS = 60
+_NAMED_NODES = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +102,7 @@ def derive(job: views.JobView, core: Mapping[str, Any], pods: Sequence[views.Pod
 
 
 def _phase(status: Mapping[str, Any]) -> api.Phase:
-    phase = lifecycle.phase_of(status)
+    phase = api.phase_of(status)
     if phase.is_terminal or phase is api.Phase.SUSPENDED:
         return phase
     if placement := status.get("placement"):
@@ -167,7 +169,7 @@ def _advice_json(advice: Advice) -> Json:
     if advice.reservation is not None:
         fields["reserved"] = True
         nodes = [share.node for share in advice.reservation.placement.shares]
-        room = f"; room is kept for it on {_names(nodes)}"
+        room = f"; room is kept for it on {wording.some(nodes, most=_NAMED_NODES)}"
     if advice.forecast is not None:
         fields["predictedStartBasis"] = advice.forecast.basis + room
         if advice.forecast.starts_at_seconds is not None:
@@ -336,11 +338,7 @@ def _has(job: views.JobView, condition: api.Condition) -> bool:
 def _placement_text(status: Mapping[str, Any]) -> str:
     placement = status["placement"]
     nodes = [share["name"] for share in placement["nodes"]]
-    return f"attempt {placement['attempt']} on {_names(nodes)}"
-
-
-def _names(names: Sequence[str]) -> str:
-    return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
+    return f"attempt {placement['attempt']} on {wording.some(nodes, most=_NAMED_NODES)}"
 
 
 def merge_conditions(

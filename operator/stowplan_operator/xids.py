@@ -30,11 +30,6 @@ class Action(enum.StrEnum):
         """Whether the node gets no new pod."""
         return self in (Action.RESET_GPU, Action.RESTART_NODE, Action.EXCLUDE)
 
-    @property
-    def blames_hardware(self) -> bool:
-        """Whether a container that died of it died through no fault of its user."""
-        return self.excludes
-
 
 class Xid(NamedTuple):
     """One code's action, and its name in few words."""

@@ -16,7 +16,7 @@ from rich.text import Text
 
 import stowplan_allocator
 from stowplan_allocator import defragmenting, moving, types
-from stowplan_operator import observation
+from stowplan_operator import observation, wording
 from stowplan_operator.cli import figures, output, words
 from stowplan_operator.cli.output import Column
 from stowplan_operator.cli.words import Speaker
@@ -115,8 +115,8 @@ def _hour_text(allowed: observation.Moving | None, *, cost: int) -> str:
     assert allowed is not None, "only the operator's own budget is another one than the question's"
     setting = "(setting defragmentation.budgetGpuSecondsPerHour)"
     if cost > allowed.budget:
-        return f"all moves of an hour may lose {_gpu_time(allowed.budget)} {setting}; have it raised"
-    left = f"{_gpu_time(allowed.budget_left)} of {_gpu_time(allowed.budget)}"
+        return f"all moves of an hour may lose {words.gpu_time(allowed.budget)} {setting}; have it raised"
+    left = f"{words.gpu_time(allowed.budget_left)} of {words.gpu_time(allowed.budget)}"
     return f"{left} are left of what all moves of an hour may lose {setting}; wait until those before are an hour ago"
 
 
@@ -153,10 +153,10 @@ def _job_blocks(answer: Answer, speaker: Speaker, *, width: int) -> Iterator[Ren
         if answer.beyond is None:
             yield Text(f"No moves make room for {job.name} ({gpus}).", style="bold")
         else:
-            least = "" if answer.bound >= answer.beyond else f" (at least {_gpu_time(answer.bound)})"
+            least = "" if answer.bound >= answer.beyond else f" (at least {words.gpu_time(answer.bound)})"
             most = "the budget" if answer.snapshot.move_budget == answer.budget else "the operator may spend now"
             yield Text(
-                f"Moves for {job.name} ({gpus}) would lose {_gpu_time(answer.beyond)}{least}, more than {most}.",
+                f"Moves for {job.name} ({gpus}) would lose {words.gpu_time(answer.beyond)}{least}, more than {most}.",
                 style="bold",
             )
         yield output.indented(output.facts([("Why", answer.why_not)]))
@@ -182,22 +182,17 @@ def _rows(snapshot: types.Snapshot, moves: tuple[types.Move, ...]) -> Iterator[t
     for move in moves:
         job = jobs[move.job_id]
         gpus = move.placement.num_pods * job.pod.accelerators
-        yield job.name, str(gpus), _where(job.placement), _where(move.placement), _gpu_time(move.cost)
+        yield job.name, str(gpus), _where(job.placement), _where(move.placement), words.gpu_time(move.cost)
 
 
 def _where(placement: types.Placement | None) -> str:
-    names = [share.node for share in placement.shares] if placement else []
-    more = len(names) - _NODES_NAMED
-    return ", ".join(names[:_NODES_NAMED]) + (f" and {more} more" if more > 0 else "")
-
-
-def _gpu_time(seconds: int) -> str:
-    return f"{seconds / 3600:.1f} GPU hours" if seconds >= 3600 else f"{seconds} GPU seconds"
+    return wording.some([share.node for share in placement.shares] if placement else [], most=_NODES_NAMED)
 
 
 def _price(cost: int, bound: int) -> str:
-    proof = "no moves that do it lose less" if bound >= cost else f"at least {_gpu_time(bound)} would be lost by any"
-    return f"{_gpu_time(cost)} of work ({proof})"
+    least = f"at least {words.gpu_time(bound)} would be lost by any"
+    proof = "no moves that do it lose less" if bound >= cost else least
+    return f"{words.gpu_time(cost)} of work ({proof})"
 
 
 def _sides(answer: Answer) -> Iterator[tuple[str, str, str]]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from stowplan_operator import api
+from stowplan_operator import api, wording
 from stowplan_operator.api import Condition, Phase
 from stowplan_operator.cli import outlook, output, parts, reasons, words
 from stowplan_operator.cli.client import OPERATOR_SELECTOR
@@ -280,7 +280,7 @@ def _decision(job: Job, said: Explanation, speaker: Speaker) -> Iterator[tuple[s
     keys = sorted(numbers, key=lambda key: not key.isidentifier())
     yield "Numbers", output.pairs((words.phrase(key), text(numbers, key)) for key in keys) if keys else ""
     blockers = parts.names(decision, "blockers")
-    yield "Blocked by", ", ".join(blockers[:5]) + (f" and {len(blockers) - 5} more" if len(blockers) > 5 else "")
+    yield "Blocked by", wording.some(blockers, most=5)
     if said.answer in _WITHOUT_PLACE:
         yield from outlook.of_waiting(job)
     yield "Proof", parts.proof(decision)

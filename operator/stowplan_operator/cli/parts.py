@@ -7,6 +7,7 @@ from typing import Any
 
 from rich.text import Text
 
+from stowplan_operator import wording
 from stowplan_operator.api import Phase
 from stowplan_operator.cli import output, words
 from stowplan_operator.cli.model import Job, mapping, number, numbers, objects, text
@@ -72,8 +73,7 @@ def place(job: Job) -> str:
     if product := text(placement, "product"):
         where += f" with {product}"
     if named:
-        more = f" and {len(named) - 4} more" if len(named) > 4 else ""
-        where += f" in {', '.join(named[:4])}{more}"
+        where += f" in {wording.some(named, most=4)}"
     return where
 
 
@@ -202,6 +202,4 @@ def proof(decision: Mapping[str, Any]) -> str:
 def gpu_hours(job: Job) -> str:
     """GPU time used by all attempts; empty where none is known."""
     seconds = number(job.status, "gpuSeconds")
-    if not seconds:
-        return ""
-    return f"{seconds / 3600:.1f} GPU hours" if seconds >= 360 else f"{seconds} GPU seconds"
+    return words.gpu_time(seconds) if seconds else ""

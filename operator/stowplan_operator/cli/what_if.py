@@ -17,7 +17,7 @@ from rich.text import Text
 
 import stowplan_allocator
 from stowplan_allocator import forecast, types
-from stowplan_operator import expectations, observation
+from stowplan_operator import expectations, observation, wording
 from stowplan_operator.cli import figures, output, schedule, words
 from stowplan_operator.cli.changes import Change, Changed
 from stowplan_operator.cli.output import Column
@@ -260,9 +260,9 @@ def sentence(fate: Fate, *, stopped: bool = False) -> str:
         case Lot.WAITS:
             return f"{'stops and waits' if stopped else 'waits'}: {fate.reason}"
         case Lot.GIVES_WAY:
-            return f"gives way to {fate.other}, loses {_gpu_time(fate.cost)}"
+            return f"gives way to {fate.other}, loses {words.gpu_time(fate.cost)}"
         case Lot.MOVES:
-            return f"moves to {_where(fate.placement)} for {fate.other}, loses {_gpu_time(fate.cost)}"
+            return f"moves to {_where(fate.placement)} for {fate.other}, loses {words.gpu_time(fate.cost)}"
         case Lot.RETURNS:
             return f"starts again on {_where(fate.placement)}"
         case Lot.RESIZES:
@@ -274,17 +274,11 @@ def sentence(fate: Fate, *, stopped: bool = False) -> str:
 
 
 def _where(placement: types.Placement | None) -> str:
-    names = [share.node for share in placement.shares] if placement else []
-    more = len(names) - _NODES_NAMED
-    return ", ".join(names[:_NODES_NAMED]) + (f" and {more} more" if more > 0 else "")
-
-
-def _gpu_time(seconds: int) -> str:
-    return f"{seconds / 3600:.1f} GPU hours" if seconds >= 3600 else f"{max(1, seconds // 60)} GPU minutes"
+    return wording.some([share.node for share in placement.shares] if placement else [], most=_NODES_NAMED)
 
 
 def _lost(victims: Sequence[types.Eviction | types.Move]) -> str:
-    return _gpu_time(sum(one.cost for one in victims)) if victims else words.UNKNOWN
+    return words.gpu_time(sum(one.cost for one in victims)) if victims else words.UNKNOWN
 
 
 def _totals(found: Comparison) -> Iterator[tuple[str, str, str]]:

@@ -61,6 +61,11 @@ def count(amount: int, noun: str) -> str:
     return f"{amount} {noun}" if amount == 1 else f"{amount} {noun}s"
 
 
+def gpu_time(seconds: int) -> str:
+    """GPU time in words: hours from one on, below in the seconds that settings and statuses count."""
+    return f"{seconds / 3600:.1f} GPU hours" if seconds >= 3600 else f"{seconds} GPU seconds"
+
+
 def percent(fraction: str) -> str:
     """A decimal fraction such as ``0.0002`` as ``0.02%``; the text itself where it is none."""
     try:

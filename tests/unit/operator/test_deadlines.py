@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fakes.builders import NOW, JobBuilder, a_job, time_text
-from stowplan_operator import api, deadlines, lifecycle
+from stowplan_operator import api, deadlines
 from stowplan_operator.deadlines import Goal
 from stowplan_operator.estimates import Estimate
 
@@ -33,7 +33,7 @@ def starting(at: float, *alternatives: tuple[str, str]) -> JobBuilder:
 
 def look(job: JobBuilder, goal: Goal, found: Estimate | None, *, now: float = NOW) -> deadlines.Outlook:
     status = job.view().status
-    return deadlines.look(status, lifecycle.phase_of(status), goal, found, num_pods=2, now_seconds=now)
+    return deadlines.look(status, api.phase_of(status), goal, found, num_pods=2, now_seconds=now)
 
 
 def said(

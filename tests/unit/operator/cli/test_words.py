@@ -108,6 +108,11 @@ PROOFS = {
 }
 
 
+@pytest.mark.parametrize(("seconds", "want"), [(3599, "3599 GPU seconds"), (3600, "1.0 GPU hours")])
+def test_gpu_time_is_told_in_seconds_below_an_hour(seconds: int, want: str) -> None:
+    assert words.gpu_time(seconds) == want
+
+
 @pytest.mark.parametrize("solved", types.SolveStatus)
 def test_every_certificate_that_the_operator_writes_is_put_in_words(solved: types.SolveStatus) -> None:
     written = status.certificate_json(types.Certificate(solved, "exact", bound=12, gap=0.015, seconds=0.2))
