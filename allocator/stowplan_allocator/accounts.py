@@ -82,7 +82,7 @@ class Accounts:
             if allowance is None:
                 continue
             amount = spot.num_pods * request.vector[0]
-            if allowance.is_full(request.leaf):
+            if allowance.is_full(request.leaf, bound=request.bound):
                 return False
             if not allowance.fits(request.leaf, spot.product, amount, bound=request.bound):
                 return False

@@ -175,7 +175,7 @@ class FairTurns(Turns):
     def refuses(self, job: types.Job) -> bool:
         """See ``Turns``."""
         request = self._request[job.id]
-        if self._certain.is_full(request.leaf):
+        if self._certain.is_full(request.leaf, bound=request.bound):
             return True
         amount = request.num_pods * request.vector[0]
         kinds = self._kinds[request.index]

@@ -131,7 +131,7 @@ def within_quotas(
     allowance = stock.allowance
     if allowance is None:
         return options
-    if allowance.is_full(request.leaf):
+    if allowance.is_full(request.leaf, bound=request.bound):
         return []
     amount = request.num_pods * request.vector[0]
     return [option for option in options if allowance.fits(request.leaf, option[0], amount, bound=request.bound)]

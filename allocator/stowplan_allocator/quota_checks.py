@@ -36,7 +36,10 @@ def find_breaches(placements: Mapping[str, types.Placement], *, snapshot: types.
                 for some in (running, started)
             ]
             then = [*stay[0], (jobs[one.job_id], one.placement)]
-            for breach in _exceeded(tree, before=then, started=stay[1]):
+            for breach in (
+                *_exceeded(tree, before=then, started=stay[1]),
+                *_too_many(tree, running=then, started=stay[1]),
+            ):
                 yield f"when {one.job_id} is to start: {breach}"
 
 
@@ -151,6 +154,10 @@ def _limits(tree: Tree, *, running: Standing, started: Standing) -> Iterator[str
             size, most = placement.num_pods * job.pod.accelerators, queue.max_accelerators_per_job
             if most is not None and size > most:
                 yield f'{job.id}: {size} accelerators where queue "{queue.name}" allows {most} for one job'
+    yield from _too_many(tree, running=running, started=started)
+
+
+def _too_many(tree: Tree, *, running: Standing, started: Standing) -> Iterator[str]:
     for queue in tree.queues.values():
         most = queue.max_running_jobs
         if most is not None:

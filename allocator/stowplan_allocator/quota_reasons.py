@@ -88,18 +88,22 @@ class QuotaCounts:
     def _kept_for_others(self, request: Request, *, kinds: Sequence[str], needs: str) -> Answer | None:
         """It could have the quota now, and would still use it when others are to start for whom it is kept."""
         allowance, amount = self._then, request.num_pods * request.vector[0]
-        if not amount or any(allowance.fits(request.leaf, kind, amount, bound=request.bound) for kind in kinds):
-            return None
-        if not any(self._usage.fits(request.leaf, kind, amount) for kind in kinds):
+        full = [n for n in request.bound if any(usage.is_full(request.leaf) for usage in allowance.kept.get(n, ()))]
+        if full:
+            what, numbers = "may run one more job", {"queue": self._shared.branches[request.leaf].queue}
+        elif amount and any(self._usage.fits(request.leaf, kind, amount) for kind in kinds):
+            if any(allowance.fits(request.leaf, kind, amount, bound=request.bound) for kind in kinds):
+                return None
+            what, numbers = "has quota", self._numbers(request, kind=kinds[0])
+        else:
             return None
         limits = reserving.limits(self._snapshot)
-        owners = {one.job_id for number in request.bound for one in limits[number].reservations}
+        owners = {one.job_id for number in full or request.bound for one in limits[number].reservations}
         names = tuple(job.name for job in self._snapshot.jobs if job.id in owners)
         message = (
-            f"needs {needs}; its queue has quota now, but it is kept for {words.names(names)}, and this job is not "
+            f"needs {needs}; its queue {what} now, but that is kept for {words.names(names)}, and this job is not "
             "known to end in time"
         )
-        numbers = self._numbers(request, kind=kinds[0])
         return types.Reason.RESERVED_FOR_LARGER_JOB, message, numbers, names[:MAX_BLOCKERS]
 
     def _numbers(self, request: Request, *, kind: str) -> Numbers:

@@ -236,9 +236,9 @@ class Allowance:
         kind = self.quotas.kind(leaf, product)
         return all(usage.fits(leaf, kind, amount) for usage in self.holding(bound))
 
-    def is_full(self, leaf: int) -> bool:
+    def is_full(self, leaf: int, *, bound: Collection[int] = ()) -> bool:
         """Whether no further job may run."""
-        return any(usage.is_full(leaf) is not None for usage in self.states)
+        return any(usage.is_full(leaf) is not None for usage in self.holding(bound))
 
     def add(self, leaf: int, product: str, amount: int, *, jobs: int, bound: Collection[int] = ()) -> None:
         """So many more accelerators and jobs, or fewer."""

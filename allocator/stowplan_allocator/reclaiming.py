@@ -167,7 +167,9 @@ class Claim:
     def enough(self, product: str, victims: Iterable[Victim]) -> bool:
         """Whether the quotas let the job stand on the product once these have left."""
         left = self._without(victims)
-        return not left.is_full(self.leaf) and left.fits(self.leaf, product, self.size, bound=self.bound)
+        return not left.is_full(self.leaf, bound=self.bound) and left.fits(
+            self.leaf, product, self.size, bound=self.bound
+        )
 
     def allows(self, product: str, victims: Sequence[Victim]) -> bool:
         """Whether these may leave together, and are enough."""

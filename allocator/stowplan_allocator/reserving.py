@@ -5,7 +5,8 @@ asks for: what the node has, less what is kept there. Jobs that may still stand 
 take from it what they take of the node, jobs that are expected to end in time take nothing,
 and so does the reserved job itself. So a reservation is kept by the same rules as any other
 room: no part of planning knows of it. Where several reservations hold at one moment, they are
-also kept together, against all jobs that have none of their own.
+also kept together, against all jobs that have none of their own. Where queues limit how many jobs run, a
+job that asks for nothing of what is kept takes of one resource more, which never runs out: so ``binding`` finds it.
 
 What must stay true: room that running jobs will have left by then counts; a job whose run time
 is not known never ends in time; without reservations a snapshot stays the very same.
@@ -19,6 +20,8 @@ from dataclasses import dataclass, replace
 from stowplan_allocator import types
 
 MARK = " beside what is kept, "
+# No resource of Kubernetes has a name with a space in it.
+_ANY = "running pods"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +66,8 @@ def with_reservations(snapshot: types.Snapshot) -> types.Snapshot:
         return snapshot
     pods = {job.id: job.pod for job in snapshot.jobs}
     names = [sorted({name for one in limit.reservations for name, _ in pods[one.job_id].items()}) for limit in kept]
-    nodes = {node.name: _copied(node.available, names=names) for node in snapshot.nodes}
+    plenty = [(_name(_ANY, i), _most_pods(snapshot)) for i in range(len(kept))]
+    nodes = {node.name: [*_copied(node.available, names=names), *plenty] for node in snapshot.nodes}
     for i, limit in enumerate(kept):
         for one in limit.reservations:
             for share in one.placement.shares:
@@ -75,7 +79,7 @@ def with_reservations(snapshot: types.Snapshot) -> types.Snapshot:
             replace(
                 node,
                 available=_with(node.available, nodes[node.name]),
-                allocatable=_with(node.allocatable, _copied(node.allocatable, names=names)),
+                allocatable=_with(node.allocatable, [*_copied(node.allocatable, names=names), *plenty]),
             )
             for node in snapshot.nodes
         ),
@@ -88,14 +92,27 @@ def with_reservations(snapshot: types.Snapshot) -> types.Snapshot:
                         (_name(name, i), amount)
                         for i, limit in enumerate(kept)
                         if limit.binds(job, now_seconds=snapshot.now_seconds)
-                        for name, amount in job.pod.items()
-                        if name in names[i]
+                        for name, amount in _of_those(job.pod, names=names[i], counts=bool(plenty[i][1]))
                     ],
                 ),
             )
             for job in snapshot.jobs
         ),
     )
+
+
+def _most_pods(snapshot: types.Snapshot) -> int:
+    """More pods than one node can have to hold; none where no queue counts its jobs."""
+    if all(queue.max_running_jobs is None for queue in snapshot.queues):
+        return 0
+    standing = sum(job.placement.num_pods for job in snapshot.jobs if job.placement is not None)
+    return standing + sum(max((0, job.num_pods, *job.allowed_num_pods)) for job in snapshot.jobs)
+
+
+def _of_those(pod: types.Resources, *, names: list[str], counts: bool) -> list[tuple[str, int]]:
+    """What a pod takes of these resources; if that is nothing, where jobs count, of the one that never runs out."""
+    found = [(name, amount) for name, amount in pod.items() if name in names]
+    return found or ([(_ANY, 1)] if counts else [])
 
 
 def binding(names: Iterable[str]) -> frozenset[int]:

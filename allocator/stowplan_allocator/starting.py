@@ -41,7 +41,9 @@ class Now:
         leaf = self._allowance.quotas.leaf(job)
         amount = place.num_pods * job.pod.accelerators
         bound = reserving.binding(name for name, _ in job.pod.other)
-        if self._allowance.is_full(leaf) or not self._allowance.fits(leaf, place.product, amount, bound=bound):
+        if self._allowance.is_full(leaf, bound=bound):
+            return False
+        if not self._allowance.fits(leaf, place.product, amount, bound=bound):
             return False
         self._allowance.add(leaf, place.product, amount, jobs=1, bound=bound)
         return True

@@ -89,7 +89,7 @@ class Surplus:
         leaf, amount = allowance.quotas.leaf(one.job), placement.num_pods * one.job.pod.accelerators
         without = allowance.copy()
         without.add(leaf, placement.product, -amount, jobs=-1, bound=bound)
-        return not without.is_full(leaf) and without.fits(leaf, placement.product, amount, bound=bound)
+        return not without.is_full(leaf, bound=bound) and without.fits(leaf, placement.product, amount, bound=bound)
 
     def _shrink(self, one: _Standing, *, size: int) -> Shrink:
         horizon = self._settings.resize_horizon_seconds

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import stowplan_allocator as sa
-from stowplan_allocator import checks, compiling, fairness, greedy, queues, quota_checks
+from stowplan_allocator import checks, compiling, fairness, forecast, greedy, queues, quota_checks
 from unit.allocator import brute, worlds
 from unit.allocator.worlds import A100, H100
 
@@ -346,7 +346,62 @@ def test_quota_is_kept_with_reserved_room_but_for_jobs_that_end_in_time(strategy
     assert plan.placements.keys() == {"short"}
     assert plan.waiting["long"].reason is sa.Reason.RESERVED_FOR_LARGER_JOB
     assert plan.waiting["long"].blockers == ("large",)
-    assert "its queue has quota now, but it is kept for large" in plan.waiting["long"].message
+    assert "its queue has quota now, but that is kept for large" in plan.waiting["long"].message
+
+
+def _one_more(*jobs: sa.Job, above: bool = False) -> sa.Snapshot:
+    """Queue a may run two jobs, or what is above it: one runs, and ``large`` has room from 100 s on."""
+    there = [queue("top", 32), queue("a", parent="top"), queue("b", parent="top")]
+    there[0 if above else 1] = dataclasses.replace(there[0 if above else 1], max_running_jobs=2)
+    kept = sa.Reservation("large", sa.Placement(H100, (sa.NodeShare("n1", 1),)), 100)
+    nodes = (worlds.node("n0"), worlds.node("n1", 4))
+    standing = (job("large", "a", 8), runs("r", "a", 2))
+    return sa.Snapshot(nodes, (*standing, *jobs), reservations=(kept,), queues=tuple(there))
+
+
+@pytest.mark.parametrize("strategy", sa.Strategy)
+@pytest.mark.parametrize("above", [False, True], ids=["its own queue", "the queue above"])
+def test_the_place_of_a_running_job_is_kept_with_reserved_room(strategy: sa.Strategy, above: bool) -> None:
+    others = [job("long", "b" if above else "a", 1, expected_seconds=101), job("cpus", "a", 0, cpu=1)]
+    plan = sa.plan(_one_more(*others, above=above), sa.Settings(strategy=strategy))
+    assert plan.placements == {}
+    for name in ("long", "cpus"):
+        assert (plan.waiting[name].reason, plan.waiting[name].blockers) == (
+            sa.Reason.RESERVED_FOR_LARGER_JOB,
+            ("large",),
+        )
+        assert "its queue may run one more job now, but that is kept for large" in plan.waiting[name].message
+    ends = _one_more(*others, job("short", "a", 1, expected_seconds=100), above=above)
+    assert sa.plan(ends, sa.Settings(strategy=strategy)).placements.keys() == {"short"}
+    free = dataclasses.replace(_one_more(*others, above=above), reservations=())
+    assert len(sa.plan(free, sa.Settings(strategy=strategy)).placements) == 1
+
+
+def test_a_forecast_keeps_the_number_of_running_jobs() -> None:
+    """What is to start in 100 s does: nobody of its queue comes in between who would still run then."""
+    blocker = runs("blocker", "b", 8, expected_seconds=100)
+    assert blocker.placement is not None
+    on_n1 = dataclasses.replace(blocker.placement, shares=(sa.NodeShare("n1", 1),))
+    long = job("long", "a", 1, expected_seconds=10_000)
+    snapshot = _one_more(dataclasses.replace(blocker, placement=on_n1), long)
+    snapshot = dataclasses.replace(snapshot, nodes=(worlds.node("n0"), worlds.node("n1")))
+    found = forecast.predict_starts(snapshot)
+    assert found["large"].starts_at_seconds == 100
+    assert found["long"].starts_at_seconds is None
+    kept = forecast.reserve(dataclasses.replace(snapshot, reservations=()), "large")
+    assert kept is not None
+    assert kept.starts_at_seconds == 100
+
+
+def test_the_check_sees_the_place_of_a_running_job_that_was_kept() -> None:
+    placed = {"long": sa.Placement(H100, (sa.NodeShare("n0", 1),))}
+    plan = sa.Plan(
+        placed,
+        {"large": sa.Waiting(sa.Reason.WAITING_FOR_CAPACITY, "")},
+        sa.Certificate(sa.SolveStatus.GREEDY, "greedy"),
+    )
+    with pytest.raises(sa.PlanViolationError, match='when large is to start: queue "a": 3 jobs run where 2 may'):
+        checks.verify(plan, snapshot=_one_more(job("long", "a", 1)))
 
 
 def test_the_check_sees_quota_that_was_kept() -> None:
