@@ -261,12 +261,12 @@ def _start(
 ) -> subprocess.Popen[bytes]:
     log = stack.enter_context((directory / f"{program.name}.log").open("wb"))
     process = subprocess.Popen([program, *args], stdout=log, stderr=subprocess.STDOUT, cwd=directory)
-    stack.callback(_stop, process)
+    stack.callback(stop, process)
     return process
 
 
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    # Nothing of the servers' state is wanted afterwards, so they need no time to end well.
+def stop(process: subprocess.Popen[bytes]) -> None:
+    """End a server, of whose state nothing is wanted afterwards: it needs no time to end well."""
     process.terminate()
     try:
         process.wait(1.0)

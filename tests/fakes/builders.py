@@ -47,6 +47,9 @@ class Builder:
     def meta(self, **changes: Any) -> Self:
         return self._with(**{f"metadata__{name}": value for name, value in changes.items()})
 
+    def created(self, at: float) -> Self:
+        return self.meta(creationTimestamp=time_text(at))
+
     def labelled(self, **labels: str) -> Self:
         return self.with_labels(labels)
 
@@ -121,11 +124,18 @@ def a_node(name: str = "n1") -> NodeBuilder:
     return NodeBuilder(body).ready(NOW - 3600)
 
 
-class JobBuilder(Builder):
-    """A stowplan.dev/v1alpha1 TrainingJob."""
+class OwnBuilder(Builder):
+    """One of Stowplan's own kinds."""
 
     def spec(self, **fields: Any) -> Self:
         return self._with(spec={**self._body["spec"], **fields})
+
+    def status(self, **fields: Any) -> Self:
+        return self._with(status={**self._body.get("status", {}), **fields})
+
+
+class JobBuilder(OwnBuilder):
+    """A stowplan.dev/v1alpha1 TrainingJob."""
 
     def without(self, *fields: str) -> Self:
         return self._with(spec={name: value for name, value in self._body["spec"].items() if name not in fields})
@@ -141,12 +151,6 @@ class JobBuilder(Builder):
 
     def max_restarts(self, number: int) -> Self:
         return self.spec(failurePolicy={"maxRestarts": number})
-
-    def created(self, at: float) -> Self:
-        return self.meta(creationTimestamp=time_text(at))
-
-    def status(self, **fields: Any) -> Self:
-        return self._with(status={**self._body.get("status", {}), **fields})
 
     def phase(self, phase: api.Phase) -> Self:
         return self.status(phase=phase.value)
@@ -203,11 +207,8 @@ def a_job(name: str = "a") -> JobBuilder:
     )
 
 
-class QueueBuilder(Builder):
+class QueueBuilder(OwnBuilder):
     """A stowplan.dev/v1alpha1 Queue."""
-
-    def spec(self, **fields: Any) -> Self:
-        return self._with(spec={**self._body["spec"], **fields})
 
     def admits(self, *namespaces: str) -> Self:
         return self.spec(namespaces=list(namespaces))
@@ -222,9 +223,6 @@ class QueueBuilder(Builder):
 
     def limits(self, **limits: int) -> Self:
         return self.spec(limits=limits)
-
-    def status(self, **fields: Any) -> Self:
-        return self._with(status={**self._body.get("status", {}), **fields})
 
     def view(self) -> queueing.QueueView:
         return queueing.QueueView.from_body(self._body)
@@ -298,9 +296,6 @@ class PodBuilder(Builder):
     def requests(self, **amounts: str) -> Self:
         container = {**self._body["spec"]["containers"][0], "resources": {"requests": amounts}}
         return self._with(spec__containers=[container])
-
-    def created(self, at: float) -> Self:
-        return self.meta(creationTimestamp=time_text(at))
 
     def running(self, at: float = NOW) -> Self:
         return self._state({"running": {"startedAt": time_text(at)}})._with(status__phase="Running")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import dataclasses
+import gzip
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import stowplan_allocator
@@ -10,13 +12,13 @@ from fakes import builders, invariants, quotas
 from fakes.builders import NAMESPACE, JobBuilder, NodeBuilder, PodBuilder, QueueBuilder
 from fakes.machinery import Machinery, Watch
 from fakes.server import Connection, Crash, Json, Server, Write, owner_uid
-from stowplan_allocator import types
-from stowplan_operator import api, views
+from stowplan_allocator import advising, types
+from stowplan_operator import advisor, api, views
 from stowplan_operator.answers import Desk
 from stowplan_operator.metrics import Metrics
 from stowplan_operator.moments import Readings
 from stowplan_operator.planner import Planner
-from stowplan_operator.settings import Settings
+from stowplan_operator.settings import Settings, parse
 
 
 class InlineSolver:
@@ -237,6 +239,18 @@ class World:
     def exists(self, name: str) -> bool:
         return self.server.get(api.PLURAL, NAMESPACE, name) is not None
 
+    def advise(self, *, order: Sequence[str] | None = None) -> None:
+        """What the operator's advisor does in the background; without ``order`` all who wait are asked about."""
+        seen = self.process.desk.seen
+        assert seen is not None
+        asked = seen.plan.waiting if order is None else order
+        question = advisor.question_of(seen, order=asked, budget_seconds=60, now_seconds=self.now)
+        self.readings = dataclasses.replace(self.readings, advice=advising.answer(question))
+
+    def document(self) -> str:
+        """The snapshot that the operator hands out to the command line."""
+        return gzip.decompress(self.process.desk.document()).decode()
+
     def status(self, name: str) -> Json:
         status: Json = self.job(name).get("status", {})
         return status
@@ -276,6 +290,12 @@ class World:
         return [str(one["reason"]) for one in events]
 
 
+def a_world(*, nodes: int = 2, **planner: Any) -> World:
+    """Nodes of four GPUs each, and these settings of the planner."""
+    names = [f"n{number}" for number in range(1, nodes + 1)]
+    return World(*map(builders.a_node, names), settings=parse({"planner": planner}))
+
+
 def two_nodes() -> World:
     """Room for one gang of two pods that fill their nodes."""
-    return World(builders.a_node("n1"), builders.a_node("n2"))
+    return a_world(nodes=2)

@@ -9,20 +9,10 @@ import pytest
 
 from fakes.builders import NAMESPACE, a_job, a_node
 from fakes.world import World
-from stowplan_allocator import advising
-from stowplan_operator import advisor
 from stowplan_operator.api import PLURAL
 from stowplan_operator.moments import Readings
 from stowplan_operator.settings import DefragmentationSettings, PreemptionSettings, Settings
 from stowplan_operator.views import Telemetry
-
-
-def take_advice(world: World) -> None:
-    """What the operator's advisor does in the background."""
-    seen = world.process.desk.seen
-    assert seen is not None
-    question = advisor.question_of(seen, order=seen.plan.waiting, budget_seconds=60, now_seconds=world.now)
-    world.readings = Readings(telemetry=Telemetry(), progress={}, eta={}, advice=advising.answer(question))
 
 
 def offers(world: World, name: str) -> dict[str, str]:
@@ -37,7 +27,7 @@ async def test_a_waiting_job_says_when_it_starts_and_what_would_start_it_now() -
     world.submit(a_job("b"))
     await world.settle()
     assert "alternatives" not in world.status("b")["decision"]
-    take_advice(world)
+    world.advise()
     await world.settle()
     decision = world.status("b")["decision"]
     assert decision["position"] == 1
@@ -57,17 +47,17 @@ async def test_advice_stays_while_none_newer_is_known_and_moves_only_by_what_a_u
     world.submit(a_job("a").spec(activeDeadlineSeconds=7200))
     world.submit(a_job("b"))
     await world.settle()
-    take_advice(world)
+    world.advise()
     await world.settle()
     before = world.status("b")["decision"]
     world.readings = Readings(telemetry=Telemetry(), progress={}, eta={})
     await world.wait(61)
     assert world.status("b")["decision"] == before
-    take_advice(world)
+    world.advise()
     await world.settle()
     assert world.status("b")["decision"] == before, "a minute of two hours is no news, and what a loses grows always"
     await world.wait(600)
-    take_advice(world)
+    world.advise()
     await world.settle()
     assert world.status("b")["decision"] != before
 
@@ -77,12 +67,12 @@ async def test_a_start_that_nobody_can_predict_any_more_is_not_told() -> None:
     world.submit(a_job("a").spec(activeDeadlineSeconds=7200))
     world.submit(a_job("b"))
     await world.settle()
-    take_advice(world)
+    world.advise()
     await world.settle()
     assert "predictedStart" in world.status("b")["decision"]
     world.edit("a", activeDeadlineSeconds=None)
     await world.wait(61)
-    take_advice(world)
+    world.advise()
     await world.settle()
     assert "predictedStart" not in world.status("b")["decision"]
     assert "eta" not in world.status("b")
@@ -102,7 +92,7 @@ async def test_an_avoided_node_is_offered_where_the_owner_can_bring_it_back(
     await world.wait(120)
     world.machinery.starts = True
     await world.settle()
-    take_advice(world)
+    world.advise()
     await world.settle()
     told = "allow the nodes that it avoids after failures: n1 (failurePolicy.avoidFailedNodes: false)"
     assert offers(world, "a").get("AvoidedNodesAllowed") == (told if is_offered else None)
@@ -130,7 +120,7 @@ async def test_moves_are_offered_where_the_job_may_ask_for_them(rules: dict[str,
     world.now += 600
     world.submit(a_job("large").nodes(1).gpus(4))
     await world.settle()
-    take_advice(world)
+    world.advise()
     await world.settle()
     told = offers(world, "large").get("JobsMoved", "")
     found = re.fullmatch(
@@ -153,12 +143,12 @@ async def test_who_suspends_a_job_for_which_room_is_kept_lets_another_one_start(
     await world.settle()
     world.submit(a_job("large").nodes(2))
     await world.wait(1000)
-    take_advice(world)
+    world.advise()
     await world.settle()
     assert world.status("large")["decision"]["reserved"]
     world.submit(a_job("small").nodes(1))
     await world.settle()
-    take_advice(world)
+    world.advise()
     await world.settle()
     assert offers(world, "small")["ReservationReleased"] == (
         "suspend team/large, for which room is kept (suspend: true)"

@@ -7,8 +7,6 @@ from typing import Any
 
 from fakes.builders import NAMESPACE, a_job, time_text
 from fakes.world import World, two_nodes
-from stowplan_allocator import advising
-from stowplan_operator import advisor
 from stowplan_operator.moments import Readings
 from stowplan_operator.progress import Progress
 from stowplan_operator.views import Telemetry
@@ -26,14 +24,6 @@ def risk(world: World, name: str) -> dict[str, Any]:
 
 def warnings(world: World) -> list[str]:
     return [one["message"] for one in world.server.all("events") if one["reason"] == "DeadlineAtRisk"]
-
-
-async def advise(world: World) -> None:
-    seen = world.process.desk.seen
-    assert seen is not None
-    question = advisor.question_of(seen, order=seen.plan.waiting, budget_seconds=60, now_seconds=world.now)
-    world.readings = dataclasses.replace(world.readings, advice=advising.answer(question))
-    await world.settle()
 
 
 async def test_a_running_job_that_falls_behind_is_told_once_and_runs_on_past_its_deadline() -> None:
@@ -90,7 +80,8 @@ async def test_a_waiting_job_says_what_would_start_it_in_time_and_starts_when_th
     world.submit(a_job("late").spec(activeDeadlineSeconds=3600, deadline=time_text(world.now + 7200)))
     await world.settle()
     assert risk(world, "late")["reason"] == "StartUnknown"
-    await advise(world)
+    world.advise()
+    await world.settle()
     said = risk(world, "late")
     assert (said["status"], said["reason"]) == ("True", "EndsLate")
     assert "about 9h after spec.deadline" in said["message"]

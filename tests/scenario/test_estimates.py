@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
-from typing import Any
-
 import pytest
 
 import stowplan_allocator
 from fakes import world as worlds
-from fakes.builders import JobBuilder, a_job, a_node
-from fakes.world import World
-from stowplan_allocator import advising, types
-from stowplan_operator import advisor, answers, settings
+from fakes.builders import JobBuilder, a_job
+from fakes.world import World, a_world
+from stowplan_allocator import types
+from stowplan_operator import answers
 from stowplan_operator.moments import Readings
 from stowplan_operator.views import Telemetry, format_time
 
@@ -26,10 +23,6 @@ def count_plans(monkeypatch: pytest.MonkeyPatch) -> list[types.Snapshot]:
 
     monkeypatch.setattr(worlds.InlineSolver, "plan", plan)
     return planned
-
-
-def a_world(*, nodes: int = 2, **planner: Any) -> World:
-    return World(*(a_node(f"n{n}") for n in range(1, nodes + 1)), settings=settings.parse({"planner": planner}))
 
 
 async def run(world: World, job: JobBuilder, *, seconds: float) -> None:
@@ -89,10 +82,7 @@ async def test_steps_and_a_deadline_beyond_all_calendars_disturb_nobody() -> Non
     world.submit(a_job("waits").spec(activeDeadlineSeconds=3600))
     left(world, endless=1e12)
     await world.settle()
-    seen = world.process.desk.seen
-    assert seen is not None
-    question = advisor.question_of(seen, order=seen.plan.waiting, budget_seconds=60, now_seconds=world.now)
-    world.readings = dataclasses.replace(world.readings, advice=advising.answer(question))
+    world.advise()
     await world.settle()
     assert "estimate" not in world.status("endless")
     risk = next(one for one in world.status("endless")["conditions"] if one["type"] == "DeadlineAtRisk")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import gzip
 import pathlib
 
 import pytest
@@ -38,7 +37,7 @@ async def scattered(preemption: str, **defragmentation: object) -> World:
 
 
 def seen(world: World) -> observation.Observation:
-    return observation.read(gzip.decompress(world.process.desk.document()).decode())
+    return observation.read(world.document())
 
 
 def job(of: observation.Observation, name: str) -> types.Job:

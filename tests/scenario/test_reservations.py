@@ -2,19 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
-from typing import Any
-
-from fakes.builders import JobBuilder, a_job, a_node
-from fakes.world import World
-from stowplan_allocator import advising
-from stowplan_operator import advisor, estimates, settings
-from stowplan_operator.moments import Readings
-from stowplan_operator.views import Telemetry, parse_time
-
-
-def a_world(*, nodes: int = 2, **planner: Any) -> World:
-    return World(*(a_node(f"n{n}") for n in range(1, nodes + 1)), settings=settings.parse({"planner": planner}))
+from fakes.builders import JobBuilder, a_job
+from fakes.world import World, a_world
+from stowplan_operator import estimates
+from stowplan_operator.views import parse_time
 
 
 def a_small_job(name: str, *, seconds: int | None = None) -> JobBuilder:
@@ -24,13 +15,8 @@ def a_small_job(name: str, *, seconds: int | None = None) -> JobBuilder:
 
 
 async def advise(world: World) -> None:
-    """What the operator's advisor does in the background, and the cycles that follow."""
-    seen = world.process.desk.seen
-    assert seen is not None
-    question = advisor.question_of(seen, order=(), budget_seconds=60, now_seconds=world.now)
-    world.readings = dataclasses.replace(
-        Readings(telemetry=Telemetry(), progress={}, eta={}), advice=advising.answer(question)
-    )
+    """The advisor says for whom room is kept, and no more; the cycles that follow know it."""
+    world.advise(order=())
     await world.settle()
 
 

@@ -279,7 +279,7 @@ def run(*, num_nodes: int = NUM_NODES) -> Iterator[World]:
             stdout=log,
             stderr=log,
         )
-        stack.callback(_stop, process)
+        stack.callback(apiserver.stop, process)
         world = World(server)
         stack.callback(world.client.close)
         stack.callback(world.history.close)
@@ -290,12 +290,3 @@ def run(*, num_nodes: int = NUM_NODES) -> Iterator[World]:
         world.client.must("POST", "/api/v1/namespaces", {"metadata": {"name": "stowplan-system"}})
         world.ensure_nodes(num_nodes)
         yield world
-
-
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    process.terminate()
-    try:
-        process.wait(5)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait(5)

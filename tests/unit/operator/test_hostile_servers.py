@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 import zlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from typing import cast
 
 import aiohttp
@@ -127,12 +127,6 @@ class Server:
             pass
         finally:
             writer.close()
-
-
-@pytest.fixture
-async def session() -> AsyncIterator[aiohttp.ClientSession]:
-    async with aiohttp.ClientSession() as opened:
-        yield opened
 
 
 async def of_prometheus(session: aiohttp.ClientSession, port: int, timeout_seconds: float) -> str:

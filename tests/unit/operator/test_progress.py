@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -20,6 +19,7 @@ from stowplan_operator.kube import ApiError
 from stowplan_operator.progress import Progress
 from stowplan_operator.progress_reader import ProgressError, Via
 from stowplan_operator.views import PodView
+from unit.operator.bad_servers import endless, never
 
 NOW = 1_800_000_000.0
 OURS = """# HELP stowplan_train_step Steps done.
@@ -156,12 +156,6 @@ class FakeKube(kube_module.KubeApi):
         return self.answer
 
 
-@pytest.fixture
-async def session() -> AsyncIterator[aiohttp.ClientSession]:
-    async with aiohttp.ClientSession() as opened:
-        yield opened
-
-
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Serve = Callable[[Handler], Awaitable[int]]
 
@@ -232,23 +226,8 @@ async def redirect(_: web.Request) -> web.StreamResponse:
     raise web.HTTPFound("http://169.254.169.254/latest/meta-data")
 
 
-async def endless(request: web.Request) -> web.StreamResponse:
-    response = web.StreamResponse()
-    await response.prepare(request)
-    try:
-        while True:
-            await response.write(b"x" * 65536)
-    except ConnectionError:
-        return response
-
-
 async def packed(_: web.Request) -> web.StreamResponse:
     return web.Response(body=b"", headers={"Content-Encoding": "identity"})
-
-
-async def never(_: web.Request) -> web.StreamResponse:
-    await asyncio.sleep(30)
-    raise AssertionError
 
 
 async def missing(_: web.Request) -> web.StreamResponse:

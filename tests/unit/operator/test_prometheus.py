@@ -14,16 +14,11 @@ from aiohttp.test_utils import TestServer
 
 from stowplan_operator import dcgm
 from stowplan_operator.prometheus import PrometheusClient, PrometheusError
+from unit.operator.bad_servers import endless, never
 
 NOW = 1_800_000_000.0
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Serve = Callable[[Handler], Awaitable[str]]
-
-
-@pytest.fixture
-async def session() -> AsyncIterator[aiohttp.ClientSession]:
-    async with aiohttp.ClientSession() as opened:
-        yield opened
 
 
 @pytest.fixture
@@ -176,25 +171,8 @@ async def redirect(_: web.Request) -> web.StreamResponse:
     raise web.HTTPFound("/login")
 
 
-async def endless(request: web.Request) -> web.StreamResponse:
-    response = web.StreamResponse()
-    await response.prepare(request)
-    try:
-        while True:
-            await response.write(b" " * 65536)
-    except ConnectionError:
-        return response
-
-
 async def packed(_: web.Request) -> web.StreamResponse:
     return web.Response(body=gzip.compress(b" " * (8 << 20)), headers={"Content-Encoding": "gzip"})
-
-
-async def never(_: web.Request) -> web.StreamResponse:
-    import asyncio
-
-    await asyncio.sleep(30)
-    raise AssertionError
 
 
 BAD_ANSWERS: dict[str, tuple[Handler, tuple[str, ...]]] = {

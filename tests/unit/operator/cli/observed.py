@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import gzip
 from collections.abc import Awaitable, Callable
 
 from fakes.builders import GPU, a_job, a_node
@@ -78,7 +77,7 @@ def a_document(story: Story = a_busy_day, make: Callable[[], World] = a_small_cl
     async def play() -> str:
         world = make()
         await story(world)
-        return gzip.decompress(world.process.desk.document()).decode()
+        return world.document()
 
     return asyncio.run(play())
 

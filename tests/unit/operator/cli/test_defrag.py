@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gzip
 import json
 import pathlib
 from collections.abc import Callable
@@ -40,7 +39,7 @@ def document() -> str:
     async def play() -> str:
         world = World(a_node("n1"), a_node("n2"))
         await a_scattered_day(world)
-        return gzip.decompress(world.process.desk.document()).decode()
+        return world.document()
 
     return asyncio.run(play())
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gzip
 import pathlib
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -77,7 +76,7 @@ class Scene:
             self.world.server.create(api.QUEUES, body)
         asyncio.run(story(self.world))
         self.file = folder / "snapshot"
-        self.file.write_bytes(gzip.decompress(self.world.process.desk.document()))
+        self.file.write_text(self.world.document())
 
     def get(self, plural: str, *, namespace: str = "") -> str:
         """What ``kubectl get`` prints."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import gzip
 import json
 import pathlib
 from typing import Any
@@ -49,7 +48,7 @@ def a_world(*, queues: str = "", runs: tuple[float, ...] = (), held: float = 300
 
 
 def observed(world: World) -> observation.Observation:
-    return observation.read(gzip.decompress(world.process.desk.document()).decode())
+    return observation.read(world.document())
 
 
 # What was there, and what is submitted → the seconds that it is taken to run, at most, and what that rests on.
@@ -156,7 +155,7 @@ def test_it_starts_beside_room_that_is_kept_for_others_where_the_operator_would_
         await world.cycle()
 
     asyncio.run(play())
-    document = json.loads(gzip.decompress(world.process.desk.document()))
+    document = json.loads(world.document())
     if "runs" in more:
         del document["reading"]["runs"]
     seen = observation.read(json.dumps(document))
@@ -225,7 +224,7 @@ def test_a_document_tells_of_commands_and_environments_digests_only() -> None:
         await world.settle()
 
     asyncio.run(play())
-    text = gzip.decompress(world.process.desk.document()).decode()
+    text = world.document()
     assert "hush" not in text
     seen = observation.read(text)
     assert seen.reading is not None
