@@ -329,7 +329,7 @@ def later(oracle: Oracle) -> Iterator[Alternative]:
     there = {job.id for job in then.jobs}
     before = {job.id: job for job in oracle.ahead.jobs}
     patch = Patch(
-        jobs=tuple(job for job in then.jobs if job != before[job.id]),
+        jobs=tuple(job for job in then.jobs if job != before.get(job.id)),
         ended=tuple(job_id for job_id in before if job_id not in there),
         now_seconds=then.now_seconds,
     )

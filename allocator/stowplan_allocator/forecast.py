@@ -134,7 +134,7 @@ class _Room:
     def __init__(self, snapshot: types.Snapshot, job: types.Job, *, settings: types.Settings) -> None:
         self._job = replace(job, num_pods=job.allowed_num_pods[0], allowed_num_pods=()) if job.allowed_num_pods else job
         self._settings = replace(settings, explain=False, preemption=types.Preemption.NEVER)
-        self._snapshot = replace(snapshot, reservations=())
+        self._snapshot = replace(snapshot, reservations=(), coming_back=())
         waiting = {one.id: one for one in snapshot.jobs if one.placement is None}
         self._kept = {
             one.job_id: (_started(waiting[one.job_id], placement=one.placement), one.starts_at_seconds)

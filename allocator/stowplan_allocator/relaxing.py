@@ -67,6 +67,7 @@ class Patch:
             reservations=tuple(one for one in snapshot.reservations if one.job_id not in self.released),
             queues=tuple(queues.values()),
             namespace_limits=tuple(limits.values()),
+            coming_back=tuple(job for job in snapshot.coming_back if job.id not in jobs),
         )
 
 

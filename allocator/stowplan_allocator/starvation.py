@@ -160,7 +160,7 @@ def _firsts(
 
 def _could_hold(snapshot: types.Snapshot, job: types.Job, *, settings: types.Settings) -> bool:
     """Whether the job would start if nothing else ran."""
-    alone = replace(snapshot, jobs=(job,))
+    alone = replace(snapshot, jobs=(job,), coming_back=())
     return job.id in planner.plan(alone, replace(settings, preemption=types.Preemption.NEVER)).placements
 
 

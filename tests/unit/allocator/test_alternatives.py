@@ -212,6 +212,18 @@ def test_moves_are_offered_within_what_they_may_lose(budget: int, want: list[str
     assert all("(annotation stowplan.dev/make-room=5300)" in one.sentence for one in found)
 
 
+def test_patience_reckons_with_those_who_come_back() -> None:
+    """The victim takes the free node again, and so the job waits for the other one."""
+    back = dataclasses.replace(job("low", priority=9), name="low/1")
+    jobs = [running("a", {"n1": 1}, 8, expected_seconds=50), running("low/1", {"n2": 1}, 8, leaving=True), job("x")]
+    snapshot = worlds.snapshot([node("n1"), node("n2")], jobs)
+    snapshot = dataclasses.replace(snapshot, coming_back=(back,))
+    (later,) = [one for one in looking.alternatives(snapshot, "x") if one.kind is ChangeKind.LATER]
+    assert dict(later.numbers)["seconds"] == "50"
+    then = later.apply(snapshot)
+    assert (then.coming_back, "x" in sa.plan(then).placements) == ((), True)
+
+
 def test_what_the_budget_left_out_is_said() -> None:
     snapshot = worlds.snapshot([node("n1")], [job("x", 2)])
     assert looking.explore(snapshot, "x", budget_seconds=0.0).not_tried == tuple(ChangeKind)
