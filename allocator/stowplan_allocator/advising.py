@@ -21,7 +21,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from stowplan_allocator import alternatives, forecast, lines, starvation, types
+from stowplan_allocator import alternatives, forecast, lines, spread, starvation, types
 from stowplan_allocator.relaxing import ChangeKind
 
 _PACKAGE_ROOT = str(pathlib.Path(__file__).resolve().parent.parent)
@@ -62,6 +62,7 @@ class Question:
     """Waiting jobs of a snapshot; of those ``asked`` (job ids, the first most) also what would start them now.
 
     Whoever is first in line and waits longer than ``reserve_after_seconds`` gets room kept; with 0 nobody does.
+    ``longest`` has, by job id, the seconds upon which plans count where room is kept.
     """
 
     snapshot: types.Snapshot
@@ -69,6 +70,7 @@ class Question:
     asked: tuple[str, ...]
     budget_seconds: float
     reserve_after_seconds: int = 0
+    longest: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
 
 class AdviceError(RuntimeError):
@@ -93,11 +95,12 @@ def answer(question: Question) -> dict[str, Advice]:
         )
         for job_id, standing in lines.standings(snapshot, order=settings.order).items()
     }
+    planned = spread.at_longest(snapshot, longest=question.longest, order=settings.order)
     for job_id in question.asked:
         left = question.budget_seconds - (time.monotonic() - began)
         if left <= 0 or job_id not in found:
             continue
-        explored = alternatives.explore(snapshot, job_id, settings=settings, budget_seconds=left)
+        explored = alternatives.explore(planned, job_id, settings=settings, budget_seconds=left)
         found[job_id] = dataclasses.replace(
             found[job_id],
             changes=tuple(

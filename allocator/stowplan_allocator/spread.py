@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import bisect
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from stowplan_allocator import types
@@ -65,3 +65,16 @@ def _drawn(job: types.Job, *, part: int, parts: int) -> types.Job:
     if not job.rest_quantiles:
         return job
     return replace(job, expected_seconds=draw(job.id, job.rest_quantiles, part=part, parts=parts))
+
+
+def at_longest(snapshot: types.Snapshot, *, longest: Mapping[str, int], order: types.QueueOrder) -> types.Snapshot:
+    """The snapshot with the run times upon which a plan counts where room is kept: whoever waits has its ``longest``,
+    by job id, where that is told. In the order of expected times these say who is first, and stay.
+    """
+    if not snapshot.reservations or order is types.QueueOrder.SHORTEST:
+        return snapshot
+    jobs = (
+        replace(job, expected_seconds=longest[job.id]) if job.placement is None and job.id in longest else job
+        for job in snapshot.jobs
+    )
+    return replace(snapshot, jobs=tuple(jobs))

@@ -34,6 +34,7 @@ def question_of(seen: Seen, *, order: Iterable[str], budget_seconds: float, now_
         asked=tuple(order),
         budget_seconds=budget_seconds,
         reserve_after_seconds=seen.settings.planner.reserve_after_seconds,
+        longest=observation.longest,
     )
 
 

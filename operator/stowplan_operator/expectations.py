@@ -91,19 +91,6 @@ def longest_of(estimate: Estimate) -> int:
     return _run_seconds(_at_longest(estimate))
 
 
-def at_longest(snapshot: types.Snapshot, *, longest: Mapping[str, int], order: types.QueueOrder) -> types.Snapshot:
-    """A snapshot of questions with the run times upon which the planner counts: see ``complete``."""
-    if not snapshot.reservations or order is types.QueueOrder.SHORTEST:
-        return snapshot
-    jobs = (
-        dataclasses.replace(job, expected_seconds=longest[job.id])
-        if job.placement is None and job.id in longest
-        else job
-        for job in snapshot.jobs
-    )
-    return dataclasses.replace(snapshot, jobs=tuple(jobs))
-
-
 def holding(advice: Mapping[str, Advice], snapshot: types.Snapshot) -> tuple[types.Reservation, ...]:
     """Of the room that was to be kept when last asked, what is for jobs that still wait and ask for as many pods."""
     kept = (advice[job.id].reservation for job in snapshot.jobs if job.placement is None and job.id in advice)

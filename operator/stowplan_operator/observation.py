@@ -13,7 +13,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from stowplan_allocator import codec, inputs, snapshots, types
+from stowplan_allocator import codec, inputs, snapshots, spread, types
 from stowplan_operator import queueing
 
 SCHEMA = "stowplan-observation/1"
@@ -78,6 +78,11 @@ class Observation:
     longest: Mapping[str, int] = field(default_factory=dict)
     reading: Reading | None = None
     moving: Moving | None = None
+
+    @property
+    def counted_upon(self) -> types.Snapshot:
+        """The snapshot with the run times upon which the planner counts."""
+        return spread.at_longest(self.snapshot, longest=self.longest, order=self.settings.order)
 
 
 def write(observation: Observation) -> str:

@@ -23,7 +23,7 @@ def explore(seen: observation.Observation, job: types.Job) -> alternatives.Explo
     """All kinds of changes for a waiting job; nothing is tried for one that has its place."""
     if job.placement is not None:
         return alternatives.Exploration(())
-    return alternatives.explore(seen.snapshot, job.id, settings=seen.settings, budget_seconds=BUDGET_SECONDS)
+    return alternatives.explore(seen.counted_upon, job.id, settings=seen.settings, budget_seconds=BUDGET_SECONDS)
 
 
 def show(job: types.Job, found: alternatives.Exploration) -> RenderableType:

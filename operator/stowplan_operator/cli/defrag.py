@@ -71,7 +71,7 @@ class Answer:
 def for_job(seen: observation.Observation, job: types.Job, *, budget: int | None) -> Answer:
     """The moves that the operator would decide if the job asked for room now."""
     most = _most(seen, budget=budget)
-    snapshot = _asking(seen.snapshot, job.id, most)
+    snapshot = _asking(seen.counted_upon, job.id, most)
     if job.placement is not None:
         return Answer(snapshot, budget, job, why_not="it has its place")
     plan = stowplan_allocator.plan(snapshot, seen.settings)

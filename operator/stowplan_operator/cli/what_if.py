@@ -16,8 +16,8 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 import stowplan_allocator
-from stowplan_allocator import forecast, types
-from stowplan_operator import expectations, observation, wording
+from stowplan_allocator import forecast, spread, types
+from stowplan_operator import observation, wording
 from stowplan_operator.cli import figures, output, schedule, words
 from stowplan_operator.cli.changes import Change, Changed
 from stowplan_operator.cli.output import Column
@@ -133,7 +133,7 @@ def side(seen: observation.Observation, snapshot: types.Snapshot, *, longest: Ma
     ValueError where the snapshot contradicts itself.
     """
     counted = seen.longest if longest is None else longest
-    told = expectations.at_longest(snapshot, longest=counted, order=seen.settings.order)
+    told = spread.at_longest(snapshot, longest=counted, order=seen.settings.order)
     plan = stowplan_allocator.plan(told, seen.settings)
     names = {job.id: job.name for job in snapshot.jobs}
     victims: dict[str, types.Eviction | types.Move] = {one.job_id: one for one in plan.evictions}

@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 
 import stowplan_allocator as sa
-from stowplan_allocator import advising
+from stowplan_allocator import advising, relaxing
 from unit.allocator import worlds
 from unit.allocator.worlds import job, node, running
 
@@ -50,6 +50,23 @@ def test_whoever_waits_long_gets_room_and_all_forecasts_reckon_with_it() -> None
     assert found["y"].forecast is not None
     assert found["y"].forecast.starts_at_seconds is None
     assert advising.answer(a_question())["x"].reservation is None
+
+
+@pytest.mark.parametrize(("longest", "want"), [({}, False), ({"y": 60}, True)], ids=["in time", "perhaps too late"])
+def test_what_would_start_a_job_beside_kept_room_is_asked_as_the_planner_plans(
+    longest: dict[str, int], want: bool
+) -> None:
+    """y would end before x's room is there, if it took no longer than most runs like it."""
+    jobs = [
+        running("b", {"n2": 1}, 8, expected_seconds=50),
+        job("x", 2),
+        job("y", 1, created_at_seconds=2, expected_seconds=20),
+    ]
+    snapshot = dataclasses.replace(worlds.snapshot([node("n1"), node("n2")], jobs), now_seconds=1000)
+    question = advising.Question(snapshot, sa.Settings(), ("y",), 600, reserve_after_seconds=1, longest=longest)
+    found = advising.answer(question)["y"].changes
+    assert found is not None
+    assert (relaxing.ChangeKind.RESERVATION_RELEASED in {one.kind for one in found}) is want
 
 
 def test_without_time_nothing_is_said_to_have_been_tried() -> None:

@@ -9,8 +9,9 @@ import pathlib
 import pytest
 
 import stowplan_allocator as sa
+from stowplan_allocator.relaxing import ChangeKind
 from stowplan_operator import observation
-from stowplan_operator.cli import what_if
+from stowplan_operator.cli import deep, defrag, what_if
 from unit.allocator.worlds import H100, job, node, running, snapshot
 from unit.operator.cli.conftest import Run
 
@@ -19,6 +20,20 @@ HALVES = (running("a", {"n1": 1}, 4, cost=900), running("b", {"n2": 1}, 4, cost=
 PLAIN = sa.Settings()
 LOWER = sa.Settings(preemption=sa.Preemption.LOWER_PRIORITY)
 LEAVING = dataclasses.replace(running("b/1", {"n2": 1}, 4), leaving=True)
+
+
+def test_deep_answers_count_upon_the_run_times_that_the_planner_counts_upon() -> None:
+    """Half of the runs like it would end before the large job is to start; the plan counts upon all of them."""
+    large, small = job("large", 2, 8), job("small", expected_seconds=20, created_at_seconds=9)
+    kept = sa.Reservation("large", sa.Placement(H100, (sa.NodeShare("n1", 1), sa.NodeShare("n2", 1))), 50)
+    there = snapshot([*TWO], [running("b", {"n2": 1}, 8, expected_seconds=50), large, small])
+    seen = observation.Observation(
+        snapshot=dataclasses.replace(there, reservations=(kept,)), settings=PLAIN, longest={"small": 60}
+    )
+    assert what_if.side(seen, seen.snapshot).fates["small"].reason == sa.Reason.RESERVED_FOR_LARGER_JOB
+    kinds = {one.kind for one in deep.explore(seen, small).alternatives}
+    assert ChangeKind.RESERVATION_RELEASED in kinds
+    assert "ReservedForLargerJob" in defrag.for_job(seen, small, budget=None).why_not
 
 
 @dataclasses.dataclass(frozen=True)
