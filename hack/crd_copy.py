@@ -14,18 +14,18 @@ COPY = ROOT / "charts" / "stowplan" / "files" / "crds"
 HEADER = "# Generated from {source} by hack/crd_copy.py. Do not edit.\n"
 
 
-def wanted(source_dir: pathlib.Path = SOURCE) -> dict[str, str]:
+def wanted() -> dict[str, str]:
     """File names and contents that the chart's folder must hold."""
     return {
         path.name: HEADER.format(source=f"crds/{path.name}") + path.read_text()
-        for path in sorted(source_dir.glob("*.yaml"))
+        for path in sorted(SOURCE.glob("*.yaml"))
     }
 
 
-def drift(*, source_dir: pathlib.Path = SOURCE, copy_dir: pathlib.Path = COPY) -> list[str]:
+def drift() -> list[str]:
     """What differs between the source and the chart's copy, one sentence each."""
-    want = wanted(source_dir)
-    have = {path.name: path.read_text() for path in copy_dir.glob("*.yaml")}
+    want = wanted()
+    have = {path.name: path.read_text() for path in COPY.glob("*.yaml")}
     return (
         [f"{name} is missing in the chart" for name in sorted(want.keys() - have.keys())]
         + [f"{name} is in the chart but not in crds/" for name in sorted(have.keys() - want.keys())]

@@ -40,24 +40,25 @@ OPERATOR = "system:serviceaccount:stowplan-system:stowplan"
 JOB_CONTROLLER = "system:serviceaccount:kube-system:job-controller"
 START_TIMEOUT_SECONDS = 90.0
 STOP_TIMEOUT_SECONDS = 10.0
+KUBECTL_TIMEOUT_SECONDS = 60.0
 
 
-def cache_dir(environ: Mapping[str, str] = os.environ) -> pathlib.Path:
+def cache_dir() -> pathlib.Path:
     """The folder in which the Makefile keeps the programs that it builds."""
-    if named := environ.get("STOWPLAN_CACHE"):
+    if named := os.environ.get("STOWPLAN_CACHE"):
         return pathlib.Path(named)
-    base = environ.get("XDG_CACHE_HOME") or str(pathlib.Path.home() / ".cache")
+    base = os.environ.get("XDG_CACHE_HOME") or str(pathlib.Path.home() / ".cache")
     return pathlib.Path(base) / "stowplan"
 
 
-def find_program(name: str, *, hint: str = "make cluster") -> pathlib.Path:
+def find_program(name: str) -> pathlib.Path:
     """A program from the cache's bin folder or from PATH; a LookupError says how to get it."""
     cached = cache_dir() / "bin" / name
     if cached.exists():
         return cached
     if found := shutil.which(name):
         return pathlib.Path(found)
-    raise LookupError(f"{name} is neither at {cached} nor on PATH; run `{hint}`, which builds it")
+    raise LookupError(f"{name} is neither at {cached} nor on PATH; run `make cluster`, which builds it")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -88,16 +89,14 @@ class ApiServer:
         """A kubeconfig file for one of the users that the server was started with."""
         return self.directory / f"{user.replace(':', '_')}.kubeconfig"
 
-    def kubectl(
-        self, *args: str, stdin: str | None = None, user: str = ADMIN, check: bool = False, timeout_seconds: float = 60
-    ) -> Result:
+    def kubectl(self, *args: str, stdin: str | None = None, user: str = ADMIN, check: bool = False) -> Result:
         """Run kubectl; with `check`, a failure raises with kubectl's own words."""
         done = subprocess.run(
             [self.kubectl_program, "--kubeconfig", self.kubeconfig(user), *args],
             input=stdin,
             capture_output=True,
             text=True,
-            timeout=timeout_seconds,
+            timeout=KUBECTL_TIMEOUT_SECONDS,
             check=False,
             env={**os.environ, "HOME": str(self.directory)},
         )
@@ -106,15 +105,14 @@ class ApiServer:
             raise AssertionError(f"kubectl {' '.join(args)} answered {result.code}: {result.text}")
         return result
 
-    def apply(self, *manifests: dict[str, Any] | str, user: str = ADMIN, server_side: bool = False) -> Result:
+    def apply(self, *manifests: dict[str, Any] | str) -> Result:
         """`kubectl apply` of manifests given as text or as objects."""
         texts = [m if isinstance(m, str) else yaml.safe_dump(m) for m in manifests]
-        flags = ["--server-side"] if server_side else []
-        return self.kubectl("apply", *flags, "-f", "-", stdin="\n---\n".join(texts), user=user)
+        return self.kubectl("apply", "-f", "-", stdin="\n---\n".join(texts))
 
-    def get(self, *args: str, user: str = ADMIN) -> Any:
+    def get(self, *args: str) -> Any:
         """`kubectl get ... -o json`, parsed."""
-        return json.loads(self.kubectl("get", *args, "-o", "json", user=user, check=True).stdout)
+        return json.loads(self.kubectl("get", *args, "-o", "json", check=True).stdout)
 
     def send(
         self,

@@ -32,7 +32,7 @@ class Progress:
     read_at_seconds: float = field(default=0.0, compare=False)
 
 
-def final_from_termination(message: str, *, read_at_seconds: float = 0.0) -> Progress | None:
+def final_from_termination(message: str) -> Progress | None:
     """The summary that our trainer leaves in the termination message: its last line with a ``stowplan`` object."""
     for line in reversed(message.splitlines()):
         line = line.strip()
@@ -46,7 +46,7 @@ def final_from_termination(message: str, *, read_at_seconds: float = 0.0) -> Pro
             said = {name: summary.get(key) for key, name in _SUMMARY_KEYS.items()}
             numbers = {name: value for name, value in said.items() if isinstance(value, int | float)}
             values = {name: float(value) for name, value in numbers.items() if not abs(value) > _LARGEST_COUNT}
-            return from_values(values, read_at_seconds=read_at_seconds)
+            return from_values(values, read_at_seconds=0.0)
     return None
 
 

@@ -146,8 +146,8 @@ class JobBuilder(OwnBuilder):
     def gpus(self, number: int) -> Self:
         return self.spec(resourcesPerNode={GPU: number} if number else {"cpu": "1"})
 
-    def suspended(self, suspend: bool = True) -> Self:
-        return self.spec(suspend=suspend)
+    def suspended(self) -> Self:
+        return self.spec(suspend=True)
 
     def max_restarts(self, number: int) -> Self:
         return self.spec(failurePolicy={"maxRestarts": number})
@@ -216,9 +216,9 @@ class QueueBuilder(OwnBuilder):
     def under(self, parent: str) -> Self:
         return self.spec(parent=parent)
 
-    def owns(self, nominal: int, *, product: str = H100, borrows: int | None = None, lends: int | None = None) -> Self:
+    def owns(self, nominal: int, *, borrows: int | None = None, lends: int | None = None) -> Self:
         limits = {"borrowingLimit": borrows, "lendingLimit": lends}
-        quota = {"product": product, "nominal": nominal} | {k: v for k, v in limits.items() if v is not None}
+        quota = {"product": H100, "nominal": nominal} | {k: v for k, v in limits.items() if v is not None}
         return self.spec(quotas=[*self._body["spec"].get("quotas", []), quota])
 
     def limits(self, **limits: int) -> Self:

@@ -20,6 +20,9 @@ from stowplan_operator.moments import Readings
 from stowplan_operator.planner import Planner
 from stowplan_operator.settings import Settings, parse
 
+# So many without rest, and something goes round in circles.
+_MOST_CYCLES = 60
+
 
 class InlineSolver:
     """The real ``plan``, without the worker process."""
@@ -114,14 +117,16 @@ class World:
         self.now += seconds
         return bool(writes) or moved or self.process is not process
 
-    async def settle(self, *, max_steps: int = 60, seconds: float = 1.0) -> None:
+    async def settle(self, *, seconds: float = 1.0) -> None:
         """Go on until nothing moves any more; then one more cycle must write nothing."""
-        for _ in range(max_steps):
+        for _ in range(_MOST_CYCLES):
             if not await self.step(0) and not self._watch_is_behind():
                 assert not await self.cycle(), "a cycle over an unchanged world wrote"
                 return
             self.now += seconds
-        raise AssertionError(f"no rest after {max_steps} cycles; last writes: {[*map(str, self.server.writes[-8:])]}")
+        raise AssertionError(
+            f"no rest after {_MOST_CYCLES} cycles; last writes: {[*map(str, self.server.writes[-8:])]}"
+        )
 
     def _watch_is_behind(self) -> bool:
         return self.process.watch.is_behind

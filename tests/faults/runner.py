@@ -52,11 +52,11 @@ class Runner:
             self._undisturbed[flow.name] = run
         return self._undisturbed[flow.name]
 
-    def restart(self, *faults: Fault, variant: str = "") -> None:
+    def restart(self, *faults: Fault) -> None:
         """A new process, with these faults from its first request until it leads."""
         self.operator.kill()
         self.operator.proxy.faults[:] = faults
-        self.start(variant)
+        self.start()
         self.world.wait("the operator leads", lambda: self.operator.leads, seconds=60)
         self.operator.proxy.faults.clear()
 

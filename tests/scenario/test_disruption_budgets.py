@@ -6,15 +6,15 @@ from fakes.builders import NAMESPACE, NOW, a_job, a_node
 from fakes.world import World
 
 
-def set_budget(world: World, allowed: int, *jobs: str, name: str = "pdb") -> None:
+def set_budget(world: World, allowed: int, *jobs: str) -> None:
     """A budget on the pods of these jobs, or what it now allows."""
     selector = {"matchExpressions": [{"key": "stowplan.dev/job", "operator": "In", "values": list(jobs)}]}
     status = {"disruptionsAllowed": allowed, "observedGeneration": 1}
-    body = {"metadata": {"name": name, "namespace": NAMESPACE}, "spec": {"selector": selector}, "status": status}
-    if world.server.get("poddisruptionbudgets", NAMESPACE, name) is None:
+    body = {"metadata": {"name": "pdb", "namespace": NAMESPACE}, "spec": {"selector": selector}, "status": status}
+    if world.server.get("poddisruptionbudgets", NAMESPACE, "pdb") is None:
         world.server.create("poddisruptionbudgets", body)
     else:
-        world.server.change("poddisruptionbudgets", NAMESPACE, name, lambda one: one.update(status=status))
+        world.server.change("poddisruptionbudgets", NAMESPACE, "pdb", lambda one: one.update(status=status))
 
 
 async def a_full_world(*names: str) -> World:

@@ -20,8 +20,8 @@ def an_elastic_job(name: str = "wide", *, nodes: int = 4, **elastic: Any) -> Job
     return a_job(name).nodes(nodes).spec(elastic=elastic or {"minNodes": 1})
 
 
-def environment(world: World, job: str, rank: int = 0) -> dict[str, str]:
-    return {one["name"]: one.get("value") for one in world.gang(job)[rank]["spec"]["containers"][0]["env"]}
+def environment(world: World, job: str) -> dict[str, str]:
+    return {one["name"]: one.get("value") for one in world.gang(job)[0]["spec"]["containers"][0]["env"]}
 
 
 async def test_it_starts_at_the_largest_size_that_fits_and_ends_when_these_pods_have() -> None:

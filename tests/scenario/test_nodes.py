@@ -35,27 +35,27 @@ def graces(world: World) -> dict[str, int]:
     }
 
 
-def evict(world: World, name: str, reason: str = "EvictionByEvictionAPI") -> None:
-    """What the eviction API and the taint manager do: say why, and delete with the pod's own grace."""
+def evict(world: World, name: str) -> None:
+    """What the eviction API does: say why, and delete with the pod's own grace."""
 
     def say(body: dict[str, Any]) -> None:
         body["status"].setdefault("conditions", []).append(
-            {"type": "DisruptionTarget", "status": "True", "reason": reason}
+            {"type": "DisruptionTarget", "status": "True", "reason": "EvictionByEvictionAPI"}
         )
 
     world.server.change("pods", NAMESPACE, name, say)
     world.server.delete_pod(NAMESPACE, name, grace_seconds=GRACE)
 
 
-async def moved(world: World, reason: str, *, away_from: str = "n2", outcome: str = "Migrated") -> None:
+async def moved(world: World, reason: str, *, outcome: str = "Migrated") -> None:
     """The old pods go, and the next attempt runs elsewhere; nobody paid for it."""
     world.machinery.terminates = True
     await world.settle()
     status = world.status("a")
     assert (status["phase"], status["attempt"], status["restarts"]) == ("Running", 2, 0)
-    assert (status["lastFailure"]["reason"], status["lastFailure"]["node"]) == (reason, away_from)
+    assert (status["lastFailure"]["reason"], status["lastFailure"]["node"]) == (reason, "n2")
     assert status["history"][-1]["outcome"] == outcome
-    assert away_from not in world.nodes_of("a")
+    assert "n2" not in world.nodes_of("a")
 
 
 async def test_a_drained_pod_takes_the_whole_gang_along_with_time_to_save() -> None:

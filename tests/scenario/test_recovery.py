@@ -16,10 +16,10 @@ from stowplan_operator.startup import PATIENCE_SECONDS
 from stowplan_operator.views import Telemetry, format_time, parse_time
 
 
-def report(world: World, step: int | None, *, age: float = 0, total: int = 1000) -> None:
-    """Rank 0 of job a was read ``age`` seconds ago; None for a read that failed."""
+def report(world: World, step: int | None) -> None:
+    """Rank 0 of job a was read; None for a read that failed."""
     uid = world.job("a")["metadata"]["uid"]
-    read = Progress(step=step, steps_total=total, read_at_seconds=world.now - age)
+    read = Progress(step=step, steps_total=1000, read_at_seconds=world.now)
     world.readings = Readings(
         telemetry=Telemetry(),
         progress={} if step is None else {uid: read},

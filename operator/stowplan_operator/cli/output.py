@@ -17,6 +17,7 @@ import yaml
 from rich import cells, console, padding, table, text
 
 _PIPE_WIDTH = 100
+_BAR_WIDTH = 24
 _PHASE_STYLES = {
     "Pending": "yellow",
     "Starting": "cyan",
@@ -138,10 +139,10 @@ def log_lines(tail: str, *, most: int = 20) -> text.Text:
     return text.Text("\n").join(text.Text.assemble(("│ ", "dim"), line) for line in shown)
 
 
-def progress_bar(fraction: float, *, width: int = 24) -> text.Text:
+def progress_bar(fraction: float) -> text.Text:
     """A bar that reads without colour as well."""
-    done = round(min(1.0, max(0.0, fraction)) * width)
-    return text.Text.assemble(("━" * done, "green"), ("─" * (width - done), "dim"))
+    done = round(min(1.0, max(0.0, fraction)) * _BAR_WIDTH)
+    return text.Text.assemble(("━" * done, "green"), ("─" * (_BAR_WIDTH - done), "dim"))
 
 
 class _Dumper(yaml.SafeDumper):

@@ -29,14 +29,14 @@ def succeeded(
     )
 
 
-def estimate(job: JobBuilder, *past: JobBuilder, left: float | None = None, now: float = LATER) -> Estimate | None:
+def estimate(job: JobBuilder, *past: JobBuilder, left: float | None = None) -> Estimate | None:
     history = History()
     history.look([one.view() for one in (*past, job)])
     found = estimates.of_all(
         [(job.view(), job.parsed())],
         history=history,
         seconds_left={} if left is None else {job.view().uid: left},
-        now_seconds=now,
+        now_seconds=LATER,
     )
     return found.get(job.view().uid)
 

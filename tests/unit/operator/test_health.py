@@ -246,8 +246,8 @@ def test_what_an_xid_asks_for_is_a_setting() -> None:
     assert health.assess(node(), gpus(gpu(0, xid=48)), chosen, NOW).blocked, "the table holds for all others"
 
 
-def seen(code: int, *, at: float = NOW - 60, index: int = 1) -> XidSeen:
-    return XidSeen(gpu=f"GPU-{index}", index=str(index), code=code, at=int(at))
+def seen(code: int) -> XidSeen:
+    return XidSeen(gpu="GPU-1", index="1", code=code, at=int(NOW - 60))
 
 
 RECALLED: dict[str, tuple[NodeView, Telemetry, XidSeen, str]] = {

@@ -39,8 +39,8 @@ def test_backoff_seconds(history: list[dict[str, Any]], want: int) -> None:
     assert retries.backoff_seconds(history) == want
 
 
-def after(cause: Cause, *, node: str = "n1", at: float = NOW, rule: bool = False, **policy: bool) -> JobBuilder:
-    failure = {"reason": cause.value, "node": node, "time": time_text(at), **({"avoidNode": True} if rule else {})}
+def after(cause: Cause, *, node: str = "n1", rule: bool = False, **policy: bool) -> JobBuilder:
+    failure = {"reason": cause.value, "node": node, "time": time_text(NOW), **({"avoidNode": True} if rule else {})}
     return a_job("a").status(lastFailure=failure).spec(failurePolicy=policy)
 
 

@@ -16,11 +16,11 @@ from stowplan_operator.progress import Pace
 SIZES = (1, 2, 4, 8, 16)
 
 
-def relative(points: dict[int, float], preferred: int = 4) -> dict[int, int]:
+def relative(points: dict[int, float]) -> dict[int, int]:
     """Goodput by size, in thousandths, from seconds per step."""
     pairs = [(pods, Fraction(str(seconds))) for pods, seconds in points.items()]
-    curve = throughput.fit(pairs, preferred=preferred)
-    return {size: round(1000 * curve(preferred) / curve(size)) for size in SIZES}
+    curve = throughput.fit(pairs, preferred=4)
+    return {size: round(1000 * curve(4) / curve(size)) for size in SIZES}
 
 
 FITS: dict[str, tuple[dict[int, float], dict[int, int]]] = {

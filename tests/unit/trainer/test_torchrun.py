@@ -47,8 +47,8 @@ class Pod:
     def message(self):
         return (self.folder / "termination-log").read_text()
 
-    def wait_for_line(self, text, timeout_seconds=60):
-        deadline, seen = time.monotonic() + timeout_seconds, ""
+    def wait_for_line(self, text):
+        deadline, seen = time.monotonic() + 60, ""
         while time.monotonic() < deadline:
             line = self.process.stdout.readline()
             seen += line

@@ -196,7 +196,7 @@ def full(root, size, errors):
         os._exit(7 if any(os.strerror(number) in str(error) for number in errors) else 8)
 
 
-def after_a_full_disk(root, status, size):
+def after_a_full_disk(root, status):
     assert os.WIFEXITED(status)
     code = os.WEXITSTATUS(status)
     assert code in (0, 7)
@@ -216,7 +216,7 @@ def test_files_may_not_grow(fresh):
             resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
             full(root, 40, [errno.EFBIG])
 
-        failed.append(after_a_full_disk(root, in_a_process(limited), 40))
+        failed.append(after_a_full_disk(root, in_a_process(limited)))
         judge(root, {20} if failed[-1] else {30})
         COUNTS["full disk"] += 1
     assert set(failed) == {0, 7}
@@ -257,7 +257,7 @@ def test_full_disk(small_disk, tmp_path):
         Attempt(root, 2, size=size)
         resize(free_bytes, free_files)
         status = in_a_process(functools.partial(full, root, size, [errno.ENOSPC]))
-        failed.append(after_a_full_disk(root, status, size))
+        failed.append(after_a_full_disk(root, status))
         resize(1 << 22)
         judge(root, {20} if failed[-1] else {30}, size=size)
         COUNTS["full disk"] += 1

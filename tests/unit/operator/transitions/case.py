@@ -32,7 +32,6 @@ def advance(
     *,
     lost: Sequence[str] = (),
     at: float = NOW + 10,
-    accelerators: int = 4,
     heard: steps.Heard = SILENCE,
     fault: Failure | None = None,
 ) -> Transition | None:
@@ -41,7 +40,7 @@ def advance(
         job.parsed(),
         [pod.view() for pod in pods],
         lost_nodes=frozenset(lost),
-        accelerators_per_pod=accelerators,
+        accelerators_per_pod=4,
         max_infrastructure_restarts=MAX_INFRASTRUCTURE,
         now_seconds=at,
         node_fault=fault,
