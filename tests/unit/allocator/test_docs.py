@@ -1,4 +1,4 @@
-"""docs/allocator.md names every reason, number and tier that the code uses."""
+"""The pages on the allocator name every reason, number, module and strategy that the code has."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import re
 import stowplan_allocator as sa
 
 ROOT = pathlib.Path(__file__).parents[3]
-TEXT = (ROOT / "docs/allocator.md").read_text(encoding="utf-8")
+PAGES = ("allocator", "making-room", "reasons")
+TEXT = "\n".join((ROOT / f"docs/{name}.md").read_text(encoding="utf-8") for name in PAGES)
 SOURCES = {path.stem: path.read_text(encoding="utf-8") for path in (ROOT / "allocator/stowplan_allocator").glob("*.py")}
 
 
