@@ -11,6 +11,9 @@ from policies.stage import Stage
 from policies.stories import settings_of
 from world import cluster
 
+# Every wait of a story has its own limit, which tells more than this one.
+STORY_SECONDS = 600
+
 
 @pytest.fixture(scope="session")
 def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
@@ -25,6 +28,8 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Stories of the same settings follow each other: for others a new operator is started, which takes seconds."""
     items.sort(key=_settings)
+    for item in items:
+        item.add_marker(pytest.mark.timeout(STORY_SECONDS))
 
 
 def _settings(item: pytest.Item) -> str:

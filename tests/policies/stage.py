@@ -19,7 +19,8 @@ from world.history import Event
 
 Json = dict[str, Any]
 TEAM = "team"
-PATIENCE_SECONDS = 30.0
+# Only a failure waits so long. At a load of ten on two cores 30 seconds are too few for answers that take CPU.
+PATIENCE_SECONDS = 120.0
 # A cycle that is due when the operator is frozen runs as it is thawed, and would see some of the jobs only.
 REST_SECONDS = 0.12
 _HOLD = {"key": "world.example/hold", "effect": "NoSchedule"}

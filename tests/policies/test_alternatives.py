@@ -37,7 +37,7 @@ from stowplan_allocator.relaxing import ChangeKind
 from world.cluster import gpu_node
 
 pytestmark = pytest.mark.policies
-ADVICE_SECONDS = 40.0
+ADVICE_SECONDS = 120.0
 SETTINGS = {"answers": {"gatherSeconds": 0}}
 PLOT = "policies.example/plot"
 RACK = {"level": "rack", "mode": "Required"}
