@@ -128,12 +128,6 @@ class ProgressPoller:
             if gang.reading is None and gang.due_at <= now:
                 gang.reading = asyncio.create_task(self._read_one(uid, gang), name=f"progress-{pod.name}")
 
-    async def wait_for_reads(self) -> None:
-        """Wait until the reads that are under way have ended."""
-        tasks = [gang.reading for gang in self._gangs.values() if gang.reading is not None]
-        if tasks:
-            await asyncio.wait(tasks)
-
     @staticmethod
     def _cancel(gang: _Gang) -> None:
         if gang.reading is not None:

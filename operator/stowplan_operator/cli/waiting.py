@@ -21,7 +21,6 @@ from stowplan_operator.cli.words import Speaker
 POLL_SECONDS = 1.0
 TOLERATED_OUTAGE_SECONDS = 60.0
 FINISHED = "Finished"
-GOALS = (FINISHED, *(phase.value for phase in Phase))
 
 _IMPLIED_BY = {
     Phase.STARTING.value: {Phase.RUNNING, Phase.SUCCEEDED},

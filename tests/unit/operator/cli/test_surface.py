@@ -68,7 +68,7 @@ def test_simulate_is_the_allocators_own_command_and_asks_no_cluster() -> None:
 
 
 def test_wait_knows_every_phase() -> None:
-    assert command_line._GOALS == ("Finished", *(phase.value for phase in Phase)) == waiting.GOALS
+    assert (waiting.FINISHED, *(phase.value for phase in Phase)) == command_line._GOALS
 
 
 def test_every_reason_of_the_allocator_has_a_meaning_and_a_next_command() -> None:
