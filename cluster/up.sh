@@ -70,6 +70,7 @@ path_b() {
     for name in kubeall kubectl kubeadm kube-apiserver kube-controller-manager kube-scheduler etcd; do
         link "$name" "$(result kubeall)/kubeall"
     done
+    # Each word of contents is an argument of its own.
     # shellcheck disable=SC2046
     image_step "$NODE_IMAGE" "node image" $(contents kubeall containerd coredns podnet pause kind-files node-root) \
         "$REPO/cluster/node" "$KUBERNETES_VERSION" -- build_node_image

@@ -1,6 +1,6 @@
 # shellcheck shell=bash disable=SC2034
-# The versions of what the development cluster is made of. What comes out of the Go module proxy is pinned by
-# go/go.mod and go/go.sum; here stand the other names and versions.
+# The versions of what the development cluster is made of, for the scripts that source this. What comes out of the Go
+# module proxy is pinned by go/go.mod and go/go.sum; here stand the other names and versions.
 
 CLUSTER_NAME=stowplan
 KUBERNETES_VERSION=v1.36.3
@@ -17,7 +17,6 @@ GPU_MOCK_IMAGE=docker.io/stowplan/gpu-mock:dev
 PROMETHEUS_IMAGE=docker.io/stowplan/prometheus:dev
 
 # Images of a registry, used only where one answers.
-UPSTREAM_NODE_IMAGE=docker.io/kindest/node:v1.36.1
 UPSTREAM_PROMETHEUS_IMAGE=docker.io/prom/prometheus:v3.5.0
 UPSTREAM_PYTHON_IMAGE=docker.io/library/python:3.13-slim-trixie
 

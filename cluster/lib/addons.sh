@@ -8,6 +8,7 @@ binary_image() {
     local image=$1 work
     shift
     work=$(mktemp -d "$BUILD/.image.XXXXXX")
+    # The names as they are now, whatever the variables hold when the trap runs.
     # shellcheck disable=SC2064
     trap "rm -rf '$work'" EXIT
     mkdir "$work/root"

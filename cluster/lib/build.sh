@@ -73,6 +73,7 @@ build_kind_files() {
 
 # The mirror that this machine's apt uses for Debian, if it does.
 debian_mirror() {
+    # The names in the format are apt's.
     # shellcheck disable=SC2016
     apt-get indextargets --format '$(REPO_URI) $(LABEL)' 'Created-By: Packages' 2>/dev/null |
         awk '$2 == "Debian" {print $1; exit}' || true

@@ -17,7 +17,6 @@ export PATH=$BIN:$PATH
 source "$REPO/cluster/versions.sh"
 
 say() { printf '%s\n' "$*"; }
-warn() { printf 'warning: %s\n' "$*" >&2; }
 die() {
     printf 'error: %s\n' "$*" >&2
     exit 1

@@ -66,7 +66,7 @@ layer_chains() {
 }
 
 # link_layer FROM TO: the engine mounts its folder onto itself, and there are no hard links across mounts; a mount
-# namespace without that mount sees the same files on one file system.
+# namespace without that mount sees the same files on one file system. The inner bash expands its arguments.
 # shellcheck disable=SC2016
 link_layer() {
     unshare --mount bash -c 'umount --lazy "$1/overlay2" "$1" 2>/dev/null; cp -al "$2" "$3"' - "$ENGINE/data" "$1" "$2"
@@ -107,7 +107,8 @@ thin_archive() {
     rm -rf "$work"
 }
 
-# Runs in a node, with the image's id, its lines "LAYER CHAIN", and the thin archive on standard input.
+# Runs in a node, with the image's id, its lines "LAYER CHAIN", and the thin archive on standard input; the shell there
+# expands it.
 # shellcheck disable=SC2016
 THIN_IMPORT='
 id=$1 chains=$2 parent=

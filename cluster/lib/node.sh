@@ -21,6 +21,7 @@ scratch_image() {
 build_node_image() {
     local work name
     work=$(mktemp -d "$BUILD/.node.XXXXXX")
+    # The names as they are now, whatever the variables hold when the trap runs.
     # shellcheck disable=SC2064
     trap "rm -rf '$work'" EXIT
     mkdir -p "$work"/{kube/links/usr/local/bin,net,coredns,pause,node/bin}
@@ -73,6 +74,7 @@ D
     local container
     container=$(docker run -d --network none --security-opt seccomp=unconfined --entrypoint sleep \
         stowplan/node-base infinity)
+    # The names as they are now, whatever the variables hold when the trap runs.
     # shellcheck disable=SC2064
     trap "rm -rf '$work'; docker rm -f -v $container >/dev/null" EXIT
     docker exec -d "$container" containerd
