@@ -350,6 +350,7 @@ def _reservations(plan: types.Plan, *, index: dict[str, int], snapshot: types.Sn
     for moment, group in groups:
         owners = {one.job_id for one in group}
         room, taken = _Sums(len(snapshot.nodes)), _Sums(len(snapshot.nodes))
+        asks = any(jobs[job_id].make_room > 0 for job_id in owners)
         standing = [(one.placement, jobs[one.job_id]) for one in group]
         standing += [
             (job.placement, job)
@@ -360,6 +361,8 @@ def _reservations(plan: types.Plan, *, index: dict[str, int], snapshot: types.Sn
             (placement, jobs[job_id])
             for job_id, placement in plan.placements.items()
             if job_id in jobs and job_id not in owners
+            # Whoever comes back may have room that is kept for one who has others moved, and so stands elsewhere.
+            if not (asks and jobs[job_id].returning)
             if stands(jobs[job_id], moment=moment, since=snapshot.now_seconds)
         ]
         for sums, placed in ((room, standing), (taken, started)):

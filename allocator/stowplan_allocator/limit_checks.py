@@ -25,9 +25,11 @@ def find_breaches(placements: Mapping[str, types.Placement], *, snapshot: types.
             yield f"{there}: {breach}"
         for one in snapshot.reservations:
             if one.job_id in jobs and jobs[one.job_id].placement is None:
+                asks = jobs[one.job_id].make_room > 0
+                coming = [(job, pods) for job, pods in started if not (asks and job.returning)]
                 stay = [
                     [(job, pods) for job, pods in some if job.id != one.job_id and _stands(job, one, snapshot)]
-                    for some in (running, started)
+                    for some in (running, coming)
                 ]
                 then = [*stay[0], (jobs[one.job_id], one.placement.num_pods)]
                 for breach in _exceeded(limit, running=then, started=stay[1]):

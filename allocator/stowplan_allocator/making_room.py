@@ -198,7 +198,7 @@ class _Scene:
         if found is None or not found.moves or found.cost > budget:
             return
         movers = {move.job_id: move.cost for move in found.moves}
-        trial = self._planned(_standing(_returning(later.world, movers), beside))
+        trial = self._planned(_asking_alone(_standing(_returning(later.world, movers), beside), job.id))
         if not trial.spots.keys() >= {job.id, *movers, *along}:
             return
         places = {name: trial.placement(name) for name in (job.id, *movers, *along)}
@@ -339,6 +339,12 @@ def _returning(world: types.Snapshot, names: Collection[str]) -> types.Snapshot:
         else job
         for job in world.jobs
     )
+    return replace(world, jobs=tuple(jobs))
+
+
+def _asking_alone(world: types.Snapshot, job_id: str) -> types.Snapshot:
+    """The world in which nobody else asks: so who moves for the job keeps off the room of all others."""
+    jobs = (replace(job, make_room=0) if job.make_room and job.id != job_id else job for job in world.jobs)
     return replace(world, jobs=tuple(jobs))
 
 

@@ -76,7 +76,9 @@ def moves(
     free = None if free is None else _without_queues(free, job_id, beside=beside or {})
     if free is None:
         return None
-    kept = reserving.with_reservations(free)
+    # Who gets room by moves needs no other: what is kept for him keeps nobody from moving there.
+    others = tuple(one for one in free.reservations if one.job_id != job_id)
+    kept = reserving.with_reservations(replace(free, reservations=others))
     job = next(one for one in kept.jobs if one.id == job_id)
     scene = _Scene(kept, job=job, beside=beside or {}, along=along, settings=settings)
     if not scene.problem.shape_of.keys() >= {job_id, *along}:

@@ -31,9 +31,11 @@ def find_breaches(placements: Mapping[str, types.Placement], *, snapshot: types.
     yield from _exceeded(tree, before=running, started=started)
     for one in snapshot.reservations:
         if one.job_id in jobs and jobs[one.job_id].placement is None:
+            asks = jobs[one.job_id].make_room > 0
+            coming = [(job, at) for job, at in started if not (asks and job.returning)]
             stay = [
                 [(job, at) for job, at in some if job.id != one.job_id and _stands(job, one=one, snapshot=snapshot)]
-                for some in (running, started)
+                for some in (running, coming)
             ]
             then = [*stay[0], (jobs[one.job_id], one.placement)]
             for breach in (

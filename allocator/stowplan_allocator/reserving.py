@@ -26,14 +26,20 @@ _ANY = "running pods"
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """Reservations that are kept together from a moment on, against all jobs but theirs."""
+    """Reservations that are kept together from a moment on, against all jobs but theirs.
+
+    ``asks``: one of these jobs has others moved for it, so that it starts elsewhere; they may come back to its room.
+    """
 
     starts_at_seconds: int
     reservations: tuple[types.Reservation, ...]
+    asks: bool
 
     def binds(self, job: types.Job, *, now_seconds: int) -> bool:
         """Whether the job may still stand when the reservations start, and has none of them itself."""
         if any(one.job_id == job.id for one in self.reservations):
+            return False
+        if self.asks and job.returning and job.placement is None:
             return False
         return job.expected_seconds is None or now_seconds + job.expected_seconds > self.starts_at_seconds
 
@@ -45,11 +51,12 @@ def limits(snapshot: types.Snapshot) -> tuple[Limit, ...]:
         (one for one in snapshot.reservations if one.job_id in waiting),
         key=lambda one: (one.starts_at_seconds, one.job_id),
     )
-    found = [Limit(one.starts_at_seconds, (one,)) for one in kept]
+    asking = {job_id for job_id, job in waiting.items() if job.make_room > 0}
+    found = [Limit(one.starts_at_seconds, (one,), one.job_id in asking) for one in kept]
     for start in sorted({one.starts_at_seconds for one in kept}):
         together = tuple(one for one in kept if _holds_at(one, job=waiting[one.job_id], moment=start))
         if len(together) > 1:
-            found.append(Limit(start, together))
+            found.append(Limit(start, together, any(one.job_id in asking for one in together)))
     return tuple(found)
 
 

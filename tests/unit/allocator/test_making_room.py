@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import stowplan_allocator as sa
-from stowplan_allocator import checks, forecast
+from stowplan_allocator import checks, forecast, moving
 from unit.allocator import brute, worlds
 from unit.allocator.worlds import job, node, running
 
@@ -146,6 +146,33 @@ def test_moves(sentence: str) -> None:
         [tier] = [tier for tier in plan.certificate.tiers if tier.name == "moves"]
         assert tier.value == sum(move.cost for move in plan.moves)
         assert tier.status is sa.SolveStatus.OPTIMAL
+
+
+@pytest.mark.parametrize("strategy", [sa.Strategy.EXACT, sa.Strategy.GREEDY], ids=str)
+@pytest.mark.parametrize("dear_node", ["n1", "n2"])
+def test_room_that_is_kept_for_the_job_itself_is_no_reason_to_move_a_dearer_one(
+    strategy: sa.Strategy, dear_node: str
+) -> None:
+    """On the node that is kept for it one may go who is not known to end: the job starts elsewhere."""
+    cheap_node = {"n1": "n2", "n2": "n1"}[dear_node]
+    halves = [
+        running("dear", {dear_node: 1}, 4, cost=900, expected_seconds=50),
+        running("cheap", {cheap_node: 1}, 4, cost=5),
+    ]
+    kept = sa.Reservation("x", sa.Placement(worlds.H100, (sa.NodeShare(dear_node, 1),)), 50)
+    snapshot = world(TWO, [*halves, asking("x"), job("small", 1, 1, created_at_seconds=9)], reservations=(kept,))
+    found = moving.moves(snapshot, "x", settings=sa.Settings(strategy=strategy))
+    assert found is not None
+    assert [move.job_id for move in found.moves] == ["cheap"]
+    plan = sa.plan(snapshot, sa.Settings(strategy=strategy))
+    assert [(move.job_id, move.cost) for move in plan.moves] == [("cheap", 5)]
+    assert plan.held["x"].shares == (sa.NodeShare(cheap_node, 1),)
+    loop = Loop(snapshot, sa.Settings(strategy=strategy))
+    for _ in range(2):
+        loop.cycle()
+    loop.gone("cheap/1")
+    assert loop.cycle().placements.keys() == {"x", "cheap"}
+    assert [move.job_id for move in loop.told] == ["cheap"]
 
 
 def test_the_answer_names_who_moves_and_what_that_loses() -> None:
