@@ -252,7 +252,7 @@ def test_an_unknown_solver_is_refused_with_the_known_ones() -> None:
 def test_the_public_names_are_these() -> None:
     want = (
         "AffinityTerm CapacityType Certificate DisruptionBudget Eviction Job LabelExpression LabelOperator Move "
-        "NamespaceLimit Node NodeShare Placement Plan PlanViolationError Preemption ProductChoice Queue "
+        "NamespaceLimit Node NodeShare Placement Plan PlanViolationError Preemption PriorityClass ProductChoice Queue "
         "QueueOrder QueuePreemption Quota Reason Reservation Resize Resources Settings Snapshot SolveStatus "
         "Spread Strategy Taint TaintEffect TierResult Toleration TopologyMode TopologyRequest Waiting plan"
     )
