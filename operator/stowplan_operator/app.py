@@ -274,6 +274,7 @@ class App:
                     seconds_left=progress.seconds_left(),
                     paces=progress.paces(),
                     advice=advisor.latest(),
+                    advised_on=advisor.advised_on(),
                 ),
                 namespace=current.lease.namespace or kube.own_namespace(),
                 guard=guard,

@@ -9,14 +9,17 @@ import dataclasses
 from collections.abc import Mapping
 
 from stowplan_allocator.advising import Advice
-from stowplan_operator import deadlines, estimates, node_watch, preemption, queueing, states, status, views
+from stowplan_operator import answered, deadlines, estimates, node_watch, preemption, queueing, states, status, views
 from stowplan_operator.progress import Pace, Progress
 from stowplan_operator.settings import Settings
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Readings:
-    """What the pollers last read, by job UID where it is about jobs."""
+    """What the pollers last read, by job UID where it is about jobs.
+
+    ``advised_on`` are the answers for which the alternatives of ``advice`` were found.
+    """
 
     telemetry: views.Telemetry
     progress: Mapping[str, Progress]
@@ -25,6 +28,7 @@ class Readings:
     progress_errors: Mapping[str, str] = dataclasses.field(default_factory=dict)
     seconds_left: Mapping[str, float] = dataclasses.field(default_factory=dict)
     advice: Mapping[str, Advice] = dataclasses.field(default_factory=dict)
+    advised_on: Mapping[str, answered.Answer] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -59,6 +63,7 @@ def facts(state: states.JobState, moment: Moment) -> status.Facts:
         goal=_goal(state),
         pace=readings.paces.get(uid),
         advice=readings.advice.get(uid),
+        advised_on=readings.advised_on.get(uid),
         telemetry_stale=moment.stale,
         problem=state.problem,
         queue=state.queue,

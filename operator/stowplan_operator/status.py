@@ -15,6 +15,7 @@ from typing import Any
 from stowplan_allocator.advising import Advice
 from stowplan_allocator.types import Certificate, Waiting
 from stowplan_operator import (
+    answered,
     api,
     deadlines,
     elastic,
@@ -60,6 +61,8 @@ class Facts:
     estimate: estimates.Estimate | None = None
     goal: deadlines.Goal = deadlines.NONE
     advice: Advice | None = None
+    # The answer for which the alternatives of ``advice`` were found.
+    advised_on: answered.Answer | None = None
     telemetry_stale: str | None = None
     problem: str = ""
     queue: str = ""
@@ -86,7 +89,7 @@ def derive(job: views.JobView, core: Mapping[str, Any], pods: Sequence[views.Pod
     status["queue"] = facts.queue or None
     status.setdefault("restarts", 0)
     if not phase.is_terminal:
-        _decide(status, phase, facts, is_new_spec=job.status.get("observedGeneration") != job.generation)
+        _decide(job, status, phase, facts)
     status["reason"], status["message"] = _reason(status, phase, current, facts)
     _add_progress(status, phase, _last_rank_zero(placed, pods), facts)
     seconds = restart_time.measured(status, facts.progress, facts.pace)
@@ -112,8 +115,8 @@ def _phase(status: Mapping[str, Any]) -> api.Phase:
     return api.Phase.RESTARTING if begins_again else api.Phase.PENDING
 
 
-def _decide(status: Json, phase: api.Phase, facts: Facts, *, is_new_spec: bool) -> None:
-    """Keep ``status.decision``: a new reason, or an answer to a new spec, at once; new numbers at most every minute."""
+def _decide(job: views.JobView, status: Json, phase: api.Phase, facts: Facts) -> None:
+    """Keep ``status.decision``: a new reason and what a user changed at once; new numbers at most every minute."""
     now = views.format_time(facts.now_seconds)
     if facts.misconfigured:
         new: Json = {"reason": "Misconfigured", "message": facts.misconfigured}
@@ -123,8 +126,6 @@ def _decide(status: Json, phase: api.Phase, facts: Facts, *, is_new_spec: bool) 
             new["numbers"] = dict(facts.waiting.numbers)
         if facts.waiting.blockers:
             new["blockers"] = list(facts.waiting.blockers)
-        if facts.advice is not None:
-            new.update(_advice_json(facts.advice))
     elif phase is api.Phase.SUSPENDED:
         new = {"reason": "Suspended", "message": "spec.suspend is true"}
     else:
@@ -132,16 +133,32 @@ def _decide(status: Json, phase: api.Phase, facts: Facts, *, is_new_spec: bool) 
     if facts.certificate is not None and not facts.misconfigured:
         new["certificate"] = certificate_json(facts.certificate)
     old = status.get("decision") or {}
-    if old.get("reason") == new["reason"]:
-        kept = _ADVICE if facts.advice is None else _CHANGES if facts.advice.changes is None else ()
-        new = {**{key: old[key] for key in kept if key in old}, **new}
+    is_same_reason = old.get("reason") == new["reason"]
+    if facts.waiting is not None and not facts.misconfigured:
+        answer = answered.of_plan(facts.waiting, generation=job.generation)
+        new |= _found_beside(answer, job, old if is_same_reason else {}, facts)
+    if is_same_reason:
+        is_changed = job.status.get("observedGeneration") != job.generation or answered.is_by_user(old, new)
         is_first_advice = any(key in new and key not in old for key in _ADVICE)
         fresh = facts.now_seconds - views.parse_time(old.get("lastUpdated")) < DECISION_NUMBERS_SECONDS
-        if (fresh and not is_new_spec and not is_first_advice) or _same_decision(old, new, facts.now_seconds):
+        if (fresh and not is_changed and not is_first_advice) or _same_decision(old, new, facts.now_seconds):
             return
         status["decision"] = {**new, "since": old.get("since", now), "lastUpdated": now}
     else:
         status["decision"] = {**new, "since": now, "lastUpdated": now}
+
+
+def _found_beside(answer: answered.Answer, job: views.JobView, old: Json, facts: Facts) -> Json:
+    """What is known beside the plan, new or of the ``old`` decision; alternatives only where found for this answer."""
+    found: Json = {}
+    if facts.advice is not None:
+        found = _advice_json(facts.advice)
+        if facts.advised_on is None or not answer.is_same(facts.advised_on):
+            found = {key: value for key, value in found.items() if key not in _CHANGES}
+    kept = set(_ADVICE) if facts.advice is None else set(_CHANGES) if facts.advice.changes is None else set()
+    if not answer.is_same(answered.of_decision(old, generation=int(job.status.get("observedGeneration", 0)))):
+        kept.difference_update(_CHANGES)
+    return {key: value for key, value in old.items() if key in kept} | found
 
 
 def _same_decision(old: Mapping[str, Any], new: Mapping[str, Any], now_seconds: float) -> bool:

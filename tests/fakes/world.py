@@ -250,7 +250,9 @@ class World:
         assert seen is not None
         asked = seen.plan.waiting if order is None else order
         question = advisor.question_of(seen, order=asked, budget_seconds=60, now_seconds=self.now)
-        self.readings = dataclasses.replace(self.readings, advice=advising.answer(question))
+        self.readings = dataclasses.replace(
+            self.readings, advice=advising.answer(question), advised_on=advisor.answers_of(seen)
+        )
 
     def document(self) -> str:
         """The snapshot that the operator hands out to the command line."""

@@ -157,3 +157,33 @@ async def test_who_suspends_a_job_for_which_room_is_kept_lets_another_one_start(
     await world.cycle()
     await world.settle()
     assert world.phase("small") == "Running"
+
+
+async def test_what_was_found_for_another_answer_is_not_offered_beside_the_new_one() -> None:
+    world = World(a_node("n1"), a_node("n2"), a_node("n3"))
+    world.set_quota(gpus=8)
+    world.submit(a_job("holder").nodes(1))
+    await world.settle()
+    world.submit(a_job("b").nodes(3))
+    await world.settle()
+    world.advise()
+    await world.settle()
+    assert world.reason("b") == "ExceedsResourceQuota"
+    assert offers(world, "b")
+    world.set_quota(gpus=12)
+    await world.settle()
+    assert world.reason("b") == "WaitingForResourceQuota"
+    assert not world.status("b")["decision"].get("alternatives")
+    world.advise()
+    await world.settle()
+    first = offers(world, "b")
+    assert first
+    world.set_quota(gpus=13)
+    await world.settle()
+    assert world.reason("b") == "WaitingForResourceQuota"
+    assert "allows 13" in world.status("b")["message"], "a quota that was changed is told at once"
+    assert not world.status("b")["decision"].get("alternatives"), "the reason is the same, what is allowed is not"
+    world.readings = Readings(telemetry=Telemetry(), progress={}, eta={})
+    world.edit("b", priorityClassName=None, activeDeadlineSeconds=100)
+    await world.settle()
+    assert not world.status("b")["decision"].get("alternatives")

@@ -16,18 +16,20 @@ from stowplan_operator import advisor
 from stowplan_operator.answers import Seen
 from stowplan_operator.gathering import Scene
 from stowplan_operator.settings import Settings
+from stowplan_operator.states import JobState
 from stowplan_operator.views import PriorityClass, Telemetry
 
 CHANGE = Change(ChangeKind.FEWER_PODS, "with 1 pod")
 SETTINGS = Settings()
 
 
-def seen(*waiting: str) -> Seen:
-    """A cycle in which these jobs wait."""
-    reasons = {uid: types.Waiting(types.Reason.WAITING_FOR_CAPACITY, "") for uid in waiting}
+def seen(*waiting: str, allowed: int = 2, free: int = 0) -> Seen:
+    """A cycle in which these jobs wait, with so much allowed and so much free."""
+    numbers = (("resource_quota_hard", str(allowed)), ("accelerators_free", str(free)))
+    reasons = {uid: types.Waiting(types.Reason.WAITING_FOR_RESOURCE_QUOTA, "", numbers) for uid in waiting}
     certificate = types.Certificate(types.SolveStatus.OPTIMAL, "exact")
     return Seen(
-        jobs=(),
+        jobs=tuple(JobState(job=a_job(uid).meta(uid=uid).view(), pods=[]) for uid in waiting),
         scene=Scene(nodes={}, assessments={}, lost_nodes=frozenset(), pods=(), now_seconds=NOW),
         plan=types.Plan({}, reasons, certificate),
         settings=SETTINGS,
@@ -88,6 +90,46 @@ async def test_a_new_job_is_asked_about_soon_and_old_ones_every_minute() -> None
         times += [seconds] * (len(rig.questions) - before)
     assert times == [0, 20, 80]
     assert rig.changes == 2, "the same answer again is no change"
+
+
+ROUNDS: dict[str, tuple[dict[int, Seen], list[int]]] = {
+    "what others hold and free changes all the time": (
+        {at: seen("x", free=at) for at in range(0, 140, 2)},
+        [0, 60, 120],
+    ),
+    "the quota is raised once": ({0: seen("x"), 20: seen("x", allowed=3)}, [0, 20, 80]),
+    "the quota is raised just after it was asked": ({0: seen("x"), 4: seen("x", allowed=3)}, [0, 10, 70, 130]),
+    "the quota changes all the time": ({at: seen("x", allowed=at) for at in range(0, 140, 2)}, [0, 10, 70, 130]),
+}
+
+
+@pytest.mark.parametrize(("cycles", "want"), ROUNDS.values(), ids=ROUNDS)
+async def test_a_job_that_was_answered_something_else_is_asked_about_soon_but_not_all_the_time(
+    cycles: dict[int, Seen], want: list[int]
+) -> None:
+    rig = Rig(answer={"x": Advice(1, changes=(CHANGE,))})
+    times = []
+    for seconds in range(0, 140, 2):
+        rig.now, rig.seen = NOW + seconds, cycles.get(seconds, rig.seen)
+        before = len(rig.questions)
+        await rig.advisor.ask_where_due()
+        times += [seconds] * (len(rig.questions) - before)
+    assert times == want
+
+
+async def test_changes_are_told_with_the_answer_for_which_they_were_found() -> None:
+    rig = Rig(seen=seen("x"), answer={"x": Advice(1, changes=(CHANGE,))})
+    await rig.advisor.ask_where_due()
+    assert rig.seen is not None
+    first = advisor.answers_of(rig.seen)
+    assert rig.advisor.advised_on() == first
+    rig.seen, rig.answer, rig.now = seen("x", allowed=3), {"x": Advice(1)}, rig.now + 60
+    await rig.advisor.ask_where_due()
+    assert rig.advisor.advised_on() == first, "there was no time for its changes, which are still the old ones"
+    rig.answer, rig.now, told = {"x": Advice(1, changes=(CHANGE,))}, rig.now + 60, rig.changes
+    await rig.advisor.ask_where_due()
+    assert rig.advisor.advised_on() == advisor.answers_of(rig.seen)
+    assert rig.changes == told + 1, "the same changes are news where they are for another answer"
 
 
 async def test_who_waited_longest_for_an_answer_comes_first_and_old_answers_stay_until_then() -> None:

@@ -1,0 +1,77 @@
+"""Which answer a waiting job has been given: what must be the same for what was found beside it to hold. Pure.
+
+Alternatives are found for one answer and shown beside no other, and an answer that a user's own change has made
+another is told at once. What must stay true: numbers that other jobs move by coming and going make no other answer,
+or a busy cluster would ask and write all the time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from stowplan_allocator.types import Reason, Waiting
+
+# What is asked for, and what queues and ResourceQuotas allow: only a user's own change moves these.
+_RULES = frozenset(
+    {
+        "pods_needed",
+        "accelerators_needed",
+        "accelerators_per_job",
+        "queue",
+        "quota_product",
+        "quota_wanted",
+        "quota_nominal",
+        "max_running_jobs",
+        "resource_quota",
+        "resource_quota_resource",
+        "resource_quota_hard",
+        "resource_quota_needed",
+    }
+)
+# Which of the queues above a job binds depends upon who runs; what that one allows does not.
+_BINDS, _LIMIT = "quota_binds_at", "quota_limit"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The answer to one generation of a job's spec."""
+
+    reason: str
+    rules: Mapping[str, str]
+    blockers: frozenset[str]
+    generation: int
+
+    def is_same(self, other: Answer) -> bool:
+        """Whether what was found for the one holds for the other: some of those who are in the way still are."""
+        return (self.reason, self.rules, self.generation) == (other.reason, other.rules, other.generation) and (
+            self.blockers == other.blockers or not self.blockers.isdisjoint(other.blockers)
+        )
+
+
+def of_plan(waiting: Waiting, *, generation: int) -> Answer:
+    """What the plan answers."""
+    return Answer(waiting.reason.value, _rules(dict(waiting.numbers)), frozenset(waiting.blockers), generation)
+
+
+def of_decision(decision: Mapping[str, Any], *, generation: int) -> Answer:
+    """What ``status.decision`` says."""
+    blockers = frozenset(decision.get("blockers", ()))
+    return Answer(decision.get("reason", ""), _rules(decision.get("numbers", {})), blockers, generation)
+
+
+def is_by_user(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
+    """Whether a user's own change made ``new`` of ``old``, two decisions of one reason."""
+    if new["reason"] == Reason.MISCONFIGURED.value:
+        return bool(old.get("message") != new["message"])
+    before, after = _rules(old.get("numbers", {})), _rules(new.get("numbers", {}))
+    if before.get(_BINDS) != after.get(_BINDS):
+        for each in (before, after):
+            each.pop(_BINDS, None)
+            each.pop(_LIMIT, None)
+    return before != after
+
+
+def _rules(numbers: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in numbers.items() if name in _RULES or name in (_BINDS, _LIMIT)}
