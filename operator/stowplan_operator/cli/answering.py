@@ -20,6 +20,7 @@ from stowplan_operator import observation
 from stowplan_operator.cli import (
     answer_documents,
     changes,
+    checking,
     commands,
     deep,
     documents,
@@ -49,6 +50,11 @@ async def print_snapshot(asker: Asker) -> Exit:
 async def what_if(asker: Asker, *, given: Sequence[str], form: str | None) -> Exit:
     """Both plans, before and after; yes where nobody is worse off and every submitted job gets its place."""
     wanted = changes.parse(given)
+    submitted = [manifest for change in wanted for manifest in change.manifests]
+    if asker.cluster is None:
+        checking.by_schema(submitted)
+    else:
+        await checking.by_cluster(submitted, asker.cluster)
     seen = await asker.ask()
     changed = changes.apply(seen, wanted, namespace=asker.namespace)
     found = what_if_module.compare(seen, wanted, changed)

@@ -9,29 +9,13 @@ nearest ones.
 from __future__ import annotations
 
 import difflib
-import pathlib
-import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
-
-import yaml
 
 from stowplan_allocator import relaxing, types
-from stowplan_operator import (
-    api,
-    defragmentation,
-    estimates,
-    expectations,
-    gathering,
-    observation,
-    queueing,
-    settings,
-    snapshot,
-    views,
-)
+from stowplan_operator import estimates, expectations, gathering, observation
+from stowplan_operator.cli import manifests
 from stowplan_operator.cli.exits import CliError, Exit
-from stowplan_operator.cli.model import mapping, text
 
 KEYWORDS = {
     "submit": "FILE…",
@@ -47,10 +31,11 @@ _PREFIXES = ("node/", "nodes/", "tj/", "trainingjob/", "trainingjobs/", "queue/"
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A keyword and its words."""
+    """A keyword and its words; of ``submit`` also the jobs of its files."""
 
     keyword: str
     words: tuple[str, ...]
+    manifests: tuple[manifests.Manifest, ...] = ()
 
     def __str__(self) -> str:
         return " ".join((self.keyword, *self.words))
@@ -72,7 +57,7 @@ class Changed:
 
 
 def parse(given: Sequence[str]) -> list[Change]:
-    """``drain n1 n2 submit a.yaml`` as changes; CliError where it does not begin with a keyword or lacks words."""
+    """``drain n1 n2 submit a.yaml`` as changes; CliError names a wrong word or file."""
     found: list[tuple[str, list[str]]] = []
     for word in given:
         if word in KEYWORDS:
@@ -87,7 +72,11 @@ def parse(given: Sequence[str]) -> list[Change]:
     for keyword, words in found:
         if not words:
             raise _wrong(f"{keyword} needs {KEYWORDS[keyword]}")
-    return [Change(keyword, tuple(words)) for keyword, words in found]
+    return [Change(keyword, tuple(words), _manifests(keyword, words)) for keyword, words in found]
+
+
+def _manifests(keyword: str, words: Iterable[str]) -> tuple[manifests.Manifest, ...]:
+    return tuple(one for file in words for one in manifests.read(file)) if keyword == "submit" else ()
 
 
 def _wrong(message: str, hint: str = "") -> CliError:
@@ -104,37 +93,35 @@ def apply(seen: observation.Observation, changes: Iterable[Change], *, namespace
 
 
 def _submit(changed: Changed, change: Change, seen: observation.Observation, namespace: str | None) -> None:
-    for file in change.words:
-        for job, estimate in _read_jobs(file, seen, namespace=namespace):
-            there = next((one for one in changed.snapshot.jobs if one.name == job.name and not one.leaving), None)
-            if there is not None and there.placement is not None:
-                raise CliError(
-                    f"{file}: {job.name} runs already",
-                    code=Exit.USAGE,
-                    hint=f"to see what a changed one does, remove it first: remove {job.name} submit {file}",
-                )
-            if there is None:
-                _estimated(changed, job := expectations.of_new(job, estimate), estimate)
-            elif seen.bases.get(there.id) == estimates.PROGRESS:  # the steps that are left are the same
-                changed.bases[there.id] = estimates.PROGRESS
-                job = _as_changed(there, job, like=there)
-            else:
-                job = _as_changed(there, job, like=expectations.of_new(job, estimate))
-                _estimated(changed, job, estimate)
-            sizes = {job.num_pods, *job.allowed_num_pods}
-            jobs = {one.id: one for one in changed.snapshot.jobs} | {job.id: job}
-            changed.snapshot = replace(
-                changed.snapshot,
-                jobs=tuple(gathering.in_order(jobs.values(), changed.snapshot.queues)),
-                coming_back=tuple(one for one in changed.snapshot.coming_back if one.name != job.name),
-                move_budget=max(changed.snapshot.move_budget, seen.moving.budget_left if seen.moving else 0),
-                reservations=tuple(
-                    one
-                    for one in changed.snapshot.reservations
-                    if one.job_id != job.id or one.placement.num_pods in sizes
-                ),
+    for manifest in change.manifests:
+        file, (job, estimate) = manifest.file, manifests.imagined(manifest, seen, namespace=namespace)
+        there = next((one for one in changed.snapshot.jobs if one.name == job.name and not one.leaving), None)
+        if there is not None and there.placement is not None:
+            raise CliError(
+                f"{file}: {job.name} runs already",
+                code=Exit.USAGE,
+                hint=f"to see what a changed one does, remove it first: remove {job.name} submit {file}",
             )
-            changed.submitted.append(job.id)
+        if there is None:
+            _estimated(changed, job := expectations.of_new(job, estimate), estimate)
+        elif seen.bases.get(there.id) == estimates.PROGRESS:  # the steps that are left are the same
+            changed.bases[there.id] = estimates.PROGRESS
+            job = _as_changed(there, job, like=there)
+        else:
+            job = _as_changed(there, job, like=expectations.of_new(job, estimate))
+            _estimated(changed, job, estimate)
+        sizes = {job.num_pods, *job.allowed_num_pods}
+        jobs = {one.id: one for one in changed.snapshot.jobs} | {job.id: job}
+        changed.snapshot = replace(
+            changed.snapshot,
+            jobs=tuple(gathering.in_order(jobs.values(), changed.snapshot.queues)),
+            coming_back=tuple(one for one in changed.snapshot.coming_back if one.name != job.name),
+            move_budget=max(changed.snapshot.move_budget, seen.moving.budget_left if seen.moving else 0),
+            reservations=tuple(
+                one for one in changed.snapshot.reservations if one.job_id != job.id or one.placement.num_pods in sizes
+            ),
+        )
+        changed.submitted.append(job.id)
 
 
 def _as_changed(there: types.Job, job: types.Job, *, like: types.Job) -> types.Job:
@@ -259,98 +246,3 @@ def unknown(kind: str, name: str, *, known: Iterable[str], state: str = "") -> C
     else:
         hint = f"known: {', '.join(names[:5])}{', …' if len(names) > 5 else ''}" if names else "there are none at all"
     return CliError(f"no {kind} {name}{state}", code=Exit.USAGE, hint=hint)
-
-
-def _read_jobs(
-    file: str, seen: observation.Observation, *, namespace: str | None
-) -> Iterator[tuple[types.Job, estimates.Estimate | None]]:
-    try:
-        content = sys.stdin.read() if file == "-" else pathlib.Path(file).read_text()
-        documents = [one for one in yaml.safe_load_all(content) if one is not None]
-    except OSError as error:
-        raise CliError(f"{file} cannot be read: {error.strerror}", code=Exit.USAGE) from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise CliError(f"{file} is no YAML: {error}", code=Exit.USAGE) from None
-    bodies = [item for one in documents for item in (one.get("items") or [one] if isinstance(one, dict) else [one])]
-    jobs = [one for one in bodies if isinstance(one, dict) and one.get("kind") == api.KIND]
-    if not jobs:
-        kinds = sorted({str(one.get("kind")) if isinstance(one, dict) else "no object" for one in bodies})
-        held = f"; it holds {', '.join(kinds)}" if kinds else "; it is empty"
-        raise CliError(f"{file} holds no TrainingJob{held}", code=Exit.USAGE)
-    for body in jobs:
-        yield _as_job(body, seen, file=file, namespace=namespace)
-
-
-def _as_job(
-    body: Mapping[str, Any], seen: observation.Observation, *, file: str, namespace: str | None
-) -> tuple[types.Job, estimates.Estimate | None]:
-    meta = mapping(body, "metadata")
-    name = text(meta, "name")
-    if not name:
-        raise CliError(f"{file}: metadata.name is missing", code=Exit.USAGE, hint="name the job")
-    reading = seen.reading or observation.Reading(
-        accelerator_resource=settings.Settings().accelerator_resource,
-        levels=tuple((level, level) for level in seen.snapshot.levels),
-        priorities={},
-        default_priority=observation.Priority(),
-    )
-    spec = mapping(body, "spec")
-    space = text(meta, "namespace") or namespace or "default"
-    view = views.JobView(
-        namespace=space,
-        name=name,
-        uid=f"what-if/{space}/{name}",
-        resource_version="",
-        generation=1,
-        created_at=seen.snapshot.now_seconds,
-        deleting=False,
-        spec=spec,
-        status={},
-        make_room=text(meta, "annotations", types.ANNOTATION_MAKE_ROOM),
-    )
-    queues = queueing.Queues(planned=seen.snapshot.queues, doors=reading.queues)
-    try:
-        parsed = api.parse_spec(spec)
-        job = snapshot.build_job(
-            view,
-            parsed,
-            priorities={one: _class(priority) for one, priority in reading.priorities.items()},
-            default_priority=_class(reading.default_priority),
-            settings=settings.Settings(
-                topology_levels=tuple(
-                    settings.TopologyLevel(name=level, label=label) for level, label in reading.levels
-                ),
-                accelerator_resource=reading.accelerator_resource,
-            ),
-            queues=queues,
-        )
-    except ValueError as error:
-        raise CliError(f"{file}: {name}: {error}", code=Exit.USAGE) from None
-    estimate = estimates.estimate(
-        view,
-        parsed,
-        runs=estimates.runs_among(reading.runs or {}, view),
-        seconds_left=None,
-        now_seconds=seen.snapshot.now_seconds,
-        queue_limit=queues.run_limit(job.queue),
-    )
-    return replace(job, make_room=_room_asked(view, seen)), estimate
-
-
-def _room_asked(view: views.JobView, seen: observation.Observation) -> int:
-    """What moves for the new job may lose in the operator; nothing where the snapshot does not tell."""
-    if seen.moving is None:
-        return 0
-    asked = defragmentation.asked(
-        [view],
-        [view.uid],
-        settings=settings.DefragmentationSettings.model_validate(
-            {"policy": seen.moving.policy, "budgetGpuSecondsPerHour": seen.moving.budget_left}
-        ),
-        now_seconds=seen.snapshot.now_seconds,
-    )
-    return asked.by_job.get(view.uid, 0)
-
-
-def _class(one: observation.Priority) -> views.PriorityClass:
-    return views.PriorityClass(value=one.value, preempts=one.preempts)

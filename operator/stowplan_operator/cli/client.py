@@ -1,7 +1,7 @@
 """What the CLI asks of the API server, on top of ``kube.Kube``, with every refusal in words.
 
 A refusal is a ``CliError``: not reachable, not allowed, not installed (exit code 3), or no such job (2).
-Only reads, and one merge patch of ``spec.suspend``.
+Only reads, one merge patch of ``spec.suspend``, and jobs that are only tried (dryRun).
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from urllib.parse import quote
 
 from stowplan_operator import api, forwarding, kube
 from stowplan_operator.cli import refusals
-from stowplan_operator.cli.exits import CliError
-from stowplan_operator.cli.model import Job, event_time, objects, pod_attempt, text
+from stowplan_operator.cli.exits import CliError, Exit
+from stowplan_operator.cli.model import Job, event_time, mapping, objects, pod_attempt, text
 
 _JOBS = f"/apis/{api.API_VERSION}"
 _PAGE = "500"
@@ -108,6 +108,25 @@ class Cluster:
         body = {"metadata": {"uid": job.uid}, "spec": {"suspend": suspend}}
         answer = await self._json("patch", api.PLURAL, self.namespace, self._path(job.name), method="PATCH", body=body)
         return Job(answer)
+
+    async def try_job(self, namespace: str, body: Mapping[str, Any]) -> None:
+        """Have the API server judge a job as one that is created, and keep nothing of it.
+
+        Every refusal is a CliError; a job that is there already under this name is none, as it is judged before that.
+        """
+        path = f"{_JOBS}/namespaces/{quote(namespace, safe='')}/{api.PLURAL}"
+        meta = {**mapping(body, "metadata"), "namespace": namespace}
+        params = {"dryRun": "All", "fieldValidation": "Strict"}
+        try:
+            await self._kube.request(
+                "POST", path, body={**body, "metadata": meta}, params=params, timeout_seconds=_TIMEOUT_SECONDS
+            )
+        except kube.ApiError as error:
+            if error.reason == "AlreadyExists":
+                return
+            if error.status in (400, 409, 422):
+                raise CliError(error.message, code=Exit.USAGE) from None
+            raise self._refusal(error, "create", api.PLURAL, namespace) from None
 
     async def job_events(self, job: Job) -> list[dict[str, Any]]:
         """Events about the job, oldest first."""

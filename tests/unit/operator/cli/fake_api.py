@@ -30,6 +30,7 @@ class State:
     moves: Callable[[Json], None] | None = None
     forbidden: set[str] = field(default_factory=set)
     fails_with: int = 0
+    refuses: tuple[int, str, str] | None = None
     installed: bool = True
     page: int = 500
     patches: list[Json] = field(default_factory=list)
@@ -72,6 +73,7 @@ class FakeApi:
                 web.get(f"{_JOBS}/{api.PLURAL}", self._list_jobs),
                 web.get(_JOBS + "/namespaces/{namespace}/" + api.PLURAL, self._list_jobs),
                 web.get(_JOBS + "/namespaces/{namespace}/" + api.PLURAL + "/{name}", self._get_job),
+                web.post(_JOBS + "/namespaces/{namespace}/" + api.PLURAL, self._try_job),
                 web.patch(_JOBS + "/namespaces/{namespace}/" + api.PLURAL + "/{name}", self._patch_job),
                 web.get("/api/v1/namespaces/{namespace}/events", self._list_events),
                 web.get("/api/v1/namespaces/{namespace}/pods", self._list_pods),
@@ -132,6 +134,16 @@ class FakeApi:
             self.state.moves(body)
             body = self._find(request)
         return web.json_response(body)
+
+    async def _try_job(self, request: web.Request) -> web.Response:
+        """Takes what is only tried, and refuses what ``refuses`` says: code, reason and message."""
+        self._allow("create", api.PLURAL)
+        assert dict(request.query) == {"dryRun": "All", "fieldValidation": "Strict"}
+        body = json.loads(await request.text())
+        assert body["metadata"]["namespace"] == request.match_info["namespace"]
+        if self.state.refuses:
+            raise RefusedError(*self.state.refuses)
+        return web.json_response(body, status=201)
 
     async def _patch_job(self, request: web.Request) -> web.Response:
         self._allow("patch", api.PLURAL)
