@@ -42,6 +42,9 @@ class Moment:
     stale: str | None
     expected: Mapping[str, estimates.Estimate]
     queues: queueing.Queues = queueing.NONE
+    # The jobs that run or wait, as namespace/name, and how many of them wait.
+    there: frozenset[str] = frozenset()
+    num_waiting: int = 0
 
 
 def facts(state: states.JobState, moment: Moment) -> status.Facts:
@@ -67,6 +70,8 @@ def facts(state: states.JobState, moment: Moment) -> status.Facts:
         telemetry_stale=moment.stale,
         problem=state.problem,
         queue=state.queue,
+        is_there=moment.there.__contains__,
+        num_waiting=moment.num_waiting,
     )
 
 

@@ -143,6 +143,7 @@ class Planner:
     ) -> moments.Moment:
         readings = self._get_readings()
         self._history.look(state.job for state in jobs)
+        there = [state.job for state in jobs if state.wants_place]
         return moments.Moment(
             now=now,
             settings=settings,
@@ -157,6 +158,8 @@ class Planner:
                 queue_limits={state.job.uid: state.run_limit for state in jobs if state.run_limit is not None},
             ),
             queues=queues,
+            there=frozenset(job.key for job in there),
+            num_waiting=sum(job.status.get("placement") is None for job in there),
         )
 
     async def _each(self, jobs: Sequence[states.JobState], step: Callable[[states.JobState], Awaitable[None]]) -> None:

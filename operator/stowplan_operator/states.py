@@ -39,6 +39,12 @@ class JobState:
         return api.phase_of(self.job.status).is_terminal
 
     @property
+    def wants_place(self) -> bool:
+        """Whether the job holds a place, or waits for one."""
+        is_suspended = self.spec is not None and self.spec.suspend
+        return not (self.is_over or self.job.deleting or is_suspended)
+
+    @property
     def accelerators_per_pod(self) -> int:
         """Accelerators of each pod; 0 while the spec cannot be read."""
         return self.request.pod.accelerators if self.request else 0

@@ -8,7 +8,7 @@ do not show is not said. ``merge_patch`` is the one write that follows, and only
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -33,6 +33,9 @@ from stowplan_operator import (
 Json = dict[str, Any]
 
 DECISION_NUMBERS_SECONDS = 60
+# A decision that names nobody who is still in the way is renewed sooner, but over all jobs no more often than this: of
+# 1,000 jobs that wait each still has a minute.
+_RENEWALS_PER_SECOND = 1000 / DECISION_NUMBERS_SECONDS
 ALTERNATIVES_SECONDS = 600
 _NUMBER = re.compile(r"\d+")
 # Fields of the decision that are found beside the plan, and stay until they are found anew.
@@ -66,6 +69,9 @@ class Facts:
     telemetry_stale: str | None = None
     problem: str = ""
     queue: str = ""
+    # Whether a job, as blockers name it, runs or waits; and how many wait.
+    is_there: Callable[[str], bool] = lambda name: True
+    num_waiting: int = 0
 
 
 def derive(job: views.JobView, core: Mapping[str, Any], pods: Sequence[views.PodView], facts: Facts) -> Json:
@@ -116,7 +122,7 @@ def _phase(status: Mapping[str, Any]) -> api.Phase:
 
 
 def _decide(job: views.JobView, status: Json, phase: api.Phase, facts: Facts) -> None:
-    """Keep ``status.decision``: a new reason and what a user changed at once; new numbers at most every minute."""
+    """Keep ``status.decision``: a new reason at once, other words not before they are due."""
     now = views.format_time(facts.now_seconds)
     if facts.misconfigured:
         new: Json = {"reason": "Misconfigured", "message": facts.misconfigured}
@@ -138,14 +144,29 @@ def _decide(job: views.JobView, status: Json, phase: api.Phase, facts: Facts) ->
         answer = answered.of_plan(facts.waiting, generation=job.generation)
         new |= _found_beside(answer, job, old if is_same_reason else {}, facts)
     if is_same_reason:
-        is_changed = job.status.get("observedGeneration") != job.generation or answered.is_by_user(old, new)
-        is_first_advice = any(key in new and key not in old for key in _ADVICE)
-        fresh = facts.now_seconds - views.parse_time(old.get("lastUpdated")) < DECISION_NUMBERS_SECONDS
-        if (fresh and not is_changed and not is_first_advice) or _same_decision(old, new, facts.now_seconds):
+        is_new_spec = job.status.get("observedGeneration") != job.generation
+        hold = 0.0 if is_new_spec else _hold_seconds(old, new, facts)
+        fresh = facts.now_seconds - views.parse_time(old.get("lastUpdated")) < hold
+        if fresh or _same_decision(old, new, facts.now_seconds):
             return
         status["decision"] = {**new, "since": old.get("since", now), "lastUpdated": now}
     else:
         status["decision"] = {**new, "since": now, "lastUpdated": now}
+
+
+def _hold_seconds(old: Json, new: Json, facts: Facts) -> float:
+    """For how long after its last renewal a decision of the same reason stays as it is.
+
+    What a user's own change makes of it, and the first advice on a new job, are told at once; numbers every minute.
+    """
+    is_advised, is_found = any(key in old for key in _ADVICE), any(key in new and key not in old for key in _ADVICE)
+    if answered.is_by_user(old, new) or (is_found and not is_advised):
+        return 0.0
+    blockers = old.get("blockers", ())
+    if is_found or (blockers and not any(map(facts.is_there, blockers))):
+        seconds = facts.num_waiting / _RENEWALS_PER_SECOND
+        return 0.0 if seconds < 1 else min(DECISION_NUMBERS_SECONDS, seconds)
+    return DECISION_NUMBERS_SECONDS
 
 
 def _found_beside(answer: answered.Answer, job: views.JobView, old: Json, facts: Facts) -> Json:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from fakes.builders import NAMESPACE, a_job, a_node
+from fakes.builders import H100, NAMESPACE, a_job, a_node, a_queue
 from fakes.world import World
 from stowplan_operator.api import PLURAL
 from stowplan_operator.moments import Readings
@@ -187,3 +187,21 @@ async def test_what_was_found_for_another_answer_is_not_offered_beside_the_new_o
     world.edit("b", priorityClassName=None, activeDeadlineSeconds=100)
     await world.settle()
     assert not world.status("b")["decision"].get("alternatives")
+
+
+async def test_a_quota_that_was_changed_and_jobs_that_are_gone_are_told_within_a_second() -> None:
+    world = World(a_node("n1"), a_node("n2"))
+    world.add_queue(a_queue("red", NAMESPACE).owns(4, borrows=0))
+    world.submit(a_job("holder").nodes(1))
+    await world.settle()
+    world.submit(a_job("b").nodes(1))
+    await world.settle()
+    assert (world.reason("b"), world.status("b")["decision"]["blockers"]) == ("WaitingForQuota", ["team/holder"])
+    world.edit_queue("red", quotas=[{"product": H100, "nominal": 6, "borrowingLimit": 0}])
+    await world.cycle()
+    assert "owns 6" in world.status("b")["message"]
+    world.add_priority_class("high", 1000)
+    world.submit(a_job("next").nodes(1).spec(priorityClassName="high"))
+    world.delete("holder")
+    await world.settle()
+    assert (world.reason("b"), world.status("b")["decision"]["blockers"]) == ("WaitingForQuota", ["team/next"])

@@ -30,12 +30,14 @@ def test_a_decision_holds_reason_numbers_blockers_and_certificate() -> None:
 
 
 OTHER_NUMBERS = dataclasses.replace(WAITING, message="needs 8, 6 are free", numbers=(("free", "6"),))
+MORE_ALLOWED = dataclasses.replace(WAITING, numbers=(("free", "4"), ("resource_quota_hard", "6")))
 OTHER_REASON = dataclasses.replace(WAITING, reason=Reason.FRAGMENTED, message="free, but in pieces")
 REFRESHES: dict[str, tuple[float, Waiting, str, float, float]] = {
     "new numbers wait for a minute": (59, OTHER_NUMBERS, "4 are free", 0, 0),
     "after a minute they are told": (60, OTHER_NUMBERS, "6 are free", 0, 60),
     "the same numbers are not told again": (600, WAITING, "4 are free", 0, 0),
     "a new reason is told at once": (1, OTHER_REASON, "in pieces", 1, 1),
+    "what a user allows is told at once": (1, MORE_ALLOWED, "4 are free", 0, 1),
 }
 
 
@@ -54,3 +56,34 @@ def test_an_answer_to_a_changed_spec_does_not_wait() -> None:
     old = again(a_job(), derive(a_job(), known=facts(misconfigured="spec.a: no")))
     new = derive(old.meta(generation=2), known=facts(NOW + 1, misconfigured="spec.b: no"))
     assert (new["message"], new["observedGeneration"]) == ("spec.b: no", 2)
+
+
+def renewals(*, num_waiting: int, cycles: range) -> int:
+    """How often one of so many waiting jobs is written while in every cycle others have come in its way, and gone."""
+    job = again(a_job(), derive(a_job(), known=facts(NOW, waiting=WAITING)))
+    count = 0
+    for seconds in cycles:
+        waiting = dataclasses.replace(OTHER_NUMBERS, message=f"{seconds}", blockers=(f"team/other-{seconds}",))
+        known = facts(NOW + seconds, waiting=waiting, num_waiting=num_waiting, is_there=lambda name: False)
+        status = derive(job, known=known)
+        count += status["decision"] != job.body()["status"]["decision"]
+        job = again(a_job(), status)
+    return count
+
+
+@pytest.mark.parametrize(
+    ("num_waiting", "want_each"),
+    [(1, 600), (100, 100), (300, 33), (1000, 10), (10_000, 10)],
+    ids=["one job at once", "100 jobs", "300 jobs", "1,000 jobs every minute", "and ten times as many"],
+)
+def test_blockers_that_have_gone_are_told_sooner_the_fewer_wait(num_waiting: int, want_each: int) -> None:
+    each = renewals(num_waiting=num_waiting, cycles=range(1, 601))
+    assert each == want_each
+    assert each <= max(10, 10_000 / num_waiting), "1,000 a minute over all jobs, or each every minute"
+
+
+def test_what_others_free_is_told_every_minute_while_somebody_of_those_named_is_still_there() -> None:
+    job = again(a_job(), derive(a_job(), known=facts(NOW, waiting=WAITING)))
+    waiting = dataclasses.replace(OTHER_NUMBERS, blockers=("team/c",))
+    known = [facts(NOW + after, waiting=waiting, num_waiting=1) for after in (59, 60)]
+    assert [derive(job, known=one)["decision"]["blockers"] for one in known] == [["team/b"], ["team/c"]]
