@@ -7,7 +7,8 @@ or a busy cluster would ask and write all the time.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +31,9 @@ _RULES = frozenset(
         "resource_quota_needed",
     }
 )
+# What is lost with a change, and what it takes to ask for it: these grow by the second.
+_PRICE = re.compile(r"\d+(?= accelerator-seconds)|(?<=make-room=)\d+")
+_ANOTHER_PRICE = 0.2
 # Which of the queues above a job binds depends upon who runs; what that one allows does not.
 _BINDS, _LIMIT = "quota_binds_at", "quota_limit"
 
@@ -71,6 +75,14 @@ def is_by_user(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
             each.pop(_BINDS, None)
             each.pop(_LIMIT, None)
     return before != after
+
+
+def costs_about_the_same(old: Sequence[str], new: Sequence[str]) -> bool:
+    """Whether alternatives differ in nothing but prices, and in none of these by more than a fifth."""
+    if [_PRICE.sub("", one) for one in old] != [_PRICE.sub("", one) for one in new]:
+        return False
+    pairs = zip(_PRICE.findall(" ".join(old)), _PRICE.findall(" ".join(new)), strict=True)
+    return all(abs(int(after) - int(before)) <= _ANOTHER_PRICE * int(before) for before, after in pairs)
 
 
 def _rules(numbers: Mapping[str, str]) -> dict[str, str]:

@@ -7,7 +7,6 @@ do not show is not said. ``merge_patch`` is the one write that follows, and only
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -37,7 +36,6 @@ DECISION_NUMBERS_SECONDS = 60
 # 1,000 jobs that wait each still has a minute.
 _RENEWALS_PER_SECOND = 1000 / DECISION_NUMBERS_SECONDS
 ALTERNATIVES_SECONDS = 600
-_NUMBER = re.compile(r"\d+")
 # Fields of the decision that are found beside the plan, and stay until they are found anew.
 _CHANGES = ("alternatives", "alternativesNotTried")
 _ADVICE = ("position", "predictedStart", "predictedStartBasis", "reserved", *_CHANGES)
@@ -185,14 +183,14 @@ def _found_beside(answer: answered.Answer, job: views.JobView, old: Json, facts:
 def _same_decision(old: Mapping[str, Any], new: Mapping[str, Any], now_seconds: float) -> bool:
     """Whether a user would see nothing new: a predicted start may move by a tenth of the time until then.
 
-    What an alternative would lose grows all the time; for some minutes only the other words of it count.
+    What an alternative would lose grows all the time, and counts where it has become another price.
     """
     keys = ("reason", "message", "numbers", "blockers", "position", "reserved", "alternativesNotTried")
     if any(old.get(key) != new.get(key) for key in keys):
         return False
-    before, after = ([_NUMBER.sub("", str(one)) for one in each.get("alternatives", ())] for each in (old, new))
+    before, after = ([str(one) for one in each.get("alternatives", ())] for each in (old, new))
     is_old = now_seconds - views.parse_time(old.get("lastUpdated")) >= ALTERNATIVES_SECONDS
-    if old.get("alternatives") != new.get("alternatives") and (is_old or before != after):
+    if before != after and (is_old or not answered.costs_about_the_same(before, after)):
         return False
     was, start = views.parse_time(old.get("predictedStart")), views.parse_time(new.get("predictedStart"))
     if not was or not start:

@@ -45,6 +45,8 @@ async def test_a_waiting_job_says_when_it_starts_and_what_would_start_it_now() -
 async def test_advice_stays_while_none_newer_is_known_and_moves_only_by_what_a_user_can_see() -> None:
     world = World(a_node("n1"), a_node("n2"))
     world.submit(a_job("a").spec(activeDeadlineSeconds=7200))
+    await world.settle()
+    await world.wait(1000)
     world.submit(a_job("b"))
     await world.settle()
     world.advise()
@@ -55,7 +57,7 @@ async def test_advice_stays_while_none_newer_is_known_and_moves_only_by_what_a_u
     assert world.status("b")["decision"] == before
     world.advise()
     await world.settle()
-    assert world.status("b")["decision"] == before, "a minute of two hours is no news, and what a loses grows always"
+    assert world.status("b")["decision"] == before, "a minute of two hours is no news, nor is what a loses in it"
     await world.wait(600)
     world.advise()
     await world.settle()

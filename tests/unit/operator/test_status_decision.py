@@ -6,8 +6,11 @@ import dataclasses
 
 import pytest
 
-from fakes.builders import NOW, a_job, time_text
+from fakes.builders import NOW, JobBuilder, a_job, time_text
+from stowplan_allocator.advising import Advice, Change
+from stowplan_allocator.relaxing import ChangeKind
 from stowplan_allocator.types import Reason, Waiting
+from stowplan_operator import answered
 from unit.operator.deriving import CERTIFICATE, WAITING, Json, again, derive, facts
 
 
@@ -87,3 +90,45 @@ def test_what_others_free_is_told_every_minute_while_somebody_of_those_named_is_
     waiting = dataclasses.replace(OTHER_NUMBERS, blockers=("team/c",))
     known = [facts(NOW + after, waiting=waiting, num_waiting=1) for after in (59, 60)]
     assert [derive(job, known=one)["decision"]["blockers"] for one in known] == [["team/b"], ["team/c"]]
+
+
+def offering(job: JobBuilder, at: float, *sentences: str) -> Json:
+    """The decision on a waiting job for which these changes were found."""
+    changes = tuple(Change(ChangeKind.JOB_ENDED, one) for one in sentences)
+    known = facts(
+        at,
+        waiting=WAITING,
+        advice=Advice(1, changes=changes),
+        advised_on=answered.of_plan(WAITING, generation=job.view().generation),
+    )
+    return derive(job, known=known)
+
+
+OFFERS: dict[str, tuple[float, str, bool]] = {
+    "a price that is higher by a fifth stays": (61, "end team/a-240, which loses 288 accelerator-seconds", False),
+    "one that is higher by more is told anew": (61, "end team/a-240, which loses 289 accelerator-seconds", True),
+    "and one that is lower": (61, "end team/a-240, which loses 100 accelerator-seconds", True),
+    "but not within a minute": (59, "end team/a-240, which loses 1400 accelerator-seconds", False),
+    "after ten minutes a smaller difference is": (600, "end team/a-240, which loses 241 accelerator-seconds", True),
+    "another job is another change": (61, "end team/a-241, which loses 240 accelerator-seconds", True),
+    "another number that is no price is another change": (61, "raise it from 10 to 11", True),
+}
+
+
+@pytest.mark.parametrize(("after", "sentence", "want"), OFFERS.values(), ids=OFFERS)
+def test_when_what_would_start_a_job_is_told_anew(after: float, sentence: str, want: bool) -> None:
+    first = "raise it from 10 to 12" if "raise" in sentence else "end team/a-240, which loses 240 accelerator-seconds"
+    job = again(a_job(), offering(a_job(), NOW, first))
+    told = offering(job, NOW + after, sentence)["decision"]["alternatives"][0]["message"]
+    assert told == (sentence if want else first)
+
+
+def test_a_price_that_grows_by_the_second_is_written_ever_more_seldom() -> None:
+    job, written = a_job(), []
+    for minute in range(120):
+        status = offering(job, NOW + 60 * minute, f"end team/a, which loses {240 + 240 * minute} accelerator-seconds")
+        if status["decision"] != job.body().get("status", {}).get("decision"):
+            written.append(minute)
+        job = again(job, status)
+    assert written[:8] == [0, 1, 2, 3, 4, 6, 8, 10]
+    assert len(written) < 24, "in the end every ten minutes"
