@@ -10,12 +10,13 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from stowplan_allocator import standings, types
-from stowplan_operator import api, queueing, status, views
+from stowplan_operator import api, queueing, status, views, wording
 from stowplan_operator.states import JobState
 
 Json = dict[str, Any]
 
 NUMBERS_SECONDS = 10
+_NAMED = 4
 
 
 def stand(
@@ -78,10 +79,24 @@ def due_at(view: queueing.QueueView) -> float:
 def _active(door: queueing.Door, classes: Collection[str]) -> tuple[bool, str, str]:
     if door.fault:
         return False, "Misconfigured", f"{door.fault}. Its jobs wait; those that run keep their places"
+    if door.shared:
+        return True, "NamespaceShared", _shared(door)
     if door.default_priority_class and door.default_priority_class not in classes:
         text = f"spec.defaultPriorityClassName: there is no PriorityClass {door.default_priority_class!r}"
         return True, "PriorityClassMissing", f"{text}; jobs that name none themselves wait"
     return True, "Planned", "its jobs are planned"
+
+
+def _shared(door: queueing.Door) -> str:
+    namespace, others = door.shared[0]
+    which = "every namespace" if namespace == queueing.ALL_NAMESPACES else f'namespace "{namespace}"'
+    more = f", and {len(door.shared) - 1} more of its namespaces are named twice" if len(door.shared) > 1 else ""
+    them = "queue" if len(others) == 1 else "queues"
+    names = wording.some([f'"{other}"' for other in others], most=_NAMED)
+    return (
+        f"spec.namespaces: {which} may use {them} {names}, too{more}: jobs of it that name no queue wait as "
+        "Misconfigured. Keep the namespace in one of the queues, or set spec.queue of its jobs"
+    )
 
 
 def _numbers(standing: standings.Standing | None) -> Json:

@@ -47,11 +47,15 @@ class QueueView:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Door:
-    """Who may use a queue, and the PriorityClass of those who name none; ``fault`` says why it is not planned with."""
+    """Who may use a queue, and the PriorityClass of those who name none; ``fault`` says why it is not planned with.
+
+    ``shared`` has the namespaces that other queues name as well, each with the names of those.
+    """
 
     namespaces: tuple[str, ...] = ()
     default_priority_class: str = ""
     fault: str = ""
+    shared: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -165,6 +169,10 @@ def read(views: Iterable[QueueView]) -> Queues:
         except Exception as error:  # one object that nobody foresaw must not stop the others
             faults[view.name] = f"the queue cannot be read ({type(error).__name__}: {error})"
     faults |= dict(_misplaced(found, unreadable=faults))
+    named_by: dict[str, list[str]] = {}
+    for name, spec in specs.items():
+        for namespace in spec.namespaces:
+            named_by.setdefault(namespace, []).append(name)
     return Queues(
         planned=tuple(queue for name, queue in found.items() if name not in faults),
         doors={
@@ -172,6 +180,11 @@ def read(views: Iterable[QueueView]) -> Queues:
                 namespaces=tuple(specs[name].namespaces) if name in specs else (),
                 default_priority_class=(specs[name].default_priority_class_name or "") if name in specs else "",
                 fault=faults.get(name, ""),
+                shared=tuple(
+                    (namespace, tuple(other for other in named_by[namespace] if other != name))
+                    for namespace in (specs[name].namespaces if name in specs else ())
+                    if len(named_by[namespace]) > 1
+                ),
             )
             for name in names
         },

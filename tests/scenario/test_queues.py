@@ -345,6 +345,30 @@ async def test_a_priority_class_that_a_queue_names_and_nobody_has() -> None:
     assert active["reason"] == "Planned"
 
 
+async def test_two_queues_that_name_one_namespace_both_say_so_until_one_lets_go() -> None:
+    world = a_world(a_queue("red", NAMESPACE), a_queue("blue", "other", NAMESPACE), a_queue("open", "*"))
+    world.submit(job("a"))
+    await world.settle()
+    assert world.reason("a") == "Misconfigured"
+    (red,), (blue,), (every,) = (world.queue(name)["conditions"] for name in ("red", "blue", "open"))
+    assert (red["status"], red["reason"], every["reason"]) == ("True", "NamespaceShared", "Planned")
+    assert red["message"] == (
+        'spec.namespaces: namespace "team" may use queue "blue", too: jobs that name no queue there wait as '
+        "Misconfigured. Keep the namespace in one of the queues, or set spec.queue of its jobs"
+    )
+    assert 'namespace "team" may use queue "red", too' in blue["message"]
+    world.edit_queue("blue", namespaces=["other"])
+    await world.settle()
+    assert world.reason("a") == "AllPodsRunning"
+    assert [world.queue(name)["conditions"][0]["reason"] for name in ("red", "blue")] == ["Planned", "Planned"]
+
+
+async def test_two_queues_that_admit_all_share_every_namespace() -> None:
+    world = a_world(a_queue("red", "*"), a_queue("blue", "*"))
+    await world.settle()
+    assert 'every namespace may use queue "blue", too' in world.queue("red")["conditions"][0]["message"]
+
+
 async def test_a_queue_whose_status_cannot_be_written_stops_nothing() -> None:
     world = a_world(a_queue("red"))
     world.process.connection.refuse = lambda verb, kind, name: (
