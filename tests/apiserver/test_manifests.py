@@ -231,9 +231,9 @@ def test_columns_of_a_queue(api: apiserver.ApiServer) -> None:
     code, answer = api.send("PATCH", path, {"status": status}, content_type="application/merge-patch+json")
     assert code == 200, answer
     header, row = api.kubectl("get", "q", "vision", "-o", "wide", check=True).stdout.splitlines()
-    want = "NAME PARENT RUNNING PENDING GPUS BORROWED LENT ACTIVE AGE PENDINGGPUS SHARE IDEAL WEIGHT MESSAGE"
+    want = "NAME PARENT RUNNING PENDING GPUS BORROWED LENT ACTIVE REASON AGE PENDINGGPUS SHARE IDEAL WEIGHT MESSAGE"
     assert header.split() == want.split()
-    assert row.split()[:8] == ["vision", "research", "3", "1", "12/8", "4", "0", "True"]
+    assert row.split()[:9] == ["vision", "research", "3", "1", "12/8", "4", "0", "True", "Planned"]
     assert row.split()[-5:] == ["4", "75%", "50%", "1", "well"]
 
 

@@ -353,7 +353,7 @@ async def test_two_queues_that_name_one_namespace_both_say_so_until_one_lets_go(
     (red,), (blue,), (every,) = (world.queue(name)["conditions"] for name in ("red", "blue", "open"))
     assert (red["status"], red["reason"], every["reason"]) == ("True", "NamespaceShared", "Planned")
     assert red["message"] == (
-        'spec.namespaces: namespace "team" may use queue "blue", too: jobs that name no queue there wait as '
+        'spec.namespaces: namespace "team" may use queue "blue", too: jobs of it that name no queue wait as '
         "Misconfigured. Keep the namespace in one of the queues, or set spec.queue of its jobs"
     )
     assert 'namespace "team" may use queue "red", too' in blue["message"]
