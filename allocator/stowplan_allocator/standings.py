@@ -24,7 +24,8 @@ _HALVINGS = 60
 class Line:
     """Accelerators of one product. ``nominal`` is the queue's own quota, None without one; ``owned`` its subtree's.
 
-    ``borrowed`` are used beyond what it owns; ``lent`` are owned and could not be had now because others use them.
+    ``borrowed`` are used beyond what it owns; ``lent`` are owned and could not be had now because others use them:
+    queues of the tree, of its quota, and guests, of what quotas would leave it, as far as too little is free.
     """
 
     product: str
@@ -65,6 +66,7 @@ def standings(
     wanted = _wanted(shared, everyone, capacity=capacity)
     owned = _owned(shared)
     ideal = _Division(shared, owned=owned, usage=usage, wanted=wanted).parts()
+    room = _Room(shared, everyone)
     own = {queue.name: {quota.product: quota.nominal for quota in queue.quotas} for queue in queues}
     found = {}
     for branch in shared.branches:
@@ -81,6 +83,7 @@ def standings(
                     branch,
                     kind,
                     usage=usage,
+                    room=room,
                     nominal=nominal.get(kind),
                     owned=owned[branch.index].get(kind, 0),
                     pending=pending.get(kind, 0),
@@ -113,10 +116,38 @@ def _owned(shared: Quotas) -> list[dict[str, int]]:
     return found
 
 
-def _line(branch: Branch, kind: str, *, usage: Usage, nominal: int | None, owned: int, pending: int) -> Line:
+class _Room:
+    """What is free of each kind, whoever owns it, and what guests use of it."""
+
+    def __init__(self, shared: Quotas, jobs: Iterable[types.Job]) -> None:
+        self._shared = shared
+        self._used: dict[str, int] = {}
+        self._guests: dict[str, int] = {}
+        for job in jobs:
+            if job.placement is not None:
+                product, amount = job.placement.product, job.placement.num_pods * job.pod.accelerators
+                self._used[product] = self._used.get(product, 0) + amount
+                if not shared.branches[shared.leaf(job)].is_limited:
+                    self._guests[product] = self._guests.get(product, 0) + amount
+
+    def of(self, branch: Branch, kind: str) -> tuple[int, int]:
+        """Free accelerators, and those of guests, of what the kind stands for in the tree of the branch."""
+        used, guests = (
+            sum(amount for product, amount in amounts.items() if self._shared.kind(branch.index, product) == kind)
+            for amounts in (self._used, self._guests)
+        )
+        return max(self._shared.capacity_of(branch.index, kind) - used, 0), guests
+
+
+def _line(
+    branch: Branch, kind: str, *, usage: Usage, room: _Room, nominal: int | None, owned: int, pending: int
+) -> Line:
     # Of what is owned below, only what may be lent reaches the branch, and only that is borrowed and lent here.
     reached, most = usage.used.get((branch.index, kind), 0), branch.owned.get(kind, 0)
     left = usage.left(branch.index, kind) if branch.is_limited else most
+    free, guests = room.of(branch, kind)
+    unused = max(most - reached, 0)
+    to_be_had = min(unused, left)
     return Line(
         product=kind,
         nominal=nominal,
@@ -124,7 +155,7 @@ def _line(branch: Branch, kind: str, *, usage: Usage, nominal: int | None, owned
         used=usage.totals.get(branch.index, {}).get(kind, 0),
         pending=pending,
         borrowed=max(reached - most, 0) if branch.is_limited else 0,
-        lent=max(most - reached - left, 0),
+        lent=unused - to_be_had + min(max(to_be_had - free, 0), guests),
     )
 
 

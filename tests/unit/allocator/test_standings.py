@@ -61,6 +61,26 @@ LINES: dict[str, tuple[list[sa.Queue], list[sa.Job], dict[str, tuple[int | None,
         [uses("x", 6)],
         {"x": (None, 0, 6, 0, 0, 0), "org": (None, 0, 6, 0, 0, 0)},
     ),
+    "what guests use of all that is owned is lent to them": (
+        [ORG, queue("x", 16), queue("y", 16), queue("z", parent="")],
+        [uses("z", 20), uses("", 12)],
+        {"x": (16, 16, 0, 0, 0, 16), "y": (16, 16, 0, 0, 0, 16), "org": (None, 32, 0, 0, 0, 32)},
+    ),
+    "as long as enough is free beside guests nothing is lent to them": (
+        [ORG, queue("x", 16), queue("y", 16), queue("z", parent="")],
+        [uses("z", 16)],
+        {"x": (16, 16, 0, 0, 0, 0), "y": (16, 16, 0, 0, 0, 0), "org": (None, 32, 0, 0, 0, 16)},
+    ),
+    "what one borrows and what guests use are lent together": (
+        [ORG, queue("x", 16), queue("y", 16)],
+        [uses("x", 24), uses("", 8)],
+        {"x": (16, 16, 24, 0, 8, 0), "y": (16, 16, 0, 0, 0, 16), "org": (None, 32, 24, 0, 0, 8)},
+    ),
+    "what the cluster does not have is lent to nobody": (
+        [ORG, queue("x", 40)],
+        [uses("", 4)],
+        {"x": (40, 40, 0, 0, 0, 4)},
+    ),
     "one that owns nothing of what another names borrows all of it": (
         [ORG, queue("x", 8), queue("y")],
         [uses("y", 4)],
@@ -75,6 +95,11 @@ def test_lines(
 ) -> None:
     found = stand(queues, jobs)
     assert {name: line(found[name]) for name in want} == want
+
+
+def test_what_guests_use_is_lent_by_who_owns_of_any_product() -> None:
+    found = stand([sa.Queue("x", quotas=(sa.Quota(B, 8), sa.Quota("*", 32)))], [uses("", 24), uses("", 2, B)])
+    assert {one.product: one.lent for one in found["x"].lines} == {"*": 24, B: 2}
 
 
 def test_jobs_and_accelerators_are_counted_up_the_tree() -> None:
