@@ -9,6 +9,7 @@ for all candidates.
 
 from __future__ import annotations
 
+import functools
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -53,7 +54,7 @@ def cheapest(
     terms: Terms | None = None,
     shrinks: Sequence[Shrink] = (),
 ) -> Solution | None:
-    """Least lost work, then fewest victims, so that the gang fits into the rooms; None where no set will do.
+    """Least excess, least lost work, then fewest victims, so that the gang fits in; None where no set will do.
 
     Of the ``victims``, who leave whole, and the ``shrinks`` each job gives room in one way at most. With ``terms`` it
     must be within quotas and limits, too, and the victims must be such as may leave together.
@@ -77,16 +78,17 @@ def cheapest(
         return _by_programme(
             gang, offers=offers, problem=problem, rooms=rooms, settings=settings, terms=terms, deadline=deadline
         )
-    cost, number, _, offer, quick = min(
-        (sum(v.cost for v in found), len(found), i, offer, found) for i, (offer, found) in enumerate(sets)
+    (excess, cost, number), _, offer, quick = min(
+        (_rank(found, terms=terms), i, offer, found) for i, (offer, found) in enumerate(sets)
     )
     best = Solution(tuple(quick), {gang.job.id: (offer.group.product, offer.fill(quick))}, bound=0)
     if not number:
         return best
-    useful = {id(way): way for offer in offers for way in offer.ways if way.cost <= cost}
+    # Where queues lose of their own, dearer ones may be in a set that spares them.
+    useful = {id(way): way for offer in offers for way in offer.ways if excess or way.cost <= cost}
     candidates = [way for way in ways if id(way) in useful]
     least = min(way.cost for way in candidates)
-    if number == 1 and cost == least:
+    if number == 1 and cost == least and not excess:
         return replace(best, bound=cost)
     exact = _by_programme(
         gang,
@@ -98,11 +100,18 @@ def cheapest(
         terms=terms,
         candidates=candidates,
         quick=quick,
+        sparing=not excess,
     )
-    if exact is None or (exact.cost, len(exact.leaving)) >= (cost, number):
+    if exact is None or _rank(exact.leaving, terms=terms) >= (excess, cost, number):
         # Of equal sets the quick one: it was made from the end of the queue.
         return replace(best, bound=max(least, exact.bound if exact is not None else 0))
     return replace(exact, bound=max(exact.bound, least))
+
+
+def _rank(leaving: Sequence[Victim], *, terms: Terms | None) -> tuple[int, int, int]:
+    """What is to be least: what queues lose of their own, what is lost of work, and victims."""
+    excess = 0 if terms is None else terms.excess(leaving)
+    return excess, sum(victim.cost for victim in leaving), len(leaving)
 
 
 def _by_programme(
@@ -116,8 +125,12 @@ def _by_programme(
     terms: Terms | None,
     candidates: Sequence[Victim | Shrink] | None = None,
     quick: Sequence[Victim] = (),
+    sparing: bool = False,
 ) -> Solution | None:
-    """The exact answer; None where there is none, or none in time. Without candidates, of all victims."""
+    """The exact answer; None where there is none, or none in time. Without candidates, of all victims.
+
+    ``sparing``: no queue need lose of its own.
+    """
     left = deadline - time.monotonic()
     if settings.strategy is types.Strategy.GREEDY or left <= 0 or not offers:
         return None
@@ -131,7 +144,7 @@ def _by_programme(
     programme = disruption.Programme(problem, rooms=rooms, victims=victims, shrinks=shrinks)
     programme.add_gang(replace(gang, groups=tuple(offer.group for offer in offers)))
     if terms is not None:
-        programme.add_terms(terms)
+        programme.add_terms(terms, sparing=sparing)
     programme.start_from(quick)
     return programme.solve(settings=settings, limit_seconds=left * SHARE_OF_TIME)
 
@@ -254,30 +267,36 @@ class _Offer:
             lambda victim: (victim.cost / max(held[id(victim)], 1),),
             lambda victim: (-held[id(victim)], victim.cost),
         ]
-        together = [self._together(sorted(self._victims, key=order)) for order in orders]
-        sets = [self._shrunk(ranked) for ranked in together if self._holds(ranked)]
-        return min(sets, key=lambda found: (sum(victim.cost for victim in found), len(found)), default=None)
+        ranked = [sorted(self._victims, key=order) for order in orders]
+        sets: list[list[Victim]] = []
+        for sparing in (True, False):
+            together = [self._together(some, sparing=sparing) for some in ranked]
+            sets = sets or [self._shrunk(some) for some in together if self._does(some)]
+        return min(sets, key=functools.partial(_rank, terms=self._terms), default=None)
 
-    def _together(self, ranked: list[Victim]) -> list[Victim]:
-        """Those that may leave together, the first first."""
+    def _together(self, ranked: list[Victim], *, sparing: bool) -> list[Victim]:
+        """Those that may leave together, the first first; ``sparing``: so that no queue loses of its own."""
         if self._terms is None:
             return ranked
-        return self._terms.admissible(ranked)
+        return self._terms.admissible(ranked, sparing=sparing)
+
+    def _does(self, leaving: Sequence[Victim]) -> bool:
+        """Whether the gang fits once these have left, on what is owned."""
+        return self._holds(leaving) and (self._terms is None or self._terms.is_owned(leaving))
 
     def _shrunk(self, ranked: list[Victim]) -> list[Victim]:
         """The shortest prefix that will do, then without each, the dearest first, that is not needed."""
         low, high = 1, len(ranked)
         while low < high:
             middle = (low + high) // 2
-            if self._holds(ranked[:middle]):
+            if self._does(ranked[:middle]):
                 high = middle
             else:
                 low = middle + 1
         needed = ranked[:low]
-        # The last one is needed, or the prefix would be shorter.
-        for victim in sorted(needed[:-1], key=lambda victim: -victim.cost):
+        for victim in sorted(needed, key=lambda victim: -victim.cost):
             fewer = [other for other in needed if other is not victim]
-            if self._holds(fewer):
+            if self._does(fewer):
                 needed = fewer
         return needed
 

@@ -21,8 +21,11 @@ Variables
     z_{i,g} ∈ {0, 1} gang i stands in group g
     s_{i,d}          whole slices of gang i in d, integers ≥ 0
     o_n ∈ {0, 1}     somebody new uses node n, where the pinned pods hold more than there is
+    e_v              what queue v loses of its own to another one, integers ≥ 0
+    w_v ∈ {0, 1}     queue v, above the waiting job, must own what it uses
 Objective
-    min Σ_j c_j leave_j + Σ_{j,k} c_{j,k} y_{j,k}, exactly; then, of all that reach it, min Σ leave_j + Σ y_{j,k}
+    min Σ_v e_v, exactly; then, of all that reach it, min Σ_j c_j leave_j + Σ_{j,k} c_{j,k} y_{j,k}; then, of all that
+    reach that, min Σ leave_j + Σ y_{j,k}
 Constraints
     (1) gang         Σ_{n,b ∈ g} q_i = K_i z_{i,g}                              for i, g
     (2) group        Σ_g z_{i,g} = 1 for the waiting job; = leave_i for a job that moves
@@ -32,13 +35,16 @@ Constraints
     (5) spread       Σ_{n,b ∈ d} q_i ≤ t                                        for d of a spread level
     (6) quotas       (1) and (2) of ``quotas``: Σ_g size·z_g of the job's queue, −Σ_j size_j·leave_j of the victims'
     (7) lent only    Σ_{j ∈ v} size_j·leave_j ≤ beyond_v − 1 + size_i + M (1 − leave_i)   for each queue v that loses to
-                     another one and each of its victims i: even without the others it uses more than it owns
+                     another one and each of its victims i: even without the others it uses more than it owns;
+                     Σ_{j ∈ v} size_j·leave_j ≤ beyond_v + e_v
     (8) limits       Σ_j n_j·a_{j,l} leave_j ≥ what the job takes − c_{l,t}     for each l and t of ``namespaces`` that
                      has too little left
     (9) one way      leave_j + Σ_k y_{j,k} ≤ 1;  Σ_n g_{j,n} = Σ_k (size_j − k) y_{j,k}
     (10) whole slices Σ_{n ∈ d} g_{j,n} is a multiple of j's slice size        for d of the level of its slices
     (11) budgets     Σ_j p_{j,b} (leave_j + Σ_k y_{j,k}) ≤ what is left of d_b         for each b of ``budgets``
-In (3) a pod of j for each g_{j,n}, in (6) to (8) size_j − k for y_{j,k}, is given back as by leave_j.
+    (12) owned       u_v ≤ s_v + M (1 − w_v) of ``quotas``, with (6);  leave_i ≤ w_v   for each victim i of another
+                     queue, v being the side of the job: what it then uses is its own
+In (3) a pod of j for each g_{j,n}, in (6) to (8) and (12) size_j − k for y_{j,k}, is given back as by leave_j.
 
 One gang alone fills a bin without loss, so bins cost no exactness; victims' nodes are never
 in one. What must stay true: an answer fits by integer arithmetic and not by the solver's
@@ -124,6 +130,7 @@ class Programme:
         self._asked: dict[int, list[tuple[pulp.LpVariable, Vector]]] = defaultdict(list)
         self._gangs: list[_Candidate] = []
         self._terms: Terms | None = None
+        self._excess: list[pulp.LpVariable] = []
 
     def _add(self, kind: str, upper: float) -> pulp.LpVariable:
         self._names += 1
@@ -194,11 +201,11 @@ class Programme:
         self._gangs.append(candidate)
         return [(z, 1.0) for _, z, _ in candidate.groups]
 
-    def add_terms(self, terms: Terms) -> None:
-        """(6) to (8) and (11) for the one gang that was added, which waits."""
+    def add_terms(self, terms: Terms, *, sparing: bool = False) -> None:
+        """(6) to (8), (11) and (12) for the one gang that was added, which waits; ``sparing``: with no e_v above 0."""
         self._terms = terms
         if terms.claim is not None:
-            self._add_claim(terms.claim)
+            self._add_claim(terms.claim, sparing=sparing)
         if terms.bill is not None:
             freed: dict[Key, list[Term]] = defaultdict(list)
             for way, leave in self._ways():
@@ -214,7 +221,7 @@ class Programme:
             for i, some in stopped.items():
                 self._require(some, "<=", float(max(terms.guard.left[i], 0)))  # (11)
 
-    def _add_claim(self, claim: Claim) -> None:
+    def _add_claim(self, claim: Claim, *, sparing: bool) -> None:
         ways = self._ways()
         held = [claim.holding(way.job, size=way.size) for way, _ in ways]
         terms: dict[tuple[int, str], list[Term]] = defaultdict(list)
@@ -223,16 +230,49 @@ class Programme:
         for (_, leave), holding in zip(ways, held, strict=True):
             if holding.amount:
                 terms[holding.leaf, holding.kind].append((leave, -float(holding.amount)))
-        rows = quota_rows.rows(claim.quotas, usage=claim.usage, terms=terms, variable=functools.partial(self._add, "r"))
+        owned: dict[tuple[int, str], pulp.LpVariable] = {}
+        for way, leave in ways:
+            owner = claim.owner(way.job)
+            if owner is not None:
+                if owner not in owned:
+                    owned[owner] = self._add("w", 1)
+                self._require([(leave, 1.0), (owned[owner], -1.0)], "<=", 0.0)  # (12)
+        rows = quota_rows.rows(
+            claim.quotas,
+            usage=claim.usage,
+            terms=terms,
+            variable=functools.partial(self._add, "r"),
+            owned=owned,
+            comes=self._comes(claim),
+        )
         for left, right in rows:
-            self._require(left, "<=", right)  # (6)
+            self._require(left, "<=", right)  # (6), (12)
         for beyond, members in claim.floors([way for way, _ in ways]).values():
             total = sum(held[i].amount for i in members)
-            t = self._add("t", total)
-            self._require([*((ways[i][1], float(held[i].amount)) for i in members), (t, -1.0)], "==", 0.0)
+            if total <= beyond:
+                continue
+            given = [(ways[i][1], float(held[i].amount)) for i in members]
+            if sparing:
+                self._require(given, "<=", float(beyond))  # (7)
+                continue
+            t, e = self._add("t", total), self._add("e", total - beyond)
+            self._excess.append(e)
+            self._require([(t, 1.0), (e, -1.0)], "<=", float(beyond))  # (7)
+            self._require([*given, (t, -1.0)], "==", 0.0)
             for i in members:
                 right = float(beyond - 1 + held[i].amount + total)
                 self._require([(t, 1.0), (ways[i][1], float(total))], "<=", right)  # (7)
+
+    def _comes(self, claim: Claim) -> dict[tuple[int, str], list[pulp.LpVariable]]:
+        """Where the job surely counts, by kinds that it may take: up to the first branch that may keep all of it."""
+        found: dict[tuple[int, str], list[pulp.LpVariable]] = defaultdict(list)
+        for product, z, _ in self._gangs[0].groups if claim.size else ():
+            kind = claim.quotas.kind(claim.leaf, product)
+            for branch in claim.quotas.path(claim.leaf):
+                found[branch.index, kind].append(z)
+                if branch.kept.get(kind, 0):
+                    break
+        return found
 
     def _bins(self, gang: Gang, *, slots: Mapping[int, int]) -> list[_Bin]:
         """Single nodes, and bins of all others by the domains of the gang's limits."""
@@ -288,22 +328,34 @@ class Programme:
             variable.varValue = float((way.job.id, way.size) in chosen)
 
     def solve(self, *, settings: types.Settings, limit_seconds: float) -> Solution | None:
-        """The cheapest set, and of all such sets the smallest; None where there is none, or none in time."""
+        """The cheapest set with the least excess, and of all such sets the smallest; None where none is, or in time."""
         self._add_rooms()
         exactly = replace(settings, gap_tolerance=0.0)
+        if not self._excess:
+            return self._solve_for_work(settings=exactly, limit_seconds=limit_seconds)
+        least = [(e, 1) for e in self._excess]
+        first = self._minimise(least, settings=exactly, limit_seconds=limit_seconds / 2)
+        if first is None or self._terms is None:
+            return None
+        self._require([(e, float(one)) for e, one in least], "<=", float(self._terms.excess(first.leaving)))
+        found = self._solve_for_work(settings=exactly, limit_seconds=limit_seconds / 2)
+        return replace(first, bound=0) if found is None else found
+
+    def _solve_for_work(self, *, settings: types.Settings, limit_seconds: float) -> Solution | None:
+        """The least lost work, then the fewest victims."""
         each = [(variable, 1) for _, variable in self._ways()]
         costs = [(variable, way.cost) for way, variable in self._ways() if way.cost]
         if not costs:
-            fewest = self._minimise(each, settings=exactly, limit_seconds=limit_seconds)
+            fewest = self._minimise(each, settings=settings, limit_seconds=limit_seconds)
             return None if fewest is None else replace(fewest, bound=0)
-        answer = self._minimise(costs, settings=exactly, limit_seconds=limit_seconds)
+        answer = self._minimise(costs, settings=settings, limit_seconds=limit_seconds)
         if answer is None or not answer.leaving or (answer.cost and len(answer.leaving) == 1):
             return answer
         for leave, cost in costs:
             if cost > answer.cost:
                 leave.upBound = 0
         self._require([(leave, float(cost)) for leave, cost in costs], "<=", float(answer.cost))
-        fewest = self._minimise(each, settings=exactly, limit_seconds=limit_seconds / 2)
+        fewest = self._minimise(each, settings=settings, limit_seconds=limit_seconds / 2)
         if fewest is None or fewest.cost > answer.cost or len(fewest.leaving) > len(answer.leaving):
             return answer
         return replace(fewest, bound=min(answer.bound, fewest.cost))

@@ -97,7 +97,9 @@ def find_eviction_breaches(plan: types.Plan, *, snapshot: types.Snapshot, settin
             if one.for_job == job_id and one.job_id in running and one.placement is not None
         }
         victims += smaller
-        own = tree.amounts([*running.values(), *come, (job, placement)])
+        stay = [one for name, one in running.items() if name not in victims]
+        stay += [(running[name][0], at) for name, at in smaller.items()]
+        own = tree.amounts([*stay, *come, (job, placement)])
         for victim_id in victims:
             victim, held = running[victim_id]
             what = f"eviction of {victim_id} for {job_id}"

@@ -5,15 +5,17 @@ A job may take the place of
 - a job of its own queue of lower priority (policy ``WithinQueue``); of equal priority only one that has had much
   more (policy ``LeastAttained``);
 - a job of another queue that borrows (policy ``ReclaimLent``). At the nearest common ancestor the side of
-  the job must own what it then uses, itself included, and on the other side every queue from the
-  victim's up must use more than it owns, even without what all other victims have. Where the two have
-  no common ancestor, the victim must be a guest: of a tree without quotas.
+  the job must own what it then uses, itself included, once all who leave for it have left; and on the
+  other side every queue from the victim's up must use more than it owns, even without what all other
+  victims have. Where the two have no common ancestor, the victim must be a guest: of a tree without
+  quotas; the job's tree is its side.
 
-So nobody loses what its queue owns to another queue, and nobody is evicted for what would be
-borrowed again. What elastic jobs can do without may be taken of whom the policy names, whatever their
+So nobody is evicted for what would be borrowed again, and a queue loses what it owns to another one only as the
+rest of a gang that also borrows. That is its ``excess``: the set of victims with the least is taken, whatever it
+costs. What elastic jobs can do without may be taken of whom the policy names, whatever their
 priority. All is asked of the state in which those who were told to leave are gone, and those ahead
-stand. What must stay true: of victims that may leave together any part may; more victims never make
-``enough`` less.
+stand. What must stay true: of victims that are ``admissible`` together any part is; more victims never make
+``enough`` less, nor more of those below a queue ``is_owned``.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from dataclasses import dataclass, field
 from stowplan_allocator import reserving, types
 from stowplan_allocator.queues import QueuePreemption
 from stowplan_allocator.quotas import DEFAULT, ROOT, Allowance, Branch, Quotas, Usage
-from stowplan_allocator.victims import Shrink, Victim
+from stowplan_allocator.victims import Victim, Way, deepest
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +84,7 @@ class Claim:
         return self.quotas.leaf(victim) == self.leaf
 
     def is_open_to(self, victim: types.Job) -> bool:
-        """Whether the job may take the victim's place, if nobody else leaves."""
+        """Whether the job may take the victim's place, if it is owned once others have left."""
         return self.is_open_to_shrink(victim) and (
             not self.is_same_queue(victim) or victim.priority < self.job.priority
         )
@@ -103,7 +105,10 @@ class Claim:
         if QueuePreemption.RECLAIM_LENT not in policy:
             return False
         holding = self.holding(victim)
-        return bool(holding.amount) and self._owns(holding) and all(more > 0 for _, more in self._beyond(holding))
+        mine, theirs = self._sides(holding.leaf)
+        if not mine[-1].is_limited or (mine[-1].parent == ROOT and theirs[-1].is_limited):
+            return False
+        return bool(holding.amount) and all(more > 0 for _, more in self._beyond(holding))
 
     def _sides(self, leaf: int) -> tuple[list[Branch], list[Branch]]:
         """Below the nearest common ancestor: the job's branches and those of the other leaf, from the leaves up."""
@@ -112,21 +117,48 @@ class Claim:
             mine, theirs = mine[:-1], theirs[:-1]
         return mine, theirs
 
-    def _owns(self, holding: Holding) -> bool:
-        """Whether the job's side owns what it would use."""
-        mine, theirs = self._sides(holding.leaf)
-        top = mine[-1]
-        if not top.is_limited or (top.parent == ROOT and theirs[-1].is_limited):
-            return False
+    def owner(self, victim: types.Job) -> tuple[int, str] | None:
+        """The branch that must own what it uses if the victim leaves, and of which kind; None within one queue."""
+        if self.is_same_queue(victim):
+            return None
+        holding = self.holding(victim)
+        return self._sides(holding.leaf)[0][-1].index, holding.claimed
+
+    def _owns(self, owner: tuple[int, str], *, usage: Usage) -> bool:
+        """Whether the branch owns what it uses with the job."""
+        index, kind = owner
         amount = self.size
-        for branch in mine:
-            used, kept = self.usage.used.get((branch.index, holding.claimed), 0), branch.kept.get(holding.claimed, 0)
-            if branch is top:
-                return used + amount <= branch.owned.get(holding.claimed, 0)
+        for branch in self.quotas.path(self.leaf):
+            used, kept = usage.used.get((branch.index, kind), 0), branch.kept.get(kind, 0)
+            if branch.index == index:
+                return used + amount <= branch.owned.get(kind, 0)
             amount = max(used + amount - kept, 0) - max(used - kept, 0)
         raise AssertionError("a side ends at its top")
 
-    def _without(self, victims: Iterable[Victim]) -> Allowance:
+    def is_owned(self, victims: Sequence[Way]) -> bool:
+        """Whether the job's side owns what it uses for each of the victims, once all of them have left."""
+        owners = {owner for victim in victims if (owner := self.owner(victim.job)) is not None}
+        owners = {owner for owner in owners if not self._owns(owner, usage=self.usage)}
+        return not owners or self._is_owned_without(owners, victims=victims)
+
+    def _is_owned_without(self, owners: Iterable[tuple[int, str]], *, victims: Sequence[Way]) -> bool:
+        usage = self._without(victims).states[0]
+        return all(self._owns(owner, usage=usage) for owner in owners)
+
+    def may_be_owned(self, ways: Sequence[Way]) -> list[Way]:
+        """Those for whom the job's side could own what it uses, if all others whom that asks for leave."""
+        owners = {way.job.id: self.owner(way.job) for way in ways}
+        open_to = [owner for owner in owners.values() if owner is not None]
+        ranks = {branch.index: rank for rank, branch in enumerate(self.quotas.path(self.leaf))}
+        owned: set[tuple[int, str] | None] = {None}
+        # From below: who leaves there makes the branches above use less.
+        for owner in sorted(set(open_to), key=lambda one: (ranks[one[0]], one[1])):
+            below = [way for way in ways if owners[way.job.id] in owned]
+            if self._owns(owner, usage=self.usage) or self._is_owned_without([owner], victims=deepest(below)):
+                owned.add(owner)
+        return [way for way in ways if owners[way.job.id] in owned]
+
+    def _without(self, victims: Iterable[Way]) -> Allowance:
         allowance = self.allowance.copy()
         for victim in victims:
             holding = self.holding(victim.job, size=victim.size)
@@ -134,8 +166,11 @@ class Claim:
             allowance.add(holding.leaf, holding.kind, -holding.amount, jobs=0 if victim.size else -1, bound=bound)
         return allowance
 
-    def admissible(self, victims: Iterable[Victim]) -> list[Victim]:
-        """Those of the victims, the first first, that may leave together."""
+    def admissible(self, victims: Iterable[Victim], *, sparing: bool = False) -> list[Victim]:
+        """Those of the victims, the first first, that may leave together, as far as what they have says it.
+
+        ``sparing``: without any ``excess``.
+        """
         found = []
         lost: dict[tuple[int, str], tuple[int, int]] = {}
         for victim in victims:
@@ -144,7 +179,7 @@ class Claim:
             for branch, beyond in self._beyond(holding):
                 total, least = lost.get((branch, holding.kind), (0, holding.amount))
                 total, least = total + holding.amount, min(least, holding.amount)
-                if total - least >= beyond:
+                if total - (0 if sparing else least) >= beyond + sparing:
                     break
                 after[branch, holding.kind] = total, least
             else:
@@ -171,17 +206,22 @@ class Claim:
             self.leaf, product, self.size, bound=self.bound
         )
 
-    def allows(self, product: str, victims: Sequence[Victim]) -> bool:
-        """Whether these may leave together, and are enough."""
-        return len(self.admissible(victims)) == len(victims) and self.enough(product, victims)
-
     def frees(self, product: str, victim: types.Job) -> bool:
         """Whether the victim's end could matter to the job's quota, or to its queues' number of jobs."""
         holding = self.holding(victim)
         same_tree = self.quotas.path(holding.leaf)[-1].index == self.quotas.path(self.leaf)[-1].index
         return same_tree and (not holding.amount or holding.kind == self.quotas.kind(self.leaf, product))
 
-    def floors(self, victims: Sequence[Victim | Shrink]) -> dict[tuple[int, str], tuple[int, list[int]]]:
+    def excess(self, victims: Sequence[Way]) -> int:
+        """What other queues lose of their own, in accelerators: what victims have beyond what their queue borrows.
+
+        It is counted at each queue from a victim's up, so a team's loss may be its department's, too.
+        """
+        amounts = [self.holding(victim.job, size=victim.size).amount for victim in victims]
+        found = self.floors(victims).values()
+        return sum(max(sum(amounts[i] for i in members) - beyond, 0) for beyond, members in found)
+
+    def floors(self, victims: Sequence[Way]) -> dict[tuple[int, str], tuple[int, list[int]]]:
         """For each branch and kind that loses to another queue: what it uses beyond its own; its victims' indexes."""
         found: dict[tuple[int, str], tuple[int, list[int]]] = {}
         for i, victim in enumerate(victims):

@@ -178,6 +178,9 @@ class Scene:
             if is_open(v.job.id) and rights.may_evict(v.job, job=job, settings=settings, claim=terms.claim)
         ]
         shrinks = [way for way in self._surplus.ways(job, claim=terms.claim) if is_open(way.job.id)]
+        ways = terms.may_be_owned([*victims, *shrinks])
+        victims = [way for way in ways if isinstance(way, Victim)]
+        shrinks = [way for way in ways if not isinstance(way, Victim)]
         choose = functools.partial(
             choosing.cheapest,
             gang,
@@ -188,9 +191,14 @@ class Scene:
             terms=terms,
             shrinks=shrinks,
         )
-        # Surplus comes first: nobody is evicted where enough of it is given up.
+        # Surplus comes first: nobody is evicted where enough of it is given up, and no queue loses of its own by it.
         found = choose(victims=()) if shrinks else None
-        return choose(victims=victims) if found is None and (victims or not shrinks) else found
+        if found is not None and (not victims or not terms.excess(found.leaving)):
+            return found
+        either = choose(victims=victims) if victims or not shrinks else None
+        if found is None or (either is not None and terms.excess(either.leaving) < terms.excess(found.leaving)):
+            return either
+        return found
 
     def may_take(self, job: types.Job, *, solution: Solution, position: int, decision: Decision) -> bool:
         """Whether all of these may leave for the job, beside all ahead of it."""

@@ -4,8 +4,7 @@
     limits       (1) of ``namespaces`` with the job, once the victims have left
     budgets      (1) of ``budgets``: which gangs may stop together
 
-What must stay true: more victims never make ``enough`` less; of victims that may leave together any
-part may.
+What must stay true: more victims never make ``enough`` less; of victims that are ``admissible`` together any part is.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from stowplan_allocator import types
 from stowplan_allocator.budgets import Guard
 from stowplan_allocator.namespaces import Charges, Key, Namespaces
 from stowplan_allocator.reclaiming import Claim
-from stowplan_allocator.victims import Shrink, Victim
+from stowplan_allocator.victims import Shrink, Victim, Way
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,11 +80,25 @@ class Terms:
                 return True
         return self.claim is not None and self.claim.frees(product, victim.job)
 
-    def admissible(self, victims: Iterable[Victim]) -> list[Victim]:
-        """Those of the victims, the first first, that may leave together."""
-        found = list(victims) if self.claim is None else self.claim.admissible(victims)
+    def admissible(self, victims: Iterable[Victim], *, sparing: bool = False) -> list[Victim]:
+        """Those of the victims, the first first, that may leave together; ``sparing``: without any ``excess``."""
+        found = list(victims) if self.claim is None else self.claim.admissible(victims, sparing=sparing)
         return found if self.guard is None else self.guard.admissible(found)
+
+    def is_owned(self, victims: Sequence[Victim]) -> bool:
+        """Whether what the job takes is owned, once these have left."""
+        return self.claim is None or self.claim.is_owned(victims)
+
+    def may_be_owned(self, ways: Sequence[Way]) -> list[Way]:
+        """Those who could leave for what is owned."""
+        return list(ways) if self.claim is None else self.claim.may_be_owned(ways)
+
+    def excess(self, victims: Sequence[Victim]) -> int:
+        """What other queues lose of their own."""
+        return 0 if self.claim is None else self.claim.excess(victims)
 
     def allows(self, product: str, victims: Sequence[Victim]) -> bool:
         """Whether these may leave together, and are enough."""
-        return len(self.admissible(victims)) == len(victims) and self.enough(product, victims)
+        if len(self.admissible(victims)) < len(victims) or not self.is_owned(victims):
+            return False
+        return self.enough(product, victims)

@@ -75,9 +75,12 @@ class Shrink:
         return self.giving(given)
 
 
-def deepest(ways: Iterable[Victim]) -> list[Victim]:
+type Way = Victim | Shrink
+
+
+def deepest[W: (Victim, Way)](ways: Iterable[W]) -> list[W]:
     """One way of each job, the one that keeps the least; in their order."""
-    found: dict[str, Victim] = {}
+    found: dict[str, W] = {}
     for way in ways:
         if way.job.id not in found or way.size < found[way.job.id].size:
             found[way.job.id] = way
