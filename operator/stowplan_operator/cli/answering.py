@@ -29,6 +29,7 @@ from stowplan_operator.cli import (
     output,
     plan_report,
     planning,
+    pulse,
     refusals,
     schedule,
 )
@@ -167,9 +168,14 @@ async def explain(asker: Asker, *, name: str, form: str | None) -> Exit:
     if asker.cluster is None:
         return await _explain_saved(asker, name, form=form)
     job = (await asker.cluster.get_job(name)).printable
-    said = explaining.explain(job, asker.speaker)
+    beat = await pulse.take(asker.cluster, asker.operator_namespace, asker.speaker)
+    said = explaining.explain(job, asker.speaker, pulse=beat)
     said = dataclasses.replace(said, next=tuple(one for one in said.next if explaining.DEEP not in one.command))
-    seen = await asker.ask()
+    try:
+        seen = await asker.ask()
+    except CliError:  # what is known without it is still an answer
+        commands.print_explanation(job, said, asker.speaker, form=form)
+        raise
     planned = next((one for one in seen.snapshot.jobs if one.id == job.uid), None)
     found = await _explored(seen, planned) if planned is not None else None
     if form:

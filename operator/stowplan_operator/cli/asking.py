@@ -43,6 +43,7 @@ class Asker:
     cluster: Cluster | None
     namespace: str | None
     speaker: Speaker
+    operator_namespace: str
 
 
 def execute(target: Target, source: Source, work: Callable[[Asker], Awaitable[Exit]]) -> int:
@@ -53,7 +54,7 @@ def execute(target: Target, source: Source, work: Callable[[Asker], Awaitable[Ex
         async def ask() -> observation.Observation:
             return read_file(source.file or STDIN)
 
-        return await work(Asker(ask, None, target.namespace, speaker))
+        return await work(Asker(ask, None, target.namespace, speaker, source.operator_namespace))
 
     async def from_cluster() -> Exit:
         async with Cluster.open(target) as cluster:
@@ -61,7 +62,7 @@ def execute(target: Target, source: Source, work: Callable[[Asker], Awaitable[Ex
             async def ask() -> observation.Observation:
                 return parsed(await fetch(cluster, source.operator_namespace, speaker), where="the operator's snapshot")
 
-            return await work(Asker(ask, cluster, cluster.namespace, speaker))
+            return await work(Asker(ask, cluster, cluster.namespace, speaker, source.operator_namespace))
 
     return commands.run(_told(from_file() if source.file else from_cluster()))
 
@@ -146,9 +147,13 @@ async def _pods(cluster: Cluster, namespace: str, speaker: Speaker) -> list[dict
     raise CliError(
         f"no operator runs in namespace {namespace}" + (f": {state}" if pods else ""),
         code=Exit.UNREACHABLE,
-        hint="find it: "
+        hint="is it there, and does it want replicas? "
+        + speaker.elsewhere("get", "deployments", "-n", namespace, "-l", OPERATOR_SELECTOR)
+        + "\n  with none it is switched off: "
+        + speaker.elsewhere("scale", "deployment", "-n", namespace, "-l", OPERATOR_SELECTOR, "--replicas=1")
+        + "\n  elsewhere: "
         + speaker.elsewhere("get", "pods", "-A", "-l", OPERATOR_SELECTOR)
-        + "\n  then name its namespace: --operator-namespace NAME\n"
+        + ", then name its namespace: --operator-namespace NAME\n"
         "  outside the cluster: curl -s --compressed localhost:8082/snapshot, and --snapshot - to read it",
     )
 

@@ -159,6 +159,11 @@ class Cluster:
                 raise self._refusal(error, "get", "pods/log", self.namespace) from None
             raise
 
+    async def lease(self, namespace: str, name: str) -> dict[str, Any]:
+        """A Lease, by which operators tell that they live."""
+        path = f"/apis/coordination.k8s.io/v1/namespaces/{quote(namespace, safe='')}/leases/{quote(name, safe='')}"
+        return await self._json("get", "leases", namespace, path)
+
     async def operator_pods(self, namespace: str) -> list[dict[str, Any]]:
         """The operator's pods in its namespace."""
         path = f"/api/v1/namespaces/{quote(namespace, safe='')}/pods"

@@ -96,7 +96,7 @@ def explain_command(
     if deep or file:
         questions.answer(context, file, operator_namespace, "explain", name=name, form=form)
     else:
-        _run(context, "explain_job", name=name, form=form)
+        _run(context, "explain_job", name=name, form=form, operator_namespace=operator_namespace)
 
 
 @cli.command("logs")

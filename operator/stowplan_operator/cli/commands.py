@@ -14,7 +14,7 @@ from typing import Any
 from rich.text import Text
 
 from stowplan_operator.api import Phase
-from stowplan_operator.cli import details, documents, explaining, listing, logs, output, waiting, words
+from stowplan_operator.cli import details, documents, explaining, listing, logs, output, pulse, waiting, words
 from stowplan_operator.cli.client import Cluster, Target
 from stowplan_operator.cli.exits import CliError, Exit
 from stowplan_operator.cli.model import Job
@@ -103,16 +103,23 @@ async def get_job(cluster: Cluster, speaker: Speaker, *, name: str, form: str | 
     return Exit.YES
 
 
-async def explain_job(cluster: Cluster, speaker: Speaker, *, name: str, form: str | None) -> Exit:
+async def explain_job(
+    cluster: Cluster, speaker: Speaker, *, name: str, form: str | None, operator_namespace: str
+) -> Exit:
     """Print what the job does and why; yes when it has its place or succeeded."""
     job = (await cluster.get_job(name)).printable
-    said = explaining.explain(job, speaker)
+    said = explaining.explain(job, speaker, pulse=await pulse.take(cluster, operator_namespace, speaker))
+    print_explanation(job, said, speaker, form=form)
+    return said.answer.exit
+
+
+def print_explanation(job: Job, said: explaining.Explanation, speaker: Speaker, *, form: str | None) -> None:
+    """What the job's status answers."""
     if form:
         print_document(documents.explanation(job, said), form)
-    else:
-        output.write(explaining.show(job, said, speaker))
-        output.write(explaining.show_next(said), wrap=False)
-    return said.answer.exit
+        return
+    output.write(explaining.show(job, said, speaker))
+    output.write(explaining.show_next(said), wrap=False)
 
 
 async def print_logs(cluster: Cluster, speaker: Speaker, *, name: str, request: logs.Request) -> Exit:

@@ -103,9 +103,27 @@ def explanation(job: Job, said: Explanation, *, deep: Mapping[str, Any] | None =
         "certificate": mapping(decision, "certificate") or None,
         "reasonSince": _optional(text(decision, "since")),
         "decidedAt": _optional(text(decision, "lastUpdated")),
+        "operatorSeenAt": said.pulse.seen_at if said.pulse else None,
         "placement": mapping(job.status, "placement") or None,
         "progress": mapping(job.status, "progress"),
         "lastFailure": mapping(job.status, "lastFailure") or None,
+        "position": number(decision, "position"),
+        "predictedStart": _optional(text(decision, "predictedStart")),
+        "predictedStartBasis": _optional(text(decision, "predictedStartBasis")),
+        "estimate": mapping(job.status, "estimate") or None,
         "next": [{"command": one.command, "shows": one.shows} for one in said.next],
-        **(deep or {"alternatives": None, "notTried": None}),
+        **(deep or _known_alternatives(decision)),
+    }
+
+
+def _known_alternatives(decision: Mapping[str, Any]) -> dict[str, Any]:
+    """Those that the operator found beside its plans, which keeps no more of them than their sentences."""
+    found: list[dict[str, Any]] = [
+        {"kind": text(one, "kind"), "sentence": text(one, "message"), "numbers": {}, "smallest": None}
+        for one in objects(decision, "alternatives")
+    ]
+    is_told = "alternatives" in decision or "alternativesNotTried" in decision
+    return {
+        "alternatives": found if is_told else None,
+        "notTried": parts.names(decision, "alternativesNotTried") if is_told else None,
     }

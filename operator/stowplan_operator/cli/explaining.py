@@ -18,6 +18,7 @@ from stowplan_operator.cli import outlook, output, parts, reasons, words
 from stowplan_operator.cli.client import OPERATOR_SELECTOR
 from stowplan_operator.cli.exits import Exit
 from stowplan_operator.cli.model import Job, mapping, number, seconds_of, text
+from stowplan_operator.cli.pulse import Pulse
 from stowplan_operator.cli.words import Speaker
 
 _EXPECTED_WITHIN_SECONDS = 15
@@ -79,17 +80,18 @@ class Explanation:
     seconds: int | None
     notes: tuple[str, ...]
     next: tuple[Next, ...]
+    pulse: Pulse | None = None
 
 
-def explain(job: Job, speaker: Speaker) -> Explanation:
-    """What the job does, why, and which command helps next."""
+def explain(job: Job, speaker: Speaker, *, pulse: Pulse | None = None) -> Explanation:
+    """What the job does, why, and which command helps next; ``pulse`` tells whether the operator lives."""
     answer = _ANSWERS.get(job.phase, Answer.UNSEEN)
     reason, message = job.reason, job.message
     since = _since(job, answer)
     elapsed = speaker.since(since)
     known = reasons.meaning(reason) if answer in _WITHOUT_PLACE else None
     if answer is Answer.UNSEEN:
-        message = _why_unseen(job, elapsed)
+        message = _why_unseen(job, elapsed, pulse)
     return Explanation(
         answer=answer,
         headline=_headline(job, answer, reason, elapsed),
@@ -98,8 +100,9 @@ def explain(job: Job, speaker: Speaker) -> Explanation:
         meaning=known.text if known else "",
         since=since,
         seconds=None if elapsed is None else int(elapsed),
-        notes=tuple(_notes(job)),
+        notes=tuple(_notes(job, pulse)),
         next=tuple(_next(job, answer, known, speaker)),
+        pulse=pulse,
     )
 
 
@@ -155,14 +158,20 @@ def _took(job: Job) -> float | None:
     return None if start is None or end is None else end - start
 
 
-def _why_unseen(job: Job, elapsed: float | None) -> str:
+def _why_unseen(job: Job, elapsed: float | None, pulse: Pulse | None) -> str:
     if elapsed is not None and elapsed <= _EXPECTED_WITHIN_SECONDS:
         return f"It was created {words.duration(elapsed)} ago; the operator needs a moment to look at it."
     age = f"It was created {words.duration(elapsed)} ago, but has no status. " if elapsed is not None else ""
-    return f"{age}Either the operator is not running, or it does not watch the namespace {job.namespace}."
+    if pulse is None:
+        return f"{age}Either the operator is not running, or it does not watch the namespace {job.namespace}."
+    if pulse.is_silent:
+        return f"{age}The operator is not running."
+    return f"{age}The operator runs, but does not watch the namespace {job.namespace}, or has more to do than it can."
 
 
-def _notes(job: Job) -> Iterator[str]:
+def _notes(job: Job, pulse: Pulse | None) -> Iterator[str]:
+    if pulse is not None and pulse.is_silent and not job.is_finished:
+        yield pulse.sentence
     if job.is_deleting:
         yield "It is being deleted; its pods go with it."
     if job.is_outdated:
@@ -286,7 +295,7 @@ def _decision(job: Job, said: Explanation, speaker: Speaker) -> Iterator[tuple[s
     yield "Proof", parts.proof(decision)
     since, updated = speaker.since(text(decision, "since")), speaker.ago(text(decision, "lastUpdated"))
     if said.answer in _WITHOUT_PLACE and since is not None:
-        yield "Decided", f"{said.reason} for {words.duration(since)}, numbers of {updated or 'then'}"
+        yield "Decided", f"{said.reason} for {words.duration(since)}, numbers last changed {updated or 'then'}"
     else:
         yield "Decided", updated
 

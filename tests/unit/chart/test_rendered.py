@@ -140,7 +140,7 @@ def test_with_listed_namespaces_nothing_may_be_written_elsewhere(render: Render)
         assert verb in ("get", "list", "watch") or resource == "queues/status", resource
     for kind in ("Role", "RoleBinding"):
         where = {(one["metadata"]["name"], one["metadata"]["namespace"]) for one in _of(manifests, kind)}
-        given = {(name, namespace) for name, namespace in where if name != "stowplan-user-answers"}
+        given = {(name, namespace) for name, namespace in where if "-user-" not in name}
         assert given == {("stowplan-self", "stowplan-system"), *(("stowplan-jobs", name) for name in NAMESPACES)}
 
 
@@ -149,10 +149,47 @@ def test_roles_are_bound_to_the_operators_account_alone(render: Render, values: 
     manifests = render(values)
     account = _one(manifests, "Deployment")["spec"]["template"]["spec"]["serviceAccountName"]
     for binding in _of(manifests, "RoleBinding", "ClusterRoleBinding"):
+        if "-user-" in binding["metadata"]["name"]:
+            continue
         assert binding["subjects"] == [{"kind": "ServiceAccount", "name": account, "namespace": "stowplan-system"}]
         assert binding["roleRef"]["name"] == binding["metadata"]["name"]
     created = {one["metadata"]["name"] for one in _of(manifests, "ServiceAccount")}
     assert created == (set() if "create" in values.get("serviceAccount", {}) else {account})
+
+
+EVERYBODY_MAY: dict[str, tuple[Values, list[Manifest]]] = {
+    "see when the operator last renewed its Lease": (
+        {"settings": {"lease": {"name": "mine"}}},
+        [{"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "resourceNames": ["mine"], "verbs": ["get"]}],
+    ),
+    "read Queues where the chart is told so": (
+        {"userRoles": {"everybodySeesQueues": True}, "settings": {"lease": {"name": "mine"}}},
+        [
+            {
+                "apiGroups": ["coordination.k8s.io"],
+                "resources": ["leases"],
+                "resourceNames": ["mine"],
+                "verbs": ["get"],
+            },
+            {"apiGroups": ["stowplan.dev"], "resources": ["queues"], "verbs": ["get", "list", "watch"]},
+            {"apiGroups": ["stowplan.dev"], "resources": ["queues/status"], "verbs": ["get"]},
+        ],
+    ),
+    "do nothing where the chart makes no roles for users": ({"userRoles": {"create": False}}, []),
+}
+
+
+@pytest.mark.parametrize("case", EVERYBODY_MAY)
+def test_everybody_may(render: Render, case: str) -> None:
+    values, want = EVERYBODY_MAY[case]
+    manifests = render(values)
+    found: list[Manifest] = []
+    for binding in _of(manifests, "RoleBinding", "ClusterRoleBinding"):
+        if "-user-" in binding["metadata"]["name"]:
+            group = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Group", "name": "system:authenticated"}
+            assert binding["subjects"] == [group]
+            found += _one(manifests, binding["roleRef"]["kind"], binding["roleRef"]["name"])["rules"]
+    assert sorted(found, key=str) == want
 
 
 def _pods(manifests: list[Manifest]) -> Iterator[tuple[str, Manifest]]:

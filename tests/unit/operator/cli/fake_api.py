@@ -37,6 +37,8 @@ class State:
     log_queries: list[dict[str, str]] = field(default_factory=list)
     # Pod → the port on this machine that a forwarded port of it leads to.
     forwards: dict[str, int] = field(default_factory=dict)
+    # Namespace/name → when it was renewed.
+    leases: dict[str, str] = field(default_factory=dict)
 
 
 class RefusedError(Exception):
@@ -75,6 +77,7 @@ class FakeApi:
                 web.get(_JOBS + "/namespaces/{namespace}/" + api.PLURAL + "/{name}", self._get_job),
                 web.post(_JOBS + "/namespaces/{namespace}/" + api.PLURAL, self._try_job),
                 web.patch(_JOBS + "/namespaces/{namespace}/" + api.PLURAL + "/{name}", self._patch_job),
+                web.get("/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases/{name}", self._get_lease),
                 web.get("/api/v1/namespaces/{namespace}/events", self._list_events),
                 web.get("/api/v1/namespaces/{namespace}/pods", self._list_pods),
                 web.get("/api/v1/namespaces/{namespace}/pods/{name}/log", self._log),
@@ -156,6 +159,13 @@ class FakeApi:
         self.state.patches.append(patch)
         body["spec"].update(patch["spec"])
         return web.json_response(body)
+
+    async def _get_lease(self, request: web.Request) -> web.Response:
+        self._allow("get", "leases")
+        place = "{namespace}/{name}".format_map(request.match_info)
+        if place not in self.state.leases:
+            raise RefusedError(404, "NotFound", f'leases.coordination.k8s.io "{place}" not found')
+        return web.json_response({"spec": {"renewTime": self.state.leases[place], "leaseDurationSeconds": 15}})
 
     async def _list_events(self, request: web.Request) -> web.Response:
         self._allow("list", "events")

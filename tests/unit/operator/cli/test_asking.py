@@ -91,7 +91,11 @@ def test_a_saved_snapshot_is_read_without_a_cluster(
 
 
 TROUBLES = {
-    "no operator": ([], set(), "no operator runs in namespace stowplan-system\n  find it: kubectl get pods -A"),
+    "no operator": (
+        [],
+        set(),
+        "no operator runs in namespace stowplan-system\n  is it there, and does it want replicas? kubectl get ",
+    ),
     "an operator that is not up": (
         [("stowplan-a", None, "Pending")],
         set(),

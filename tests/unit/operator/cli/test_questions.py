@@ -231,7 +231,7 @@ async def test_a_live_table_outlasts_an_operator_that_is_replaced(
 
     seen = await asyncio.to_thread(observed.an_observation)
     assert seen.snapshot.nodes
-    asker = asking.Asker(ask, None, None, Speaker(now=0))
+    asker = asking.Asker(ask, None, None, Speaker(now=0), "stowplan-system")
     with pytest.raises(CliError, match="you may not any more"):
         await answering.top(asker, what="nodes", form=None, watch=True)
     assert answers == []

@@ -55,7 +55,7 @@ EXPLAIN = {
             "accelerators needed    4",
             "Proof     Optimal: the solver proved",
             "(gap 0%,",
-            "WaitingForCapacity for 3m12s, numbers of 12s ago",
+            "WaitingForCapacity for 3m12s, numbers last changed 12s ago",
             "kubectl stowplan wait digits --for Running",
         ],
         Exit.NO,
