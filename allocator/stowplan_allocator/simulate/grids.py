@@ -61,20 +61,46 @@ def _gantt(axes: Axes, view: style.View, nodes: tuple[types.Node, ...], *, ink: 
     colours = _colours(drawn)
     gap = 1.2 * view.at(view.history.started_at_seconds + view.span_seconds) / width_points
     boxes = []
+    planned = [view.is_forecast and bar.job.job.placement is None for bar in drawn]
     for bar in drawn:
         left, right = view.at(bar.run.start_seconds), view.at(bar.run.end_seconds)
         right = max(right - gap, left + (right - left) / 2)
         top, bottom = bar.lane + 0.06, bar.lane + bar.lanes - 0.06
         boxes.append([(left, top), (right, top), (right, bottom), (left, bottom)])
-    faces = [colours[bar.number] for bar in drawn]
-    axes.add_collection(PolyCollection(boxes, facecolors=faces, linewidths=0, alpha=0.92))
+    for is_planned, alpha in ((False, 0.92), (True, 0.45)):
+        chosen = [index for index, one in enumerate(planned) if one is is_planned]
+        faces = [colours[drawn[index].number] for index in chosen]
+        axes.add_collection(
+            PolyCollection([boxes[index] for index in chosen], facecolors=faces, linewidths=0, alpha=alpha)
+        )
+    if view.is_forecast:
+        _forecast_key(axes, view, drawn, planned, ink=ink)
     _away(axes, view, nodes, ink=ink)
     _stops(axes, view, drawn, ink=ink)
     _node_axis(axes, nodes, ink=ink)
     charts.over_time(axes, view)
-    _names(axes, view, drawn, colours=colours, width_points=width_points)
+    _names(axes, view, drawn, colours=colours, planned=planned, ink=ink, width_points=width_points)
     if axes.get_legend_handles_labels()[1]:
         charts.legend(axes)
+
+
+def _forecast_key(axes: Axes, view: style.View, drawn: list[lanes.Bar], planned: list[bool], *, ink: str) -> None:
+    """Which bars run and which are planned, and whose end is not known."""
+    for is_planned, alpha, label in ((False, 0.92, "runs"), (True, 0.45, "planned")):
+        if is_planned in planned:
+            axes.fill_between([0, 0], 0, 0, facecolor=style.GREY, alpha=alpha, linewidth=0, label=label)
+    going_on = [bar for bar in drawn if bar.run.outcome is records.Outcome.UNFINISHED]
+    if going_on:
+        axes.scatter(
+            [view.at(bar.run.end_seconds) for bar in going_on],
+            [bar.lane + bar.lanes / 2 for bar in going_on],
+            marker=">",
+            color=ink,
+            s=34,
+            zorder=3,
+            clip_on=False,
+            label="goes on, end not known",
+        )
 
 
 def _colours(drawn: list[lanes.Bar]) -> dict[int, str]:
@@ -144,26 +170,49 @@ def _node_axis(axes: Axes, nodes: tuple[types.Node, ...], *, ink: str) -> None:
 
 
 def _names(
-    axes: Axes, view: style.View, drawn: list[lanes.Bar], *, colours: dict[int, str], width_points: float
+    axes: Axes,
+    view: style.View,
+    drawn: list[lanes.Bar],
+    *,
+    colours: dict[int, str],
+    planned: list[bool],
+    ink: str,
+    width_points: float,
 ) -> None:
-    """Names of jobs in bars that have room for them."""
+    """Names of jobs in bars that have room for them; of a forecast, with its few jobs, else beside them."""
     per_second = width_points / view.span_seconds
-    for bar in drawn:
+    for bar, is_planned in zip(drawn, planned, strict=True):
         room = (bar.run.end_seconds - bar.run.start_seconds) * per_second
+        is_inside = True
+        if view.is_forecast and (room - 4) / _CHARACTER_POINTS < len(bar.job.job.name):
+            beside = (_free_until(bar, drawn, view) - bar.run.end_seconds) * per_second
+            is_inside, room = room >= beside, max(room, beside)
         most = int((room - 4) / _CHARACTER_POINTS)
         name = style.shortened(bar.job.job.name, most) if most >= 4 else ""
         # A bar of one lane is as high as its text only where nodes have few lanes.
         if not name or bar.lanes < _lanes_per_text(axes):
             continue
         axes.text(
-            view.at(bar.run.start_seconds),
+            view.at(bar.run.start_seconds if is_inside else bar.run.end_seconds),
             bar.lane + bar.lanes / 2,
             f" {name}",
             fontsize=6.5,
             va="center_baseline",
-            color=style.ink_on(colours[bar.number]),
+            color=ink if is_planned or not is_inside else style.ink_on(colours[bar.number]),
             clip_on=True,
         )
+
+
+def _free_until(bar: lanes.Bar, drawn: list[lanes.Bar], view: style.View) -> int:
+    """When the next run begins on one of the bar's lanes; the picture's end where none does."""
+    after = (
+        one.run.start_seconds
+        for one in drawn
+        if one.run.start_seconds >= bar.run.end_seconds
+        and one.lane < bar.lane + bar.lanes
+        and bar.lane < one.lane + one.lanes
+    )
+    return min(after, default=view.history.started_at_seconds + view.span_seconds)
 
 
 def _lanes_per_text(axes: Axes) -> float:

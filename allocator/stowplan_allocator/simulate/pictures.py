@@ -30,6 +30,7 @@ _PAGE_INK = "#010203"
 _PAPER_INK = "#24292f"
 # Names of nodes and the axis of a chart take about so much of its width.
 _MARGIN_INCHES = 1.9
+_LINE_INCHES = 0.16
 
 type _Draw = Callable[[Axes, style.View, str], None]
 
@@ -119,14 +120,19 @@ def svg(picture: Picture, view: style.View) -> str:
     return text[text.index("<svg") :].replace(_PAGE_INK, "currentColor")
 
 
-def png(view: style.View, *, title: str, facts: str, pictures: Sequence[Picture] | None = None) -> bytes:
-    """The pictures, or all of them, on one sheet."""
+def png(
+    view: style.View, *, title: str, facts: str, pictures: Sequence[Picture] | None = None, below: Sequence[str] = ()
+) -> bytes:
+    """The pictures, or all of them, on one sheet; lines of text ``below`` them."""
     pictures = pictures or all_pictures(view)
     heights = [grids.height_inches(view) if one.name == NODES else _CHART_INCHES for one in pictures]
     with _settings(ink=_PAPER_INK, salt="sheet"):
-        figure = _figure(sum(heights) + 0.42 * len(heights) + 0.6, ink=_PAPER_INK)
+        below_inches = _LINE_INCHES * (len(below) + 1) if below else 0.0
+        figure = _figure(sum(heights) + 0.42 * len(heights) + 0.6 + below_inches, ink=_PAPER_INK)
         figure.suptitle(f"{title}\n", x=0.01, ha="left", fontsize=15, fontweight="bold")
         figure.text(0.012, 0.995, f"\n\n{facts}", ha="left", va="top", fontsize=9)
+        if below:
+            figure.supxlabel("\n".join(below), x=0.012, ha="left", fontsize=8.5)
         all_axes = figure.subplots(len(pictures), 1, height_ratios=heights, squeeze=False)
         for (axes,), picture in zip(all_axes, pictures, strict=True):
             _dress(axes)

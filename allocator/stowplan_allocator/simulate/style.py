@@ -43,10 +43,15 @@ MOST_POINTS = 2000
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """A run, ready to be drawn: its records, and when nodes were away."""
+    """A run, ready to be drawn: its records, and when nodes were away.
+
+    ``is_forecast``: it is still to come. Jobs without a placement are then only planned, and the end of an unfinished
+    run is not known.
+    """
 
     history: records.History
     downtimes: summary.Downtimes
+    is_forecast: bool = False
 
     @property
     def span_seconds(self) -> int:

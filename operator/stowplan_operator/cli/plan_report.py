@@ -13,6 +13,8 @@ from stowplan_operator import observation, views
 from stowplan_operator.cli import schedule, words
 
 TITLE = "Plan"
+_MOST_LINES = 12
+_LINE_LENGTH = 150
 
 
 def view(seen: observation.Observation, future: schedule.Schedule) -> style.View:
@@ -26,7 +28,7 @@ def view(seen: observation.Observation, future: schedule.Schedule) -> style.View
         jobs.append(records.JobRecord(span.job, now, (run,)))
     away = {node.name: ((now, now + future.horizon),) for node in seen.snapshot.nodes if node.blocked}
     history = records.History(seen.snapshot.nodes, tuple(jobs), (), 0, 0, 0.0, now, now + future.horizon)
-    return style.View(history, away)
+    return style.View(history, away, is_forecast=True)
 
 
 def page(seen: observation.Observation, plan: types.Plan, future: schedule.Schedule) -> str:
@@ -51,7 +53,21 @@ def page(seen: observation.Observation, plan: types.Plan, future: schedule.Sched
 def png(seen: observation.Observation, plan: types.Plan, future: schedule.Schedule) -> bytes:
     """The picture alone."""
     drawn = view(seen, future)
-    return pictures.png(drawn, title=TITLE, facts=facts(seen, plan), pictures=_pictures(drawn))
+    return pictures.png(drawn, title=TITLE, facts=facts(seen, plan), pictures=_pictures(drawn), below=below(future))
+
+
+def below(future: schedule.Schedule) -> list[str]:
+    """Waiting jobs that are in no bar, a line each."""
+    if not future.unknown:
+        return []
+    lines = [f"  {name}: {why}" for name, why in _unknown(future)[:_MOST_LINES]]
+    more = len(future.unknown) - len(lines)
+    lines += [f"  … and {words.count(more, 'more job')}"] if more else []
+    width = _LINE_LENGTH
+    return [
+        "Waiting, and no start can be told",
+        *(one if len(one) <= width else f"{one[: width - 1]}…" for one in lines),
+    ]
 
 
 def facts(seen: observation.Observation, plan: types.Plan) -> str:

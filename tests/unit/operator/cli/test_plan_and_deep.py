@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import json
 import pathlib
@@ -12,7 +13,9 @@ from click.testing import Result
 import stowplan_allocator
 from fakes.builders import a_job
 from stowplan_allocator import alternatives, snapshots, types
-from stowplan_operator.cli import schedule
+from stowplan_allocator.simulate import pictures
+from stowplan_operator import observation
+from stowplan_operator.cli import plan_report, schedule
 from unit.operator.cli import observed, samples
 from unit.operator.cli.conftest import Run
 from unit.operator.cli.fake_api import State
@@ -96,6 +99,48 @@ def test_the_page_and_the_picture(run: Run, day: str, tmp_path: pathlib.Path) ->
     page = (tmp_path / "p.html").read_text()
     for word in ("<svg", "team/giant", "starts once team/llama has ended", "Content-Security-Policy"):
         assert word in page
+
+
+def a_mixed_plan() -> observation.Observation:
+    """Two that run, one without a known end; two that start now, one of them for seconds; one without a start."""
+    room = types.Resources(accelerators=4)
+    nodes = tuple(types.Node(name, "H100", available=room, allocatable=room) for name in ("n1", "n2"))
+    two, place = types.Resources(accelerators=2), types.Placement("H100", (types.NodeShare("n1", 1),))
+    jobs = (
+        types.Job("a", "team/vision", 1, two, placement=place, expected_seconds=1800),
+        types.Job("b", "team/speech", 1, two, placement=place),
+        types.Job("c", "team/short", 1, two, expected_seconds=60),
+        types.Job("d", "team/next", 1, two, expected_seconds=3000),
+        types.Job("e", "team/later", 2, room, expected_seconds=3000),
+    )
+    return observation.Observation(snapshot=types.Snapshot(nodes, jobs), settings=types.Settings())
+
+
+def test_the_picture_tells_who_runs_who_is_planned_and_whose_end_is_not_known() -> None:
+    from matplotlib.figure import Figure
+
+    seen = a_mixed_plan()
+    drawn = plan_report.view(seen, schedule.of(seen))
+    axes = Figure(figsize=(10, 4)).add_subplot()
+    (picture,) = (one for one in pictures.all_pictures(drawn) if one.name == pictures.NODES)
+    picture.draw(axes, drawn, "#24292f")
+    assert axes.get_legend_handles_labels()[1] == ["runs", "planned", "goes on, end not known"]
+    assert len(axes.collections[-1].get_offsets()) == 1, "only of team/speech"
+    # The bar of a minute is too short for its name, which stands beside it.
+    named = {text.get_text().strip(): text.get_position()[0] for text in axes.texts}
+    assert named == {"team/vision": 0, "team/speech": 0, "team/short": 1, "team/next": 0}
+
+
+def test_the_picture_names_who_waits_without_a_start() -> None:
+    seen = a_mixed_plan()
+    future = schedule.of(seen)
+    assert plan_report.below(future) == [
+        "Waiting, and no start can be told",
+        "  team/later: depends on team/speech, whose end is unknown",
+    ]
+    many = dataclasses.replace(future, unknown=future.unknown * 20)
+    assert (len(plan_report.below(many)), plan_report.below(many)[-1]) == (14, "  … and 8 more jobs")
+    assert plan_report.below(dataclasses.replace(future, unknown=())) == []
 
 
 def test_without_matplotlib_pictures_name_what_to_install(
