@@ -53,7 +53,6 @@ word; it is called proven only if no cheaper set exists; equal questions get equ
 
 from __future__ import annotations
 
-import functools
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -61,17 +60,15 @@ from dataclasses import dataclass, field, replace
 
 import pulp
 
-from stowplan_allocator import gangs, model, quota_rows, types
+from stowplan_allocator import gangs, model, types
 from stowplan_allocator.choosing import Solution
 from stowplan_allocator.gangs import Gang
-from stowplan_allocator.namespaces import Key
 from stowplan_allocator.problem import Path, Problem, Vector
-from stowplan_allocator.reclaiming import Claim
+from stowplan_allocator.quota_rows import Term
 from stowplan_allocator.stock import Take
+from stowplan_allocator.term_rows import TermRows
 from stowplan_allocator.terms import Terms
-from stowplan_allocator.victims import Shrink, Victim
-
-Term = tuple[pulp.LpVariable, float]
+from stowplan_allocator.victims import Shrink, Victim, Way
 
 
 @dataclass(slots=True)
@@ -166,7 +163,7 @@ class Programme:
             found.append(_Giving(y, g))
         return found
 
-    def _ways(self) -> list[tuple[Victim | Shrink, pulp.LpVariable]]:
+    def _ways(self) -> list[tuple[Way, pulp.LpVariable]]:
         """Every way with its variable."""
         shrinks = [way for giving in self._giving for way in giving.ways]
         return [*zip(self._victims, self._leave, strict=True), *shrinks]
@@ -204,75 +201,11 @@ class Programme:
     def add_terms(self, terms: Terms, *, sparing: bool = False) -> None:
         """(6) to (8), (11) and (12) for the one gang that was added, which waits; ``sparing``: with no e_v above 0."""
         self._terms = terms
-        if terms.claim is not None:
-            self._add_claim(terms.claim, sparing=sparing)
-        if terms.bill is not None:
-            freed: dict[Key, list[Term]] = defaultdict(list)
-            for way, leave in self._ways():
-                for key, amount in terms.bill.given_back(way):
-                    freed[key].append((leave, -float(amount)))
-            for key, missing in terms.bill.missing().items():
-                self._require(freed[key], "<=", -float(missing))  # (8)
-        if terms.guard is not None:
-            stopped: dict[int, list[Term]] = defaultdict(list)
-            for way, leave in self._ways():
-                for i, pods in terms.guard.pods.get(way.job.id, ()):
-                    stopped[i].append((leave, float(pods)))
-            for i, some in stopped.items():
-                self._require(some, "<=", float(max(terms.guard.left[i], 0)))  # (11)
-
-    def _add_claim(self, claim: Claim, *, sparing: bool) -> None:
-        ways = self._ways()
-        held = [claim.holding(way.job, size=way.size) for way, _ in ways]
-        terms: dict[tuple[int, str], list[Term]] = defaultdict(list)
-        for product, z, _ in self._gangs[0].groups:
-            terms[claim.leaf, claim.quotas.kind(claim.leaf, product)].append((z, float(claim.size)))
-        for (_, leave), holding in zip(ways, held, strict=True):
-            if holding.amount:
-                terms[holding.leaf, holding.kind].append((leave, -float(holding.amount)))
-        owned: dict[tuple[int, str], pulp.LpVariable] = {}
-        for way, leave in ways:
-            owner = claim.owner(way.job)
-            if owner is not None:
-                if owner not in owned:
-                    owned[owner] = self._add("w", 1)
-                self._require([(leave, 1.0), (owned[owner], -1.0)], "<=", 0.0)  # (12)
-        rows = quota_rows.rows(
-            claim.quotas,
-            usage=claim.usage,
-            terms=terms,
-            variable=functools.partial(self._add, "r"),
-            owned=owned,
-            comes=self._comes(claim),
-        )
-        for left, right in rows:
-            self._require(left, "<=", right)  # (6), (12)
-        for beyond, members in claim.floors([way for way, _ in ways]).values():
-            total = sum(held[i].amount for i in members)
-            if total <= beyond:
-                continue
-            given = [(ways[i][1], float(held[i].amount)) for i in members]
-            if sparing:
-                self._require(given, "<=", float(beyond))  # (7)
-                continue
-            t, e = self._add("t", total), self._add("e", total - beyond)
-            self._excess.append(e)
-            self._require([(t, 1.0), (e, -1.0)], "<=", float(beyond))  # (7)
-            self._require([*given, (t, -1.0)], "==", 0.0)
-            for i in members:
-                right = float(beyond - 1 + held[i].amount + total)
-                self._require([(t, 1.0), (ways[i][1], float(total))], "<=", right)  # (7)
-
-    def _comes(self, claim: Claim) -> dict[tuple[int, str], list[pulp.LpVariable]]:
-        """Where the job surely counts, by kinds that it may take: up to the first branch that may keep all of it."""
-        found: dict[tuple[int, str], list[pulp.LpVariable]] = defaultdict(list)
-        for product, z, _ in self._gangs[0].groups if claim.size else ():
-            kind = claim.quotas.kind(claim.leaf, product)
-            for branch in claim.quotas.path(claim.leaf):
-                found[branch.index, kind].append(z)
-                if branch.kept.get(kind, 0):
-                    break
-        return found
+        products = [(product, z) for product, z, _ in self._gangs[0].groups]
+        found = TermRows(terms, ways=self._ways(), products=products, variable=self._add, sparing=sparing)
+        for left, sense, right in found.rows():
+            self._require(left, sense, right)
+        self._excess = found.excess
 
     def _bins(self, gang: Gang, *, slots: Mapping[int, int]) -> list[_Bin]:
         """Single nodes, and bins of all others by the domains of the gang's limits."""

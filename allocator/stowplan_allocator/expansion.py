@@ -22,8 +22,8 @@ from dataclasses import dataclass, replace
 import pulp
 
 from stowplan_allocator import disruption, model, types
-from stowplan_allocator.disruption import Term
 from stowplan_allocator.gangs import Gang
+from stowplan_allocator.quota_rows import Term
 from stowplan_allocator.stock import Take
 
 
