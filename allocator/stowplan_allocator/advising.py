@@ -62,7 +62,8 @@ class Question:
     """Waiting jobs of a snapshot; of those ``asked`` (job ids, the first most) also what would start them now.
 
     Whoever is first in line and waits longer than ``reserve_after_seconds`` gets room kept; with 0 nobody does.
-    ``longest`` has, by job id, the seconds upon which plans count where room is kept.
+    ``longest`` has, by job id, the seconds upon which plans count where room is kept. ``leaving`` are gangs that are
+    not in the snapshot, as they will be gone long before anything else ends.
     """
 
     snapshot: types.Snapshot
@@ -71,6 +72,7 @@ class Question:
     budget_seconds: float
     reserve_after_seconds: int = 0
     longest: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    leaving: tuple[types.Job, ...] = ()
 
 
 class AdviceError(RuntimeError):
@@ -84,7 +86,10 @@ def answer(question: Question) -> dict[str, Advice]:
     snapshot = dataclasses.replace(question.snapshot, reservations=_reserved(question))
     reserved = {one.job_id: one for one in snapshot.reservations}
     starts = forecast.predict_starts(
-        snapshot, settings=settings, budget_seconds=_FORECAST_SHARE * question.budget_seconds
+        snapshot,
+        settings=settings,
+        budget_seconds=_FORECAST_SHARE * question.budget_seconds,
+        leaving=question.leaving,
     )
     found = {
         job_id: Advice(

@@ -14,12 +14,12 @@ from dataclasses import dataclass, replace
 
 from stowplan_allocator import (
     choosing,
-    forecast,
     gangs,
     limit_reasons,
     moving,
     namespaces,
     quotas,
+    replay,
     terms,
     types,
     words,
@@ -319,9 +319,9 @@ def _fewest(oracle: Oracle, patch: Callable[[int], Patch], *, least: int, most: 
 
 def later(oracle: Oracle) -> Iterator[Alternative]:
     """Patience: the forecast's start."""
-    replay = forecast.Replay(oracle.ahead, settings=oracle.settings, budget_seconds=oracle.left() * SHARE_OF_TIME)
-    moment = next((moment for moment in replay.moments() if oracle.job.id in moment.started), None)
-    if moment is None and replay.cut:
+    future = replay.Replay(oracle.ahead, settings=oracle.settings, budget_seconds=oracle.left() * SHARE_OF_TIME)
+    moment = next((moment for moment in future.moments() if oracle.job.id in moment.started), None)
+    if moment is None and future.cut:
         raise OutOfTime
     if moment is None or moment.snapshot.now_seconds <= oracle.snapshot.now_seconds:
         return
@@ -336,5 +336,12 @@ def later(oracle: Oracle) -> Iterator[Alternative]:
     if oracle.starts(patch):
         seconds = then.now_seconds - oracle.snapshot.now_seconds
         ended = [before[job_id].name for job_id in patch.ended]
-        sentence = f"wait {seconds} s, until {words.names(ended)} {'has' if len(ended) == 1 else 'have'} ended"
+        ran = {job_id for job_id, job in before.items() if job.placement is not None}
+        left = [one.name for one in patch.jobs if one.placement is None and one.id in ran]
+        clauses = [
+            f"{words.names(names)} {'has' if len(names) == 1 else 'have'} {verb}"
+            for names, verb in ((ended, "ended"), (left, "left"))
+            if names
+        ]
+        sentence = f"wait {seconds} s, until {' and '.join(clauses)}"
         yield Alternative(ChangeKind.LATER, sentence, (("seconds", str(seconds)), ("ends", str(len(ended)))), patch)

@@ -73,3 +73,15 @@ class Placement:
     def num_pods(self) -> int:
         """Pods in all."""
         return sum(share.num_pods for share in self.shares)
+
+
+@dataclass(frozen=True, slots=True)
+class Protection:
+    """Until when (Unix time) a running job must not be disturbed, and why, in words.
+
+    ``then_costs`` is what a disturbance loses from then on, in accelerator-seconds, as far as is known.
+    """
+
+    until_seconds: int
+    then_costs: int
+    why: str

@@ -19,6 +19,7 @@ from stowplan_allocator.places import (
     NodeShare,
     Placement,
     ProductChoice,
+    Protection,
     Spread,
     TopologyMode,
     TopologyRequest,
@@ -46,6 +47,7 @@ __all__ = [
     "Preemption",
     "PriorityClass",
     "ProductChoice",
+    "Protection",
     "Queue",
     "QueueOrder",
     "QueuePreemption",
@@ -114,7 +116,8 @@ class Job:
     (``rest_quantiles``, ascending: how it is spread, where runs like it tell; for forecasts only), and
     ``attained_accelerator_seconds`` what the job has had. ``disruption_cost`` is what
     an eviction or a move of the running job loses, in accelerator-seconds (work since
-    the last checkpoint and the restart); None means that it must not be disturbed. A running
+    the last checkpoint and the restart); None means that it must not be disturbed, until its ``protection`` ends if it
+    has one (that is for forecasts: no plan of now depends on it). A running
     job that is ``leaving`` has been told to give its place up, and holds it until it is gone.
     A waiting job without ``preempts`` takes nobody's place, whatever the settings allow.
 
@@ -162,6 +165,7 @@ class Job:
     stays: bool = False
     rest_quantiles: tuple[int, ...] = ()
     avoided_anyway: frozenset[str] = frozenset()
+    protection: Protection | None = None
 
 
 @dataclass(frozen=True, slots=True)

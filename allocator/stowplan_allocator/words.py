@@ -6,6 +6,7 @@ lists are cut with the number of what is left out.
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Sequence
 
 from stowplan_allocator import reserving, resources, types
@@ -157,3 +158,9 @@ def where(offer: Offer, *, request: Request) -> str:
     if left > 0 and len(sample) >= MAX_NAMES:
         parts.append(f"{left} more nodes have no more")
     return ": " + ", ".join(parts)
+
+
+def clock(seconds: int, *, now: int) -> str:
+    """A moment (Unix time) as ``14:20:05 UTC``, with its date where it is a day or more from now."""
+    form = "%H:%M:%S UTC" if abs(seconds - now) < 86_400 else "%Y-%m-%d %H:%M:%S UTC"
+    return datetime.datetime.fromtimestamp(seconds, datetime.UTC).strftime(form)

@@ -26,10 +26,11 @@ _LOOK_SECONDS = 2.0
 def question_of(seen: Seen, *, order: Iterable[str], budget_seconds: float, now_seconds: float) -> Question:
     """The question as of now. Gangs that leave are gone from it: they will be, long before anything else ends."""
     observation = observe(seen)
+    jobs = observation.snapshot.jobs
     return Question(
         snapshot=dataclasses.replace(
             observation.snapshot,
-            jobs=tuple(job for job in observation.snapshot.jobs if not job.leaving),
+            jobs=tuple(job for job in jobs if not job.leaving),
             now_seconds=int(now_seconds),
         ),
         settings=observation.settings,
@@ -37,6 +38,7 @@ def question_of(seen: Seen, *, order: Iterable[str], budget_seconds: float, now_
         budget_seconds=budget_seconds,
         reserve_after_seconds=seen.settings.planner.reserve_after_seconds,
         longest=observation.longest,
+        leaving=tuple(job for job in jobs if job.leaving and job.placement is not None),
     )
 
 

@@ -331,9 +331,8 @@ def _starts(found: Comparison) -> Iterator[tuple[str, str]]:
         told = found.starts.get(job_id)
         if told is None or found.after.fates[job_id].lot is Lot.STARTS:
             continue
-        moment = told.starts_at_seconds
-        left = "" if moment is None else f"in {words.duration(moment - found.after.snapshot.now_seconds)}: "
-        yield names[job_id], left + told.basis
+        seconds = (told.starts_at_seconds or 0) - found.after.snapshot.now_seconds
+        yield names[job_id], (f"in {words.duration(seconds)}: " if seconds > 0 else "") + told.basis
 
 
 def _run_times(found: Comparison) -> Iterator[tuple[str, str]]:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import stowplan_allocator as sa
 from stowplan_allocator import alternatives as looking
-from stowplan_allocator import forecast, relaxing
+from stowplan_allocator import forecast, relaxing, replay
 from stowplan_allocator.relaxing import ChangeKind
 from unit.allocator import worlds
 from unit.allocator.worlds import A100, H100, job, node, running
@@ -232,11 +232,20 @@ def test_what_the_budget_left_out_is_said() -> None:
 def test_a_forecast_that_was_cut_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     jobs = [running(f"r{i}", {"n1": 1}, 1, expected_seconds=10 * (i + 1)) for i in range(8)]
     snapshot = worlds.snapshot([node("n1")], [*jobs, job("x", 1, 8)])
-    monkeypatch.setattr(forecast, "MAX_STEPS", 1)
-    monkeypatch.setattr(forecast.Replay, "_advance", lambda *_: None)
+    monkeypatch.setattr(replay, "MAX_STEPS", 1)
+    monkeypatch.setattr(replay.Replay, "_advance", lambda *_: None)
     found = looking.explore(snapshot, "x", budget_seconds=60)
     assert found.not_tried == (ChangeKind.LATER,)
     assert ChangeKind.MORE_NODES in {one.kind for one in found.alternatives}
+
+
+def test_to_wait_says_who_gives_way_then() -> None:
+    kept = sa.Protection(80, 7, "preemption.minRuntimeSeconds")
+    jobs = [running("low", {"n1": 1}, 8, cost=None, protection=kept), job("x", priority=5)]
+    setting = sa.Settings(preemption=sa.Preemption.LOWER_PRIORITY)
+    found = looking.explore(worlds.snapshot([node("n1")], jobs), "x", settings=setting, budget_seconds=60)
+    (later,) = (one for one in found.alternatives if one.kind is ChangeKind.LATER)
+    assert later.sentence == "wait 80 s, until low has left"
 
 
 def test_a_job_that_does_not_wait_has_no_alternatives() -> None:

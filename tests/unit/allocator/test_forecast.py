@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import stowplan_allocator as sa
-from stowplan_allocator import forecast, simulate
+from stowplan_allocator import forecast, replay, simulate
 from stowplan_allocator.simulate import workload
 from unit.allocator import worlds
 from unit.allocator.worlds import job, node, running
@@ -74,8 +74,8 @@ def test_predicted_starts(sentence: str) -> None:
 def test_victims_leave_at_once_and_come_back() -> None:
     jobs = [running("low", {"n1": 1}, 8, expected_seconds=50), job("high", priority=5, expected_seconds=30)]
     setting = sa.Settings(preemption=sa.Preemption.LOWER_PRIORITY)
-    replay = forecast.Replay(worlds.snapshot([node("n1")], jobs), settings=setting)
-    starts = [(moment.snapshot.now_seconds, name) for moment in replay.moments() for name in moment.started]
+    future = replay.Replay(worlds.snapshot([node("n1")], jobs), settings=setting)
+    starts = [(moment.snapshot.now_seconds, name) for moment in future.moments() for name in moment.started]
     assert starts == [(0, "high"), (30, "low")]
 
 
@@ -85,8 +85,8 @@ def test_who_is_on_his_way_out_comes_back_where_the_snapshot_says_so() -> None:
     jobs = [gang, job("high", priority=5, expected_seconds=30)]
     snapshot = dataclasses.replace(worlds.snapshot([node("n1")], jobs), coming_back=(back,))
     for one in (snapshot, dataclasses.replace(snapshot, jobs=(jobs[1],))):
-        replay = forecast.Replay(one, settings=sa.Settings())
-        starts = [(moment.snapshot.now_seconds, name) for moment in replay.moments() for name in moment.started]
+        future = replay.Replay(one, settings=sa.Settings())
+        starts = [(moment.snapshot.now_seconds, name) for moment in future.moments() for name in moment.started]
         assert starts == [(0, "high"), (30, "low")]
 
 
@@ -100,7 +100,7 @@ def test_in_large_clusters_a_few_ends_are_taken_together(monkeypatch: pytest.Mon
     jobs = [running(f"r{i}", {"n1": 1}, 1, expected_seconds=10 * (i + 1)) for i in range(8)]
     snapshot = worlds.snapshot([node("n1")], [*jobs, job("x", 1, 3)])
     assert forecast.predict_starts(snapshot)["x"].starts_at_seconds == 30
-    monkeypatch.setattr(forecast, "MAX_STEPS", 4)
+    monkeypatch.setattr(replay, "MAX_STEPS", 4)
     assert forecast.predict_starts(snapshot)["x"].starts_at_seconds == 40
 
 

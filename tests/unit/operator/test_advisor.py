@@ -9,7 +9,7 @@ import pytest
 
 from fakes.builders import NOW, a_job, a_node
 from fakes.world import World
-from stowplan_allocator import types
+from stowplan_allocator import advising, types
 from stowplan_allocator.advising import Advice, AdviceError, Change, Question
 from stowplan_allocator.relaxing import ChangeKind
 from stowplan_operator import advisor
@@ -169,3 +169,9 @@ async def test_the_question_is_of_this_moment_and_has_no_gangs_that_leave() -> N
     question = advisor.question_of(cycle, order=["x"], budget_seconds=5, now_seconds=world.now + 7)
     assert [job.name for job in question.snapshot.jobs] == ["team/vip"]
     assert (question.snapshot.now_seconds, question.asked) == (int(world.now + 7), ("x",))
+    (told,) = advising.answer(question).values()
+    assert told.forecast is not None
+    assert (told.forecast.starts_at_seconds, told.forecast.basis) == (
+        int(world.now + 7),
+        "starts once team/a has left",
+    )

@@ -110,8 +110,10 @@ def test_a_submitted_job_is_told_as_the_operator_tells_it(tmp_path: pathlib.Path
 def test_an_equal_that_has_had_much_less_takes_its_turn(run: Run, tmp_path: pathlib.Path) -> None:
     world = a_world(queues="equals", held=7200)
     job = a_job("new").nodes(1).spec(command=["new"])
-    _, found = asked(run, tmp_path, observation.write(observed(world)), job)
+    text, found = asked(run, tmp_path, observation.write(observed(world)), job)
     assert found == {"team/new": "preempts", "team/holder": "givesWay"}
+    assert "starts when team/holder has left" in text
+    assert "team/new starts once team/holder has left" in text
 
     async def submit() -> None:
         world.submit(job)
