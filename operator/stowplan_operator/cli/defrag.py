@@ -141,7 +141,13 @@ def show(answer: Answer, speaker: Speaker, *, width: int) -> RenderableType:
     return Group(*(_job_blocks(answer, speaker, width=width) if answer.job else _node_blocks(answer, width=width)))
 
 
-_MOVES = (Column("JOB", shrinks_to=14), Column("GPUS"), Column("FROM", shrinks_to=12), Column("TO"), Column("LOSES"))
+_MOVES = (
+    Column("JOB", shrinks_to=14, wraps=True),
+    Column("GPUS"),
+    Column("FROM", shrinks_to=12, wraps=True),
+    Column("TO", shrinks_to=12, wraps=True),
+    Column("LOSES"),
+)
 _SIDES = (Column(""), Column("NOW"), Column("THEN"))
 
 

@@ -54,14 +54,18 @@ def phase_style(phase: str) -> str:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Column:
-    """A column of a plain table: its heading, and how narrow it may get when the terminal is (0: never cut)."""
+    """A column of a plain table: its heading, and how narrow it may get when the terminal is (0: it stays).
+
+    What does not fit then goes on below where the column ``wraps``, else it ends in an ellipsis.
+    """
 
     heading: str
     shrinks_to: int = 0
+    wraps: bool = False
 
 
 def plain_table(columns: Sequence[Column], rows: Iterable[Sequence[str | text.Text]], *, width: int) -> text.Text:
-    """Columns as kubectl prints them, one line per row. First the gaps shrink, then the columns that may."""
+    """Columns as kubectl prints them. First the gaps shrink, then the columns that may, names on the left last."""
     body = [[one if isinstance(one, text.Text) else text.Text(one) for one in row] for row in rows]
     widths = [
         max((cells.cell_len(column.heading), *(row[index].cell_len for row in body)))
@@ -69,24 +73,32 @@ def plain_table(columns: Sequence[Column], rows: Iterable[Sequence[str | text.Te
     ]
     gap = 3 if sum(widths) + 3 * (len(columns) - 1) <= width else 2
     excess = sum(widths) + gap * (len(columns) - 1) - width
-    for index, column in enumerate(columns):
+    for index, column in reversed(list(enumerate(columns))):
         if column.shrinks_to and excess > 0:
             cut = min(excess, max(0, widths[index] - column.shrinks_to))
             widths[index] -= cut
             excess -= cut
     lines = [[text.Text(column.heading, style="bold") for column in columns], *body]
-    printed = text.Text()
-    for number, line in enumerate(lines):
-        row = text.Text("\n" if number else "")
-        for index, cell in enumerate(line):
-            shown = cell.copy()
-            shown.truncate(widths[index], overflow="ellipsis")
-            row.append_text(shown)
-            if index < len(columns) - 1:
-                row.append(" " * (widths[index] - shown.cell_len + gap))
-        row.rstrip()
-        printed.append_text(row)
-    return printed
+    target = make_console()
+    printed: list[text.Text] = []
+    for line in lines:
+        parts = [
+            list(cell.wrap(target, widths[index], overflow="fold"))
+            if columns[index].wraps and cell.cell_len > widths[index]
+            else [cell]
+            for index, cell in enumerate(line)
+        ]
+        for number in range(max(map(len, parts))):
+            row = text.Text()
+            for index, part in enumerate(parts):
+                shown = part[number].copy() if number < len(part) else text.Text()
+                shown.truncate(widths[index], overflow="ellipsis")
+                row.append_text(shown)
+                if index < len(columns) - 1:
+                    row.append(" " * (widths[index] - shown.cell_len + gap))
+            row.rstrip()
+            printed.append(row)
+    return text.Text("\n").join(printed)
 
 
 def grid(headings: Sequence[str], rows: Iterable[Sequence[str | text.Text]]) -> table.Table:

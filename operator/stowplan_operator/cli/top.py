@@ -91,7 +91,10 @@ def _cells(seen: observation.Observation, row: figures.NodeFigures) -> Iterator[
 
 def show_queues(rows: Sequence[figures.QueueFigures], *, width: int) -> RenderableType:
     """The table of queues."""
-    columns = [Column(name, shrinks_to=12 if name in ("QUEUE", "PRODUCT") else 0) for name in _QUEUE_HEADINGS]
+    columns = [
+        Column(name, shrinks_to=12, wraps=True) if name in ("QUEUE", "PRODUCT") else Column(name)
+        for name in _QUEUE_HEADINGS
+    ]
     cells: list[list[str | Text]] = [
         [
             row.name or "(default)",

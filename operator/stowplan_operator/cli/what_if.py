@@ -232,10 +232,10 @@ def show(found: Comparison, *, width: int) -> RenderableType:
 
 
 _JOB_COLUMNS = (
-    Column("JOB", shrinks_to=16),
+    Column("JOB", shrinks_to=16, wraps=True),
     Column("GPUS"),
-    Column("NOW", shrinks_to=14),
-    Column("THEN", shrinks_to=20),
+    Column("NOW", shrinks_to=14, wraps=True),
+    Column("THEN", shrinks_to=20, wraps=True),
 )
 _SIDES = (Column(""), Column("NOW", shrinks_to=20), Column("THEN", shrinks_to=20))
 _STYLES = {Lot.WAITS: "yellow", Lot.GIVES_WAY: "red", Lot.STARTS: "green", Lot.PREEMPTS: "green"}

@@ -154,6 +154,38 @@ def _changed(body: dict[str, Any], **status: Any) -> dict[str, Any]:
     return body
 
 
+COLUMNS = (
+    output.Column("JOB", shrinks_to=16, wraps=True),
+    output.Column("GPUS"),
+    output.Column("NOW", shrinks_to=8, wraps=True),
+)
+# The width → the lines of a table with a long name and a long sentence.
+TABLES: dict[str, tuple[int, list[str]]] = {
+    "room for all": (
+        60,
+        ["JOB                         GPUS   NOW", "t-review/t-review-vision-1  8      waits for room"],
+    ),
+    "the sentence wraps before the name does": (
+        43,
+        ["JOB                         GPUS  NOW", "t-review/t-review-vision-1  8     waits for", "room"],
+    ),
+    "a name that does not fit goes on below": (
+        32,
+        ["JOB               GPUS  NOW", "t-review/t-revie  8     waits", "w-vision-1              for room"],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", TABLES)
+def test_no_name_is_cut_in_a_table(case: str) -> None:
+    width, want = TABLES[case]
+    rows = [("t-review/t-review-vision-1", "8", "waits for room")]
+    printed = output.plain_table(COLUMNS, rows, width=width).plain.splitlines()
+    assert all(len(line) <= width for line in printed)
+    assert "".join("".join(printed).split()).replace("…", "") == "".join("".join(printed).split())
+    assert [" ".join(line.split()) for line in printed] == [" ".join(line.split()) for line in want]
+
+
 def test_the_example_in_the_documentation_is_what_is_printed() -> None:
     documentation = (pathlib.Path(__file__).parents[4] / "docs" / "cli.md").read_text()
     printed = explained(samples.named("llama", samples.pending("WaitingForCapacity")))
