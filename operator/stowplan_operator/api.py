@@ -31,6 +31,8 @@ LABEL_RANK = f"{GROUP}/rank"
 CONTAINER_NAME = "trainer"
 METRICS_PORT_NAME = "metrics"
 METRICS_PORT = 9400
+# Of a decision's numbers: the Queue that is to be corrected where that, and not the job, is misconfigured.
+QUEUE_TO_MEND = "queue_to_mend"
 RUN_DIR = "/var/run/stowplan"
 
 

@@ -70,6 +70,7 @@ def facts(state: states.JobState, moment: Moment) -> status.Facts:
         telemetry_stale=moment.stale,
         problem=state.problem,
         queue=state.queue,
+        queue_to_mend=state.queue_fault.to_mend if state.queue_fault else "",
         is_there=moment.there.__contains__,
         num_waiting=moment.num_waiting,
     )

@@ -45,16 +45,26 @@ class QueueView:
         )
 
 
+class QueueFaultError(ValueError):
+    """The job's ``queue`` cannot be planned with; nothing of the job is wrong. ``to_mend`` is the queue to correct."""
+
+    def __init__(self, text: str, *, queue: str, to_mend: str) -> None:
+        super().__init__(text)
+        self.queue, self.to_mend = queue, to_mend
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Door:
     """Who may use a queue, and the PriorityClass of those who name none; ``fault`` says why it is not planned with.
 
+    ``to_mend`` is the queue whose spec that is, itself or one above it.
     ``shared`` has the namespaces that other queues name as well, each with the names of those.
     """
 
     namespaces: tuple[str, ...] = ()
     default_priority_class: str = ""
     fault: str = ""
+    to_mend: str = ""
     shared: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
 
@@ -92,7 +102,7 @@ class Queues:
     def choose(self, namespace: str, *, named: str | None) -> Choice:
         """Where a waiting job of the namespace stands that names this queue, or none. ValueError says what to change.
 
-        A queue that names the namespace goes before one that admits all.
+        A queue that names the namespace goes before one that admits all. QueueFaultError where the queue is wrong.
         """
         allowed = [name for name, door in self.doors.items() if _admits(door, namespace)]
         if named is None:
@@ -111,7 +121,8 @@ class Queues:
                 f"{_may_use(namespace, allowed)}"
             )
         if fault := self.doors[named].fault:
-            raise ValueError(f'spec.queue: queue "{named}" cannot be planned with: {fault}')
+            text = f'queue "{named}" cannot be planned with: {fault}'
+            raise QueueFaultError(text, queue=named, to_mend=self.doors[named].to_mend)
         others = (name for name in allowed if name != named and not self.doors[name].fault)
         return Choice(named, tuple(others))
 
@@ -168,7 +179,9 @@ def read(views: Iterable[QueueView]) -> Queues:
             faults[view.name] = str(error)
         except Exception as error:  # one object that nobody foresaw must not stop the others
             faults[view.name] = f"the queue cannot be read ({type(error).__name__}: {error})"
-    faults |= dict(_misplaced(found, unreadable=faults))
+    to_mend = {name: name for name in faults}
+    for name, culprit, text in list(_misplaced(found, unreadable=dict(faults))):
+        faults[name], to_mend[name] = text, culprit
     named_by: dict[str, list[str]] = {}
     for name, spec in specs.items():
         for namespace in spec.namespaces:
@@ -180,6 +193,7 @@ def read(views: Iterable[QueueView]) -> Queues:
                 namespaces=tuple(specs[name].namespaces) if name in specs else (),
                 default_priority_class=(specs[name].default_priority_class_name or "") if name in specs else "",
                 fault=faults.get(name, ""),
+                to_mend=to_mend.get(name, ""),
                 shared=tuple(
                     (namespace, tuple(other for other in named_by[namespace] if other != name))
                     for namespace in (specs[name].namespaces if name in specs else ())
@@ -212,8 +226,8 @@ def _as_queue(name: str, spec: api.QueueSpec) -> types.Queue:
     )
 
 
-def _misplaced(found: Mapping[str, types.Queue], *, unreadable: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    """Queues that have no place in a tree, and why: the first thing that is wrong on their way up."""
+def _misplaced(found: Mapping[str, types.Queue], *, unreadable: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
+    """Queues that have no place in a tree, whose spec is wrong, and why: the first such thing on their way up."""
     for name in found:
         line = [name]
         while above := found[line[-1]].parent:
@@ -221,17 +235,17 @@ def _misplaced(found: Mapping[str, types.Queue], *, unreadable: Mapping[str, str
             own = "" if len(line) == 1 else f' (of queue "{line[-1]}", above this one)'
             if above in line:
                 circle = " → ".join([*line[line.index(above) :], above])
-                yield name, f"spec.parent: {circle} is a circle; remove spec.parent of one of them"
+                yield name, line[-1], f"spec.parent: {circle} is a circle; remove spec.parent of one of them"
                 break
             if above in unreadable:
-                yield name, f'spec.parent{own}: queue "{above}" cannot be planned with: {unreadable[above]}'
+                yield name, above, f'spec.parent{own}: queue "{above}" cannot be planned with: {unreadable[above]}'
                 break
             if above not in found:
-                yield name, f'spec.parent{own}: there is no queue "{above}"; {fix}'
+                yield name, line[-1], f'spec.parent{own}: there is no queue "{above}"; {fix}'
                 break
             line.append(above)
             if len(line) > _MOST_LEVELS:
-                yield name, f"spec.parent: more than {_MOST_LEVELS} levels; name a queue nearer to the top"
+                yield name, name, f"spec.parent: more than {_MOST_LEVELS} levels; name a queue nearer to the top"
                 break
 
 

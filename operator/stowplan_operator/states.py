@@ -21,6 +21,8 @@ class JobState:
     spec: api.TrainingJobSpec | None = None
     request: types.Job | None = None
     misconfigured: str = ""
+    # Why it is misconfigured, where the job is right and the queue in which it would wait is not.
+    queue_fault: queueing.QueueFaultError | None = None
     problem: str = ""
     skip: bool = False
     # Where it stands, or stood when it got its place; empty for the default queue.
@@ -109,7 +111,7 @@ def interpret(
     queues: queueing.Queues = queueing.NONE,
 ) -> None:
     """Read the job's spec, and what it asks of the allocator as its status stands; anew when its place has gone."""
-    state.misconfigured, state.request = "", None
+    state.misconfigured, state.queue_fault, state.request = "", None, None
     state.queue, state.is_adrift, state.run_limit = _stood_in(state.job), False, None
     try:
         state.spec = api.parse_spec(dict(state.job.spec))
@@ -123,6 +125,8 @@ def interpret(
             queues=queues,
         )
         _stand(state, state.request, queues)
+    except queueing.QueueFaultError as error:
+        state.misconfigured, state.queue_fault = str(error), error
     except ValueError as error:
         state.misconfigured = str(error)
     except Exception as error:  # one object that nobody foresaw must not stop the others

@@ -52,6 +52,8 @@ class Facts:
     waiting: Waiting | None = None
     certificate: Certificate | None = None
     misconfigured: str = ""
+    # The Queue that is to be corrected, where that is what is misconfigured.
+    queue_to_mend: str = ""
     cleaning_up: bool = False
     pace: progress.Pace | None = None
     progress: progress.Progress | None = None
@@ -124,6 +126,8 @@ def _decide(job: views.JobView, status: Json, phase: api.Phase, facts: Facts) ->
     now = views.format_time(facts.now_seconds)
     if facts.misconfigured:
         new: Json = {"reason": "Misconfigured", "message": facts.misconfigured}
+        if facts.queue_to_mend:
+            new["numbers"] = {api.QUEUE_TO_MEND: facts.queue_to_mend}
     elif facts.waiting is not None:
         new = {"reason": facts.waiting.reason.value, "message": facts.waiting.message}
         if facts.waiting.numbers:

@@ -89,7 +89,8 @@ def explain(job: Job, speaker: Speaker, *, pulse: Pulse | None = None) -> Explan
     reason, message = job.reason, job.message
     since = _since(job, answer)
     elapsed = speaker.since(since)
-    known = reasons.meaning(reason) if answer in _WITHOUT_PLACE else None
+    queue = text(job.decision, "numbers", api.QUEUE_TO_MEND)
+    known = reasons.meaning(reason, queue_to_mend=queue) if answer in _WITHOUT_PLACE else None
     if answer is Answer.UNSEEN:
         message = _why_unseen(job, elapsed, pulse)
     return Explanation(

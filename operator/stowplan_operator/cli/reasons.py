@@ -140,6 +140,16 @@ MEANINGS = {
 }
 
 
-def meaning(reason: str) -> Meaning | None:
-    """What a reason means; None for one that is not known here."""
+def meaning(reason: str, *, queue_to_mend: str = "") -> Meaning | None:
+    """What a reason means, None for one that is not known here; ``queue_to_mend`` is wrong where the job is not."""
+    if queue_to_mend and reason == "Misconfigured":
+        return _of_queue(queue_to_mend)
     return MEANINGS.get(reason)
+
+
+def _of_queue(name: str) -> Meaning:
+    text = (
+        f'Nothing is wrong with the job: its queue cannot be planned with until queue "{name}" is corrected, so none '
+        "of the queue's jobs starts. It starts by itself after that."
+    )
+    return Meaning(text, ("edit", "q", name), "correct the queue, which takes an administrator's rights")

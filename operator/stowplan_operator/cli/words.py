@@ -135,7 +135,8 @@ class Speaker:
 
     def command(self, *words: str) -> str:
         """A kubectl command, its first word left out, with the user's flags where they mean something."""
-        namespaced = self.namespace and not {"-A", "nodes"} & set(words)
+        is_wide = "-A" in words or words[1:2] in (("nodes",), ("q",))
+        namespaced = self.namespace and not is_wide
         flags = (*self.cluster_flags, *(("-n", self.namespace) if namespaced and self.namespace else ()))
         return shlex.join(("kubectl", *words, *flags))
 

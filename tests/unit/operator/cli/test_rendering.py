@@ -236,6 +236,17 @@ def test_explain_mentions(case: str) -> None:
     assert want in " ".join(explained(body, width=300).split(" ")), explained(body, width=300)
 
 
+def test_a_queue_that_is_wrong_is_not_blamed_on_the_job() -> None:
+    numbers = {"queue_to_mend": "org"}
+    printed = explained(
+        _changed(samples.pending("Misconfigured"), decision={"reason": "Misconfigured", "numbers": numbers})
+    )
+    assert "kubectl edit q org" in printed
+    assert "Nothing is wrong with the job" in printed
+    assert "edit tj" not in printed
+    assert "kubectl edit tj digits" in explained(samples.pending("Misconfigured"))
+
+
 def test_explain_leaves_out_numbers_of_a_decision_that_no_longer_holds() -> None:
     body = _changed(samples.restarting(), reason="BackOff", message="next attempt at 12:00:10")
     printed = explained(body)

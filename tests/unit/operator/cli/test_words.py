@@ -86,6 +86,8 @@ def test_an_exit_code_names_its_signal(code: int | None, signal: int | None, wan
         (("stowplan", "get", "digits"), "kubectl stowplan get digits --context c1 -n team-a"),
         (("stowplan", "list", "-A"), "kubectl stowplan list -A --context c1"),
         (("get", "nodes"), "kubectl get nodes --context c1"),
+        (("edit", "q", "red"), "kubectl edit q red --context c1"),
+        (("edit", "tj", "q"), "kubectl edit tj q --context c1 -n team-a"),
     ],
 )
 def test_suggested_commands_repeat_the_flags_that_mean_something(command: tuple[str, ...], want: str) -> None:
