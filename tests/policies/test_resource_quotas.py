@@ -141,7 +141,7 @@ STORIES = {
         submit(job("new")),
         waits("new", "WaitingForResourceQuota", blockers="old"),
         deletes("old"),
-        waits("new", "WaitingForResourceQuota", blockers="old", resource_quota_used=4),
+        waits("new", "WaitingForResourceQuota", blockers="", resource_quota_used=4),
         leaves("old"),
         runs("new", attempt=1),
         never_refused(),
