@@ -56,8 +56,7 @@ class QueueReporter:
         for view in list(self._store.queues):  # watches go on while a status is written
             if view.name not in queues.doors:
                 continue  # made during this cycle: the next one knows it
-            standing = found.get(view.name)  # None of one that is not planned with
-            new, is_held = queue_status.derive(view, queues, standing, classes=classes, now_seconds=now_seconds)
+            new, is_held = queue_status.derive(view, queues, found[view.name], classes=classes, now_seconds=now_seconds)
             await self._write(view, status.merge_patch(view.status, new))
             if is_held:
                 due = queue_status.due_at(view)

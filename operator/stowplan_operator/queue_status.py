@@ -6,6 +6,7 @@ at most every ten seconds, whatever comes and goes in a busy cluster.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
@@ -22,19 +23,28 @@ _NAMED = 4
 def stand(
     states: Iterable[JobState], plan: types.Plan, queues: queueing.Queues, *, capacity: Mapping[str, int]
 ) -> dict[str, standings.Standing]:
-    """How the queues stand at the end of a cycle, with the places that it gave and took; by name."""
-    jobs = (job for state in states if (job := _as_left(state, plan)) is not None)
-    return standings.standings(queues.planned, jobs, capacity=capacity)
+    """How the queues stand at the end of a cycle, with the places that it gave and took; by name.
+
+    One that is not planned with stands by itself, with the jobs that ran there or would wait there.
+    """
+    jobs = [job for state in states if (job := _as_left(state, plan)) is not None]
+    alone = {queue.name for queue in queues.unplanned}
+    planned = standings.standings(queues.planned, (job for job in jobs if job.queue not in alone), capacity=capacity)
+    others = (job for job in jobs if job.queue in alone)
+    return standings.standings(queues.unplanned, others, capacity=capacity) | planned
 
 
 def _as_left(state: JobState, plan: types.Plan) -> types.Job | None:
     """The job where it counts; None where it neither has a place nor waits for one."""
-    if state.request is None or state.spec is None or state.is_over or state.job.deleting:
+    request = state.request or state.barred
+    if request is None or state.spec is None or state.is_over or state.job.deleting:
         return None
+    if state.is_adrift:
+        request = dataclasses.replace(request, queue=state.queue)
     has_place = state.job.status.get("placement") is not None
     if not has_place:
-        return None if state.spec.suspend else _placed(state.request, None)
-    return _placed(state.request, plan.placements.get(state.job.uid) or state.request.placement)
+        return None if state.spec.suspend else _placed(request, None)
+    return _placed(request, plan.placements.get(state.job.uid) or request.placement)
 
 
 def _placed(job: types.Job, placement: types.Placement | None) -> types.Job:
@@ -46,14 +56,14 @@ def _placed(job: types.Job, placement: types.Placement | None) -> types.Job:
 def derive(
     view: queueing.QueueView,
     queues: queueing.Queues,
-    standing: standings.Standing | None,
+    standing: standings.Standing,
     *,
     classes: Collection[str],
     now_seconds: float,
 ) -> tuple[Json, bool]:
     """The status of a queue, and whether newer numbers are held back.
 
-    ``standing`` is None where it is not planned with; ``classes`` are the names of all PriorityClasses.
+    ``classes`` are the names of all PriorityClasses.
     """
     old = view.status
     conditions = status.merge_conditions(
@@ -99,9 +109,7 @@ def _shared(door: queueing.Door) -> str:
     )
 
 
-def _numbers(standing: standings.Standing | None) -> Json:
-    if standing is None:
-        return {}
+def _numbers(standing: standings.Standing) -> Json:
     lines = standing.lines
     owned = sum(line.owned for line in lines)
     return {

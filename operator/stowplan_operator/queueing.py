@@ -94,9 +94,10 @@ class Choice:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Queues:
-    """All queues: those that can be planned with, and the doors of all, by name."""
+    """All queues: those that can be planned with, the others each by itself, and the doors of all, by name."""
 
     planned: tuple[types.Queue, ...] = ()
+    unplanned: tuple[types.Queue, ...] = ()
     doors: Mapping[str, Door] = dataclasses.field(default_factory=dict)
 
     def choose(self, namespace: str, *, named: str | None) -> Choice:
@@ -188,6 +189,7 @@ def read(views: Iterable[QueueView]) -> Queues:
             named_by.setdefault(namespace, []).append(name)
     return Queues(
         planned=tuple(queue for name, queue in found.items() if name not in faults),
+        unplanned=tuple(dataclasses.replace(found.get(name, types.Queue(name)), parent="") for name in faults),
         doors={
             name: Door(
                 namespaces=tuple(specs[name].namespaces) if name in specs else (),

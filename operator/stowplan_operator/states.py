@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import functools
 from collections.abc import Iterable, Mapping, Sequence
 
 from stowplan_allocator import types
@@ -19,10 +21,14 @@ class JobState:
     job: views.JobView
     pods: list[views.PodView]
     spec: api.TrainingJobSpec | None = None
+    # What a pod asks for, which can often be read where the whole request cannot.
+    pod: types.Resources | None = None
     request: types.Job | None = None
     misconfigured: str = ""
     # Why it is misconfigured, where the job is right and the queue in which it would wait is not.
     queue_fault: queueing.QueueFaultError | None = None
+    # What it asks for there. It is not planned.
+    barred: types.Job | None = None
     problem: str = ""
     skip: bool = False
     # Where it stands, or stood when it got its place; empty for the default queue.
@@ -49,7 +55,7 @@ class JobState:
     @property
     def accelerators_per_pod(self) -> int:
         """Accelerators of each pod; 0 while the spec cannot be read."""
-        return self.request.pod.accelerators if self.request else 0
+        return self.pod.accelerators if self.pod else 0
 
     @property
     def num_pods(self) -> int:
@@ -111,22 +117,27 @@ def interpret(
     queues: queueing.Queues = queueing.NONE,
 ) -> None:
     """Read the job's spec, and what it asks of the allocator as its status stands; anew when its place has gone."""
-    state.misconfigured, state.queue_fault, state.request = "", None, None
-    state.queue, state.is_adrift, state.run_limit = _stood_in(state.job), False, None
+    state.misconfigured, state.queue_fault, state.pod, state.request, state.barred = "", None, None, None, None
+    state.queue, state.is_adrift, state.run_limit = _stood_in(state.job, queues), False, None
+    read = functools.partial(
+        snapshot.build_job,
+        state.job,
+        priorities=priorities,
+        default_priority=default_priority,
+        settings=settings,
+        pods=state.pods,
+    )
     try:
         state.spec = api.parse_spec(dict(state.job.spec))
-        state.request = snapshot.build_job(
-            state.job,
-            state.spec,
-            priorities=priorities,
-            default_priority=default_priority,
-            settings=settings,
-            pods=state.pods,
-            queues=queues,
-        )
+        state.pod = snapshot.pod_resources(state.spec, settings=settings)
+        state.request = read(state.spec, queues=queues)
         _stand(state, state.request, queues)
     except queueing.QueueFaultError as error:
         state.misconfigured, state.queue_fault = str(error), error
+        assert state.spec is not None, "a queue is looked for once the spec is read"
+        with contextlib.suppress(ValueError):
+            elsewhere = read(state.spec.model_copy(update={"queue": None}), queues=queueing.NONE)
+            state.barred = dataclasses.replace(elsewhere, queue=error.queue)
     except ValueError as error:
         state.misconfigured = str(error)
     except Exception as error:  # one object that nobody foresaw must not stop the others
@@ -164,15 +175,16 @@ def comes_back(
 
 def _stand(state: JobState, request: types.Job, queues: queueing.Queues) -> None:
     """Note where the job stands, and what that means for it."""
-    stood_in = _stood_in(state.job)
+    stood_in = _stood_in(state.job, queues)
     state.queue = request.queue or stood_in
     state.is_adrift = not request.queue and queues.is_adrift(stood_in)
     state.run_limit = queues.run_limit(request.queue)
 
 
-def _stood_in(job: views.JobView) -> str:
-    """The queue in which a job with a place was last said to stand."""
-    return str(job.status.get("queue") or "") if job.status.get("placement") is not None else ""
+def _stood_in(job: views.JobView, queues: queueing.Queues) -> str:
+    """The queue in which a job with a place was last said to stand, while that is there."""
+    queue = str(job.status.get("queue") or "") if job.status.get("placement") is not None else ""
+    return queue if queue in queues.doors else ""
 
 
 def lost_nodes(

@@ -209,7 +209,12 @@ async def test_a_queue_that_loses_its_parent_says_so_and_its_jobs_wait_while_oth
         'spec.parent: there is no queue "gone"; create it, or name another. Its jobs wait; those that run keep their '
         "places"
     )
-    assert "gpus" not in world.queue("red"), "nothing is known of a queue that is not planned with"
+    red = world.queue("red")
+    assert (red["runningJobs"], red["pendingJobs"], red["gpus"], red["pendingGpus"]) == (1, 1, "4/8", "4")
+    assert world.status("later")["gpus"] == 4, "what it asks for can be read"
+    await world.wait(10)
+    assert world.queue("blue")["gpus"] == "4/8"
+    assert world.queue("org")["gpus"] == "4/8", "what is below the fault is not counted above it"
     world.edit_queue("red", parent="org")
     await world.settle()
     assert world.phase("later") == "Running"
@@ -239,6 +244,7 @@ async def test_a_job_whose_queue_is_deleted_runs_on_as_a_guest() -> None:
     world.server.remove(api.QUEUES, "", "red")
     await world.settle()
     assert {world.phase(name) for name in "abc"} == {"Running"}
+    assert not any("queue" in world.status(name) for name in "abc"), "nobody stands in a queue that is gone"
     world.submit(job("mine", "blue", nodes=2))
     await world.settle()
     assert world.phase("mine") == "Running"

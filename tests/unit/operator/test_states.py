@@ -54,7 +54,7 @@ def test_a_pod_of_another_namespace_is_not_the_jobs_whatever_its_labels_say() ->
 def test_a_spec_that_cannot_be_is_kept_as_words() -> None:
     state = observe(a_job("a").spec(priorityClassName="nope"))["a"]
     assert state.misconfigured.startswith("spec.priorityClassName: ")
-    assert (state.request, state.accelerators) == (None, 0)
+    assert (state.request, state.accelerators) == (None, 8)
     assert state.spec is not None
 
 
