@@ -95,7 +95,9 @@ def gather(
         else preemption.Threat.of(waiting, queues=queues, equals=settings.preemption.policy == "LeastAttained")
     )
     moving = bool(asked.by_job) or (for_questions and settings.defragmentation.policy != "Never")
-    standing = [_standing(state, threat, scene, settings, moving=moving) for state in running]
+    standing = [
+        _standing(state, threat, scene, settings, moving=moving, for_questions=for_questions) for state in running
+    ]
     if between:
         standing = [
             resizing.without_growth(request, state.job) for request, state in zip(standing, running, strict=True)
@@ -245,12 +247,19 @@ def _avoided(state: states.JobState, scene: Scene) -> frozenset[str]:
 
 
 def _standing(
-    state: states.JobState, threat: preemption.Threat, scene: Scene, settings: Settings, *, moving: bool
+    state: states.JobState,
+    threat: preemption.Threat,
+    scene: Scene,
+    settings: Settings,
+    *,
+    moving: bool,
+    for_questions: bool,
 ) -> types.Job:
     """A running job, with what it would lose: if it were resized; and if it left, where somebody may take its place.
 
     Where jobs are ``moving`` for others, all are told what they would lose, but for those that cannot come back as they
     are, or would not be planned with again: these are neither resized nor moved, and leave only where they are evicted.
+    When a protection ends is told to questions only: no plan of now depends on it.
     """
     assert state.request is not None
     assert state.spec is not None
@@ -279,4 +288,7 @@ def _standing(
     cost = preemption.disruption_cost(
         state.job, state.spec, num_accelerators=state.accelerators, settings=rules, now_seconds=scene.now_seconds
     )
+    if cost is None and for_questions:
+        kept = preemption.protection(state.job, state.spec, num_accelerators=state.accelerators, settings=rules)
+        request = dataclasses.replace(request, protection=kept)
     return dataclasses.replace(request, disruption_cost=cost, stays=not moves)

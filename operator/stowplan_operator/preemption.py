@@ -54,7 +54,27 @@ def restart_seconds(status: Mapping[str, Any]) -> int:
 
 
 def protected_until(job: views.JobView, spec: api.TrainingJobSpec, *, settings: PreemptionSettings) -> float:
-    """From when (Unix seconds) on the placed job may be disturbed, if nothing else happens; infinity for never.
+    """From when (Unix seconds) on the placed job may be disturbed, if nothing else happens; infinity for never."""
+    return _protected_until(job, spec, settings=settings)[0]
+
+
+def protection(
+    job: views.JobView, spec: api.TrainingJobSpec, *, num_accelerators: int, settings: PreemptionSettings
+) -> types.Protection | None:
+    """What keeps the placed job from being disturbed; None where that never ends."""
+    until, why = _protected_until(job, spec, settings=settings)
+    if until == math.inf:
+        return None
+    over = math.ceil(until)
+    cost = disruption_cost(job, spec, num_accelerators=num_accelerators, settings=settings, now_seconds=over)
+    assert cost is not None, "from then on it may be disturbed"
+    return types.Protection(over, cost, why)
+
+
+def _protected_until(
+    job: views.JobView, spec: api.TrainingJobSpec, *, settings: PreemptionSettings
+) -> tuple[float, str]:
+    """See ``protected_until``, and why, in words.
 
     It keeps its place for its minimum runtime, and while the last hour has seen it preempted, or moved to make room, as
     often as ``settings.max_per_hour`` allows.
@@ -62,14 +82,18 @@ def protected_until(job: views.JobView, spec: api.TrainingJobSpec, *, settings: 
     least = spec.preemption.min_runtime_seconds
     started = views.parse_time((job.status.get("placement") or {}).get("startedAt"))
     if not spec.preemption.preemptible or (least and not started):
-        return math.inf
+        return math.inf, ""
     preemptions = sorted(
         views.parse_time(entry["endTime"])
         for entry in job.status.get("history") or ()
         if entry["outcome"] in (api.Outcome.PREEMPTED, api.Outcome.DEFRAGMENTED)
     )[-settings.max_per_hour :]
     is_often = len(preemptions) == settings.max_per_hour
-    return max(started + least if least else 0.0, preemptions[0] + _HOUR_SECONDS if is_often else 0.0)
+    often = f"it gave way {settings.max_per_hour} times within an hour, settings.preemption.maxPerHour"
+    return max(
+        (started + least if least else 0.0, "preemption.minRuntimeSeconds"),
+        (preemptions[0] + _HOUR_SECONDS if is_often else 0.0, often),
+    )
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -110,6 +110,31 @@ async def test_the_clock_alone_ends_the_protection_of_a_minimum_runtime() -> Non
     assert (world.phase("low"), world.phase("vip")) == ("Pending", "Running")
 
 
+async def test_who_waits_for_the_end_of_a_minimum_runtime_is_told_when_that_is_and_the_plan_stays_as_it_is() -> None:
+    world = a_world()
+    world.submit(a_saving_job("low").spec(preemption={"minRuntimeSeconds": 1800}))
+    await world.settle()
+    started = parse_time(world.status("low")["placement"]["startedAt"])
+    world.submit(an_urgent_job("vip"))
+    await world.settle()
+    world.advise()
+    await world.settle()
+    decision = world.status("vip")["decision"]
+    assert parse_time(decision["predictedStart"]) == started + 1800
+    clock = time_text(started + 1800)[11:19]
+    want = f"team/low keeps its place until {clock} UTC (preemption.minRuntimeSeconds)"
+    assert decision["predictedStartBasis"] == f"starts once team/low has left; {want}"
+    before = world.process.desk.seen
+    await world.wait(60)
+    after = world.process.desk.seen
+    assert before is not None
+    assert after is not None
+    assert after is not before
+    assert after.plan.certificate is before.plan.certificate, "what changes no plan makes no new one"
+    await world.wait(started + 1800 - world.now)
+    assert (world.phase("low"), world.phase("vip")) == ("Pending", "Running")
+
+
 async def test_the_clock_alone_ends_the_protection_of_a_job_that_was_preempted_often() -> None:
     world = a_world()
     world.submit(a_saving_job("low"))

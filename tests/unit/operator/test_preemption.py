@@ -15,6 +15,7 @@ from fakes.builders import H100, NOW, JobBuilder, PodBuilder, a_gang, a_job, an_
 from stowplan_allocator import types
 from stowplan_operator import api, preemption
 from stowplan_operator.settings import PreemptionSettings
+from stowplan_operator.views import parse_time
 from unit.allocator import worlds
 
 LATER = NOW + 7200
@@ -59,6 +60,37 @@ def test_disruption_cost(job: JobBuilder, want: int | None) -> None:
         job.view(), job.parsed(), num_accelerators=gpus, settings=PreemptionSettings(), now_seconds=LATER
     )
     assert cost == want
+
+
+OFTEN = RUNNING.ended(*(an_attempt(n, begin=LATER - 3000 + n, outcome="Preempted") for n in (1, 2, 3)))
+SAVED = {"checkpointTime": time_text(LATER - 600)}
+OVER_OFTEN = "it gave way 3 times within an hour, settings.preemption.maxPerHour"
+# A job that must not be disturbed -> until when, what it would lose then, and why.
+PROTECTED: dict[str, tuple[JobBuilder, types.Protection | None]] = {
+    "its minimum runtime": (
+        RUNNING.spec(preemption={"minRuntimeSeconds": 7800}).status(progress=SAVED),
+        types.Protection(int(NOW + 7800), 8 * (1200 + 60), "preemption.minRuntimeSeconds"),
+    ),
+    "an hour from its third last preemption": (
+        OFTEN,
+        types.Protection(int(parse_time(OFTEN.view().status["history"][0]["endTime"])) + 3600, 8 * 1860, OVER_OFTEN),
+    ),
+    "the later of both": (
+        OFTEN.spec(preemption={"minRuntimeSeconds": 36_000}),
+        types.Protection(int(NOW + 36_000), 8 * 1860, "preemption.minRuntimeSeconds"),
+    ),
+    "for ever": (RUNNING.spec(preemption={"preemptible": False}), None),
+    "nobody knows before it has started": (
+        a_job("a").placed_on("n1", "n2").spec(preemption={"minRuntimeSeconds": 60}),
+        None,
+    ),
+}
+
+
+@pytest.mark.parametrize(("job", "want"), PROTECTED.values(), ids=PROTECTED)
+def test_protection(job: JobBuilder, want: types.Protection | None) -> None:
+    found = preemption.protection(job.view(), job.parsed(), num_accelerators=8, settings=PreemptionSettings())
+    assert found == want
 
 
 RELEASED = a_job("a").status(attempt=1, phase="Pending")
