@@ -40,6 +40,7 @@ ALTERNATIVES_SECONDS = 600
 _CHANGES = ("alternatives", "alternativesNotTried")
 _ADVICE = ("position", "predictedStart", "predictedStartBasis", "reserved", *_CHANGES)
 UNKNOWN_PROGRESS_SECONDS = 60
+_UNKNOWN = "progress is unknown: "
 _NAMED_NODES = 4
 
 
@@ -300,10 +301,12 @@ def _start_text(status: Mapping[str, Any], phase: api.Phase) -> str:
 
 
 def _say_unknown_progress(status: Json, old: Json, phase: api.Phase, facts: Facts) -> None:
-    """A gang that has run for a while without a report: say why nothing is known, and guess nothing."""
+    """A gang that has run for a while without a report: say why nothing is known, as long as it runs; guess nothing."""
+    if phase is not api.Phase.RUNNING and str(old.get("message", "")).startswith(_UNKNOWN):
+        status["progress"] = {key: value for key, value in old.items() if key != "message"} or None
     started = views.parse_time((status.get("placement") or {}).get("startedAt"))
     if phase is api.Phase.RUNNING and facts.progress_error and facts.now_seconds - started >= UNKNOWN_PROGRESS_SECONDS:
-        status["progress"] = {**old, "message": f"progress is unknown: {facts.progress_error}"[:512]}
+        status["progress"] = {**old, "message": f"{_UNKNOWN}{facts.progress_error}"[:512]}
 
 
 def _conditions(
@@ -334,12 +337,15 @@ def _conditions(
             f"{status['ready']} pods run" + (f"; {facts.problem}" if facts.problem and not ready else ""),
         ),
     ]
-    if "progress" in status and not phase.is_terminal:
-        moving = phase is api.Phase.RUNNING
-        step = status["progress"].get("step", "?")
-        wanted.append(
-            (api.Condition.PROGRESSING, moving, "StepsReported" if moving else "NotRunning", f"last step {step}")
-        )
+    if status.get("progress") and not phase.is_terminal:
+        step = status["progress"].get("step")
+        last = "no step has been reported" if step is None else f"last step {step}"
+        if phase is not api.Phase.RUNNING:
+            wanted.append((api.Condition.PROGRESSING, False, "NotRunning", last))
+        elif step is None:
+            wanted.append((api.Condition.PROGRESSING, None, "NothingReported", last))
+        else:
+            wanted.append((api.Condition.PROGRESSING, True, "StepsReported", last))
     if phase is api.Phase.SUSPENDED or _has(job, api.Condition.SUSPENDED):
         suspended = phase is api.Phase.SUSPENDED
         wanted.append((api.Condition.SUSPENDED, suspended, "Suspended" if suspended else "Resumed", ""))

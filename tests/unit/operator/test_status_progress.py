@@ -112,3 +112,24 @@ def test_an_eta_is_for_gangs_that_run() -> None:
 def test_progress_of_a_gang_that_starts_again_is_not_said_to_move() -> None:
     derived = derive(again(PLACED, {**PLACED.body()["status"], "progress": {"step": 50}}), ())
     assert conditions(derived)["Progressing"] == "False"
+
+
+def test_why_nothing_was_read_is_said_only_while_the_gang_runs() -> None:
+    known = {"progress_error": "pod c-1-0 at 10.0.0.1:9400 cannot be read (ClientConnectorError)"}
+    running = derive(RUNNING, BOTH_RUN, facts(NOW + 100, **known))
+    assert running["progress"]["message"].startswith("progress is unknown: pod c-1-0")
+    (progressing,) = (one for one in running["conditions"] if one["type"] == "Progressing")
+    assert (progressing["status"], progressing["message"]) == ("Unknown", "no step has been reported")
+    waiting = {key: value for key, value in running.items() if key != "placement"} | {"phase": "Pending"}
+    left = derive(again(RUNNING, waiting), (), facts(NOW + 110))
+    assert left["phase"] == "Pending"
+    assert "progress" not in left
+    assert "last step ?" not in str(left["conditions"])
+
+
+def test_what_was_reported_before_stays_when_the_reason_for_not_knowing_more_goes() -> None:
+    silent = derive(again(RUNNING, reported()), BOTH_RUN, facts(NOW + 100, progress_error="pod gone"))
+    assert silent["progress"]["message"] == "progress is unknown: pod gone"
+    waiting = {key: value for key, value in silent.items() if key != "placement"} | {"phase": "Pending"}
+    left = derive(again(RUNNING, waiting), (), facts(NOW + 110))
+    assert left["progress"] == reported()["progress"]
