@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import gzip
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
 from stowplan_allocator import types
 from stowplan_allocator.advising import Advice
@@ -144,7 +144,20 @@ def observe(seen: Seen) -> observation.Observation:
                 now_seconds=seen.scene.now_seconds,
             ),
         ),
+        outside=dict(sorted(_outside(jobs, {job.id for job in current.jobs}))),
+        adrift={state.job.uid: state.queue for state in jobs if state.is_adrift},
     )
+
+
+def _outside(jobs: Iterable[states.JobState], planned: Collection[str]) -> Iterator[tuple[str, str]]:
+    """Jobs that wait for a place and are not planned, and why."""
+    for state in jobs:
+        if not state.wants_place or state.job.uid in planned or state.job.status.get("placement") is not None:
+            continue
+        reason, why = state.job.status.get("reason") or "", state.job.status.get("message") or ""
+        if state.misconfigured:
+            reason, why = types.Reason.MISCONFIGURED.value, state.misconfigured
+        yield f"{state.job.namespace}/{state.job.name}", f"{reason}: {why}" if why else reason
 
 
 def _choices(seen: Seen) -> Iterator[types.PriorityClass]:

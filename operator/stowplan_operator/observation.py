@@ -63,7 +63,9 @@ class Observation:
     ``utilisation`` is the mean of a node's GPUs in per cent, where Prometheus knows it; ``telemetry`` says why it is
     stale, empty when fresh, None when telemetry is off. ``notes`` are remarks on the health of nodes. ``bases`` say, by
     job id, what the expected seconds of a job rest on. ``longest`` has, by job id, the seconds that hardly a run
-    like it exceeds, where that is more: where room is kept, plans count upon these. ``reading`` and ``moving`` are None
+    like it exceeds, where that is more: where room is kept, plans count upon these. ``outside`` says, by name, why jobs
+    wait that are not planned at all; ``adrift`` has, by job id, the queue in which a running job stood that cannot be
+    planned with: it counts in none. ``reading`` and ``moving`` are None
     in what was made of a bare snapshot.
     """
 
@@ -78,6 +80,14 @@ class Observation:
     longest: Mapping[str, int] = field(default_factory=dict)
     reading: Reading | None = None
     moving: Moving | None = None
+    outside: Mapping[str, str] = field(default_factory=dict)
+    adrift: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def broken_queues(self) -> dict[str, str]:
+        """Queues that cannot be planned with, by name, and why."""
+        doors = self.reading.queues if self.reading else {}
+        return {name: doors[name].fault for name in sorted(doors) if doors[name].fault}
 
     @property
     def counted_upon(self) -> types.Snapshot:

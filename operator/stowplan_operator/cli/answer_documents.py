@@ -55,6 +55,7 @@ def top_queues(rows: list[figures.QueueFigures]) -> dict[str, Any]:
                 "waiting": row.waiting,
                 "share": round(row.share, 4),
                 "ideal": round(row.ideal, 4),
+                "fault": row.fault or None,
             }
             for row in rows
         ],
@@ -99,6 +100,7 @@ def plan(seen: observation.Observation, made: types.Plan, future: schedule.Sched
             }
             for one in made.resizes
         ],
+        "outside": [{"name": name, "why": why} for name, why in seen.outside.items()],
         "jobs": [
             *(
                 {

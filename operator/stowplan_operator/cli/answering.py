@@ -105,7 +105,7 @@ async def top(asker: Asker, *, what: str, form: str | None, watch: bool) -> Exit
 
 def _print_top(seen: observation.Observation, what: str, *, form: str | None) -> None:
     if form and what == "queues":
-        commands.print_document(answer_documents.top_queues(figures.of_queues(seen.snapshot)), form)
+        commands.print_document(answer_documents.top_queues(figures.of_queues(seen)), form)
     elif form:
         rows, totals = _nodes(seen)
         commands.print_document(answer_documents.top_nodes(seen, rows, totals), form)
@@ -122,7 +122,7 @@ def _nodes(seen: observation.Observation) -> tuple[list[figures.NodeFigures], fi
 
 def _top(seen: observation.Observation, what: str, *, width: int, height: int | None = None) -> RenderableType:
     if what == "queues":
-        return top_module.show_queues(figures.of_queues(seen.snapshot), width=width)
+        return top_module.show_queues(figures.of_queues(seen), width=width)
     rows, totals = _nodes(seen)
     return top_module.show_nodes(seen, rows, totals, width=width, height=height)
 

@@ -180,8 +180,14 @@ def _remove(changed: Changed, change: Change, _: observation.Observation, namesp
         changed.snapshot = replace(changed.snapshot, jobs=kept, reservations=reservations)
 
 
-def _quota(changed: Changed, change: Change, _: observation.Observation, __: str | None) -> None:
+def _quota(changed: Changed, change: Change, seen: observation.Observation, _: str | None) -> None:
     queues = {queue.name: queue for queue in changed.snapshot.queues}
+    if fault := seen.broken_queues.get(_bare(change.words[0])):
+        raise CliError(
+            f"queue {_bare(change.words[0])} cannot be planned with: {fault}",
+            code=Exit.USAGE,
+            hint="correct the Queue first; without that its quota changes nothing",
+        )
     if not queues:
         raise CliError(
             "there are no queues in the snapshot, so no quota can be changed",

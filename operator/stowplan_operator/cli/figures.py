@@ -6,11 +6,12 @@ What must stay true: used + others + free + blocked + broken accelerators of a n
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from stowplan_allocator import standings, types
 from stowplan_allocator.simulate import sampling
+from stowplan_operator import observation
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +112,8 @@ class QueueFigures:
 
     ``nominal`` is what it owns with those below it, None where they own none; ``borrowed`` is used beyond that,
     ``lent`` owned and used by others, ``pending`` what waits. ``share`` and ``ideal`` are the queue's parts of the
-    cluster, what it has and what would be fair; ``running`` and ``waiting`` are jobs.
+    cluster, what it has and what would be fair; ``running`` and ``waiting`` are jobs. ``fault`` says why the queue is
+    not planned with: then only what its jobs use and how many run is told.
     """
 
     name: str
@@ -125,16 +127,22 @@ class QueueFigures:
     waiting: int
     share: float
     ideal: float
+    fault: str = ""
 
 
-def of_queues(snapshot: types.Snapshot) -> list[QueueFigures]:
-    """Queues by name, the default one last, products by name; a job of no queue, or of one that is gone, is in that."""
+def of_queues(seen: observation.Observation) -> list[QueueFigures]:
+    """Queues by name, the default one last, products by name; a job of no queue, or of one that is gone, is in that.
+
+    Queues that cannot be planned with come at the end, with the jobs that stood in them.
+    """
+    snapshot = seen.snapshot
     capacity: Counter[str] = Counter()
     for node in snapshot.nodes:
         capacity[node.product] += node.allocatable.accelerators
-    found = standings.standings(snapshot.queues, snapshot.jobs, capacity=capacity)
+    jobs = [job for job in snapshot.jobs if job.id not in seen.adrift]
+    found = standings.standings(snapshot.queues, jobs, capacity=capacity)
     none = standings.Line(product="", nominal=None, owned=0, used=0, pending=0, borrowed=0, lent=0)
-    return [
+    planned = [
         QueueFigures(
             name=name,
             product=line.product,
@@ -151,3 +159,15 @@ def of_queues(snapshot: types.Snapshot) -> list[QueueFigures]:
         for name in sorted(found, key=lambda one: (not one, one))
         for line in found[name].lines or (none,)
     ]
+    return [*planned, *(row for name, fault in seen.broken_queues.items() for row in _broken(seen, name, fault))]
+
+
+def _broken(seen: observation.Observation, name: str, fault: str) -> Iterator[QueueFigures]:
+    """A queue that cannot be planned with, product by product."""
+    jobs = [job for job in seen.snapshot.jobs if seen.adrift.get(job.id) == name and job.placement is not None]
+    used: Counter[str] = Counter()
+    for job in jobs:
+        if job.placement is not None:
+            used[job.placement.product] += job.placement.num_pods * job.pod.accelerators
+    nothing = QueueFigures(name, "", None, 0, 0, 0, 0, len(jobs), 0, 0.0, 0.0, fault)
+    yield from (replace(nothing, product=product, used=used[product]) for product in sorted(used) or ("",))

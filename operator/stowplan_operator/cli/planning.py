@@ -28,7 +28,9 @@ def show(
     facts = [(label, value) for label, value in _facts(seen, plan) if value]
     running = sum(span.is_running for span in future.spans)
     waiting = sum(job.placement is None for job in seen.snapshot.jobs)
-    headline = f"{words.count(running, 'job')} running, {waiting} waiting, as of {words.duration(age_seconds)} ago"
+    outside = f", {len(seen.outside)} more waiting outside the plan" if seen.outside else ""
+    age = words.duration(age_seconds)
+    headline = f"{words.count(running, 'job')} running, {waiting} waiting{outside}, as of {age} ago"
     blocks: list[RenderableType] = [Text(headline, style="bold"), Text(), output.indented(output.facts(facts))]
     if plan.certificate.tiers:
         rows = [
@@ -39,7 +41,8 @@ def show(
         blocks += [output.heading("What was optimised, in this order"), output.indented(grid)]
     if future.spans:
         blocks += [output.heading("Planned starts, if nothing new comes"), *_chart(future, width=width)]
-    blocks += list(_unknown(future))
+    blocks += list(_listed("No start can be told", [(one.job.name, one.basis) for one in future.unknown]))
+    blocks += list(_listed("Not in the plan", list(seen.outside.items())))
     return Group(*blocks)
 
 
@@ -122,10 +125,11 @@ def _bar(span: schedule.Span, horizon: int, cells: int) -> Text:
     return Text.assemble(" " * first, (bar, "green" if span.is_running else "cyan"))
 
 
-def _unknown(future: schedule.Schedule) -> Iterator[RenderableType]:
-    if future.unknown:
-        yield output.heading("No start can be told")
-        rows = [(one.job.name, one.basis) for one in future.unknown[:_MOST_UNKNOWN]]
-        if len(future.unknown) > _MOST_UNKNOWN:
-            rows.append((f"… {len(future.unknown) - _MOST_UNKNOWN} more", "-o json lists all"))
+def _listed(heading: str, jobs: Sequence[tuple[str, str]]) -> Iterator[RenderableType]:
+    """Names of jobs and why, a few of them."""
+    if jobs:
+        yield output.heading(heading)
+        rows = list(jobs[:_MOST_UNKNOWN])
+        if len(jobs) > _MOST_UNKNOWN:
+            rows.append((f"… {len(jobs) - _MOST_UNKNOWN} more", "-o json lists all"))
         yield output.indented(output.pairs(rows))

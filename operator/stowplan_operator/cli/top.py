@@ -106,9 +106,14 @@ def show_queues(rows: Sequence[figures.QueueFigures], *, width: int) -> Renderab
             str(row.pending),
             str(row.running),
             str(row.waiting),
-            figures.share(row.share),
-            figures.share(row.ideal),
+            words.UNKNOWN if row.fault else figures.share(row.share),
+            words.UNKNOWN if row.fault else figures.share(row.ideal),
         ]
         for row in rows
     ]
-    return output.plain_table(columns, cells, width=width)
+    table = output.plain_table(columns, cells, width=width)
+    faults = {row.name: row.fault for row in rows if row.fault}
+    if not faults:
+        return table
+    said = Text("\nNot planned with; their running jobs go on, others wait", style="bold yellow")
+    return Group(table, said, *(Text(f"  {name}  {fault}") for name, fault in faults.items()))

@@ -194,7 +194,8 @@ def test_queues_add_up_to_their_parents() -> None:
     jobs = (a_running("a", "org", 1), a_running("b", "team", 4), a_running("c", "", 3), waiting)
     room = types.Resources(accelerators=20)
     node = types.Node("n1", "H100", available=room, allocatable=room)
-    rows = {row.name: row for row in figures.of_queues(types.Snapshot((node,), jobs, queues=queues))}
+    seen = observation.Observation(snapshot=types.Snapshot((node,), jobs, queues=queues), settings=types.Settings())
+    rows = {row.name: row for row in figures.of_queues(seen)}
     found: dict[str, Any] = {
         name: (row.nominal, row.used, row.borrowed, row.lent, row.pending, row.running, row.waiting, row.share)
         for name, row in rows.items()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import pathlib
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 import yaml
 
 import crd_schema
-from fakes.builders import H100, JobBuilder, a_job, a_node
+from fakes.builders import H100, JobBuilder, a_job, a_node, a_queue
 from fakes.world import World
 from stowplan_operator import api
 from stowplan_operator.cli import commands
@@ -197,3 +198,53 @@ def test_what_would_start_a_job_that_waits_for_quota(run: Run, scene: Callable[[
     made = scene(vision_borrows)
     answer = run("explain", "fish", "--snapshot", str(made.file)).stdout
     assert answer.partition("What would start it now")[2].rstrip() in DOCUMENTATION
+
+
+@pytest.fixture
+def circle(tmp_path: pathlib.Path) -> str:
+    """A snapshot in which two queues became each other's parents while a job of one ran and one of the other came."""
+    world = World(a_node("gpu-1"), a_node("gpu-2"))
+    for name in ("art", "bio"):
+        world.add_queue(a_queue(name, name).owns(4))
+
+    async def play() -> None:
+        world.submit(job("paint", "art"))
+        await world.settle()
+        world.edit_queue("art", parent="bio")
+        world.edit_queue("bio", parent="art")
+        world.submit(job("grow", "bio"))
+        await go_on(world)
+
+    asyncio.run(play())
+    path = tmp_path / "circle.json"
+    path.write_text(world.document())
+    return str(path)
+
+
+def test_queues_in_a_circle_are_shown_as_such_with_what_their_jobs_use(run: Run, circle: str) -> None:
+    text = run("top", "queues", "--snapshot", circle).stdout
+    rows = {line.split()[0]: line.split() for line in text.splitlines()[1:4]}
+    assert rows["(default)"][3] == "0"
+    assert rows["art"][1:4] == [H100, "-", "4"]
+    assert rows["bio"][1:4] == ["-", "-", "0"]
+    assert "art  spec.parent: art → bio → art is a circle; remove spec.parent of one of them" in text
+    items = json.loads(run("top", "queues", "--snapshot", circle, "-o", "json").stdout)["items"]
+    assert [(one["name"], one["used"], one["fault"] is None) for one in items] == [
+        ("", 0, True),
+        ("art", 4, False),
+        ("bio", 0, False),
+    ]
+
+
+def test_a_quota_of_a_queue_in_a_circle_is_refused_with_what_is_wrong(run: Run, circle: str) -> None:
+    refused = run("what-if", "quota", "art", H100, "8", "--snapshot", circle)
+    assert refused.exit_code == 2
+    assert "queue art cannot be planned with: spec.parent: art → bio → art is a circle" in refused.stderr
+
+
+def test_who_waits_outside_the_plan_is_counted_and_named(run: Run, circle: str) -> None:
+    text = run("plan", "--snapshot", circle).stdout
+    assert text.startswith("1 job running, 0 waiting, 1 more waiting outside the plan, as of ")
+    assert 'Not in the plan\n  bio/grow  Misconfigured: spec.queue: queue "bio" cannot be planned with' in text
+    told = json.loads(run("plan", "--snapshot", circle, "-o", "json").stdout)
+    assert [one["name"] for one in told["outside"]] == ["bio/grow"]
