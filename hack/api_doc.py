@@ -38,7 +38,7 @@ QUEUES_HEAD = """# Queue, field by field
 What queues are for, with examples: [queues.md](queues.md).
 
 Names are those of TrainingJobs' `spec.queue`: at most 63 lower-case letters, digits and `-`. All fields change at any
-time; running jobs keep their places.
+time; running jobs keep their places, but for those past a new `limits.runSeconds`, which end as `Failed`.
 """
 
 

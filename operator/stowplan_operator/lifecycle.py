@@ -141,6 +141,11 @@ def _overrun(
     if limit is None or not started or now_seconds - started < limit.seconds:
         return None
     text = f"the job ran longer than {limit.source} ({limit.seconds} s)"
+    if status.get("history") or status.get("placement") is None:
+        text = (
+            f"the job first started {int(now_seconds - started)} s ago, and {limit.source} ({limit.seconds} s) counts "
+            "from then on, restarts and waiting in between included"
+        )
     return failures.Failure(failures.Cause.DEADLINE_EXCEEDED, text)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 import pytest
@@ -280,6 +281,31 @@ async def test_the_smaller_of_two_run_times_holds() -> None:
     await world.settle()
     await world.wait(300)
     assert world.status("a")["lastFailure"]["message"] == ("the job ran longer than spec.activeDeadlineSeconds (300 s)")
+
+
+async def test_a_run_time_that_is_set_later_ends_who_is_past_it_and_says_from_when_it_counts() -> None:
+    world = a_world(a_queue("red"), nodes=2)
+    world.add_priority_class("high", 1000)
+    for name in ("a", "b"):
+        world.submit(job(name))
+    await world.settle()
+    await world.wait(500)
+    world.submit(job("vip").spec(priorityClassName="high"))
+    await world.settle()
+    (waits,) = (name for name in ("a", "b") if world.phase(name) == "Pending")
+    (runs,) = {"a", "b"} - {waits}
+    await world.wait(200)
+    world.edit_queue("red", limits={"runSeconds": 600})
+    await world.settle()
+    assert [world.phase(name) for name in (waits, runs, "vip")] == ["Failed", "Failed", "Running"]
+    assert world.status(runs)["lastFailure"]["message"].startswith("the job ran longer than limits.runSeconds")
+    found = re.fullmatch(
+        r'the job first started (\d+) s ago, and limits\.runSeconds of queue "red" \(600 s\) counts from then on, '
+        "restarts and waiting in between included",
+        world.status(waits)["lastFailure"]["message"],
+    )
+    assert found is not None
+    assert int(found[1]) >= 700
 
 
 async def test_a_waiting_job_starts_when_its_queue_gets_more() -> None:
