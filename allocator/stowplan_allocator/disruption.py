@@ -36,7 +36,8 @@ Constraints
     (6) quotas       (1) and (2) of ``quotas``: Σ_g size·z_g of the job's queue, −Σ_j size_j·leave_j of the victims'
     (7) lent only    Σ_{j ∈ v} size_j·leave_j ≤ beyond_v − 1 + size_i + M (1 − leave_i)   for each queue v that loses to
                      another one and each of its victims i: even without the others it uses more than it owns;
-                     Σ_{j ∈ v} size_j·leave_j ≤ beyond_v + e_v
+                     Σ_{j ∈ v} size_j·leave_j ≤ beyond_v + e_v; above a queue that keeps some for itself, size_j is
+                     what of it reaches v
     (8) limits       Σ_j n_j·a_{j,l} leave_j ≥ what the job takes − c_{l,t}     for each l and t of ``namespaces`` that
                      has too little left
     (9) one way      leave_j + Σ_k y_{j,k} ≤ 1;  Σ_n g_{j,n} = Σ_k (size_j − k) y_{j,k}

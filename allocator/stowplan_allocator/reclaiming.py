@@ -20,7 +20,7 @@ stand. What must stay true: of victims that are ``admissible`` together any part
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from stowplan_allocator import reserving, types
@@ -37,6 +37,15 @@ class Holding:
     kind: str
     amount: int
     claimed: str
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """What a branch loses by a victim, and what it uses beyond what it owns."""
+
+    branch: int
+    amount: int
+    beyond: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +117,7 @@ class Claim:
         mine, theirs = self._sides(holding.leaf)
         if not mine[-1].is_limited or (mine[-1].parent == ROOT and theirs[-1].is_limited):
             return False
-        return bool(holding.amount) and all(more > 0 for _, more in self._beyond(holding))
+        return bool(holding.amount) and all(loss.beyond > 0 for loss in self._losses(holding))
 
     def _sides(self, leaf: int) -> tuple[list[Branch], list[Branch]]:
         """Below the nearest common ancestor: the job's branches and those of the other leaf, from the leaves up."""
@@ -176,28 +185,24 @@ class Claim:
         for victim in victims:
             holding = self.holding(victim.job, size=victim.size)
             after = {}
-            for branch, beyond in self._beyond(holding):
-                total, least = lost.get((branch, holding.kind), (0, holding.amount))
-                total, least = total + holding.amount, min(least, holding.amount)
-                if total - (0 if sparing else least) >= beyond + sparing:
+            for loss in self._losses(holding):
+                total, least = lost.get((loss.branch, holding.kind), (0, loss.amount))
+                total, least = total + loss.amount, min(least, loss.amount)
+                if total - (0 if sparing else least) >= loss.beyond + sparing:
                     break
-                after[branch, holding.kind] = total, least
+                after[loss.branch, holding.kind] = total, least
             else:
                 lost |= after
                 found.append(victim)
         return found
 
-    def _beyond(self, holding: Holding) -> list[tuple[int, int]]:
-        """The branches that lose to another queue, and what each uses beyond what it owns."""
-        if holding.leaf == self.leaf:
-            return []
-        return [
-            (
-                branch.index,
-                self.usage.used.get((branch.index, holding.kind), 0) - branch.owned.get(holding.kind, 0),
-            )
-            for branch in self._sides(holding.leaf)[1]
-        ]
+    def _losses(self, holding: Holding) -> Iterator[Loss]:
+        """What each branch loses to another queue, from the victim's up: nothing of what is kept below reaches it."""
+        amount = holding.amount
+        for branch in self._sides(holding.leaf)[1]:
+            used, kept = self.usage.used.get((branch.index, holding.kind), 0), branch.kept.get(holding.kind, 0)
+            yield Loss(branch.index, amount, used - branch.owned.get(holding.kind, 0))
+            amount = max(used - kept, 0) - max(used - amount - kept, 0)
 
     def enough(self, product: str, victims: Iterable[Victim]) -> bool:
         """Whether the quotas let the job stand on the product once these have left."""
@@ -217,15 +222,17 @@ class Claim:
 
         It is counted at each queue from a victim's up, so a team's loss may be its department's, too.
         """
-        amounts = [self.holding(victim.job, size=victim.size).amount for victim in victims]
         found = self.floors(victims).values()
-        return sum(max(sum(amounts[i] for i in members) - beyond, 0) for beyond, members in found)
+        return sum(max(sum(given.values()) - beyond, 0) for beyond, given in found)
 
-    def floors(self, victims: Sequence[Way]) -> dict[tuple[int, str], tuple[int, list[int]]]:
-        """For each branch and kind that loses to another queue: what it uses beyond its own; its victims' indexes."""
-        found: dict[tuple[int, str], tuple[int, list[int]]] = {}
+    def floors(self, victims: Sequence[Way]) -> dict[tuple[int, str], tuple[int, dict[int, int]]]:
+        """For each branch and kind that loses to another queue: what it uses beyond its own, and amounts by victim.
+
+        Of several victims it loses no more than their amounts together.
+        """
+        found: dict[tuple[int, str], tuple[int, dict[int, int]]] = {}
         for i, victim in enumerate(victims):
             holding = self.holding(victim.job, size=victim.size)
-            for branch, beyond in self._beyond(holding):
-                found.setdefault((branch, holding.kind), (beyond, []))[1].append(i)
+            for loss in self._losses(holding):
+                found.setdefault((loss.branch, holding.kind), (loss.beyond, {}))[1][i] = loss.amount
         return found

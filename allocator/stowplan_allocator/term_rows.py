@@ -83,22 +83,21 @@ class TermRows:
             yield left, "<=", right  # (6), (12)
 
     def _comes(self, claim: Claim) -> dict[tuple[int, str], list[pulp.LpVariable]]:
-        """Where the job surely counts, by kinds that it may take: up to the first branch that may keep all of it."""
+        """Where the job surely counts, by kinds that it may take: what branches keep for themselves may end there."""
         found: dict[tuple[int, str], list[pulp.LpVariable]] = defaultdict(list)
-        for product, z in self.products if claim.size else ():
-            kind = claim.quotas.kind(claim.leaf, product)
+        for product, z in self.products:
+            kind, amount = claim.quotas.kind(claim.leaf, product), claim.size
             for branch in claim.quotas.path(claim.leaf):
-                found[branch.index, kind].append(z)
-                if branch.kept.get(kind, 0):
-                    break
+                if amount > 0:
+                    found[branch.index, kind].append(z)
+                amount -= branch.kept.get(kind, 0)
         return found
 
     def _lent_only(self, claim: Claim) -> Iterator[Row]:
         """(7)."""
-        amounts = [float(claim.holding(way.job, size=way.size).amount) for way, _ in self.ways]
-        for beyond, members in claim.floors([way for way, _ in self.ways]).values():
-            total = sum(amounts[i] for i in members)
-            given = [(self.ways[i][1], amounts[i]) for i in members]
+        for beyond, amounts in claim.floors([way for way, _ in self.ways]).values():
+            total = float(sum(amounts.values()))
+            given = [(self.ways[i][1], float(amount)) for i, amount in amounts.items()]
             if total <= beyond:
                 continue
             if self.sparing:
@@ -108,5 +107,5 @@ class TermRows:
             self.excess.append(e)
             yield [*given, (t, -1.0)], "==", 0.0
             yield [(t, 1.0), (e, -1.0)], "<=", float(beyond)
-            for i in members:
-                yield [(t, 1.0), (self.ways[i][1], total)], "<=", beyond - 1 + amounts[i] + total
+            for i, amount in amounts.items():
+                yield [(t, 1.0), (self.ways[i][1], total)], "<=", beyond - 1 + amount + total

@@ -188,6 +188,19 @@ CASES = {
         nodes=[worlds.node("n0"), worlds.node("n1")],
         want={"b1": "a", "a1": "a"},
     ),
+    "what a team keeps for itself is nothing that its department borrows, or loses": Case(
+        queues=[
+            queue("org"),
+            queue("left", parent="org"),
+            queue("right", parent="org"),
+            queue("a", 7, parent="left"),
+            queue("b", 3, parent="right", lend=0),
+            queue("c", parent="right"),
+        ],
+        jobs=[runs("b1", "b", 8), runs("c1", "c", 2, on="n1"), job("a", "a", 7)],
+        nodes=[worlds.node("n0"), worlds.node("n1", 2)],
+        want={"b1": "a", "c1": "a"},
+    ),
     "of such gangs the one that has the least beyond what was lent": Case(
         queues=[queue("org"), queue("a", 4, parent="org"), queue("b", 6, parent="org")],
         jobs=[runs("b1", "b", 5, cost=1), runs("b2", "b", 3, on="n1", cost=900), job("a", "a", 3)],
@@ -326,25 +339,24 @@ def test_the_victims_are_the_cheapest_that_may_leave(snapshot: sa.Snapshot) -> N
         assert not plan.evictions
         return
     job = next(one for one in snapshot.jobs if one.id == "w")
-    costs = [_rank(snapshot, victims) for victims in _ways_to_come(snapshot, job)]
+    costs = [_rank(snapshot, job, victims) for victims in _ways_to_come(snapshot, job)]
     if not costs:
         assert not plan.held
         return
     assert plan.held.keys() == {"w"}
     gone = {one.job_id for one in plan.evictions}
-    assert _rank(snapshot, [one for one in snapshot.jobs if one.id in gone]) == min(costs)
+    assert _rank(snapshot, job, [one for one in snapshot.jobs if one.id in gone]) == min(costs)
 
 
-def _rank(snapshot: sa.Snapshot, victims: Sequence[sa.Job]) -> tuple[int, int, int]:
-    """What queues lose of their own to a job of queue a, what is lost of work, and victims."""
+def _rank(snapshot: sa.Snapshot, job: sa.Job, victims: Sequence[sa.Job]) -> tuple[int, int, int]:
+    """What queues lose of their own to the job, what is lost of work, and victims."""
     tree = quota_checks.Tree(snapshot.queues)
-    amounts = tree.amounts([(one, one.placement) for one in snapshot.jobs if one.placement is not None])
-    lost: dict[str, int] = {}
-    for victim in victims:
-        for name in tree.sides("a", victim.queue)[1] or () if victim.queue != "a" else ():
-            lost[name] = lost.get(name, 0) + victim.num_pods * victim.pod.accelerators
-    borrowed = {name: tree.used(name, H100, amounts=amounts) - tree.owned(name, H100) for name in lost}
-    excess = sum(max(amount - borrowed[name], 0) for name, amount in lost.items())
+    gone = {victim.id for victim in victims}
+    staying = [(one, one.placement) for one in snapshot.jobs if one.placement is not None and one.id not in gone]
+    amounts = tree.amounts(staying)
+    others = [victim for victim in victims if victim.queue != job.queue]
+    losers = {name for victim in others for name in tree.sides(job.queue, victim.queue)[1] or ()}
+    excess = sum(max(tree.owned(name, H100) - tree.used(name, H100, amounts=amounts), 0) for name in losers)
     return excess, sum(one.disruption_cost or 0 for one in victims), len(victims)
 
 
