@@ -69,6 +69,15 @@ class PlannerSettings(_Model):
     order: types.QueueOrder = types.QueueOrder.AGE
     reserve_after_seconds: int = pydantic.Field(default=600, ge=0)
 
+    @pydantic.model_validator(mode="after")
+    def _late_tiers_are_a_part(self) -> PlannerSettings:
+        if "late_tiers_seconds" in self.model_fields_set and self.late_tiers_seconds > self.time_limit_seconds:
+            raise ValueError(
+                f"lateTiersSeconds {self.late_tiers_seconds:g} is a part of timeLimitSeconds "
+                f"{self.time_limit_seconds:g}: lower it, or raise timeLimitSeconds"
+            )
+        return self
+
 
 class ProgressSettings(_Model):
     """How training progress is read from rank 0: straight from the pod, or through the API server's proxy."""

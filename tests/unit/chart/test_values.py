@@ -51,6 +51,10 @@ REFUSED: dict[str, tuple[Values, str]] = {
         {"admissionPolicy": {"podAnnotations": ["note"]}},
         "podAnn",
     ),
+    "places taken by another order than jobs stand in": (
+        {"settings": {"preemption": {"policy": "LeastAttained"}}},
+        "order",
+    ),
     "a prefix with capitals": ({"admissionPolicy": {"imagePullSecretPrefix": "A"}}, "imagePullSecretPrefix"),
 }
 
@@ -61,6 +65,18 @@ def test_schema_refuses_and_names_the_value(helm: Any, values: Values, field: st
     assert done.returncode != 0
     assert "values don't meet the specifications of the schema" in done.stderr
     assert field in done.stderr
+
+
+def test_places_may_be_taken_by_the_order_that_jobs_stand_in(helm: Any) -> None:
+    values = {"settings": {"preemption": {"policy": "LeastAttained"}, "planner": {"order": "least-attained"}}}
+    done = helm.template(values)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_part_of_the_time_that_is_more_than_the_whole_is_refused_with_the_fix(helm: Any) -> None:
+    done = helm.template({"settings": {"planner": {"lateTiersSeconds": 20}}})
+    assert done.returncode != 0
+    assert "lateTiersSeconds 20 is a part of settings.planner.timeLimitSeconds 10: lower it, or raise" in done.stderr
 
 
 def test_every_value_is_in_the_schema_and_none_else() -> None:

@@ -79,6 +79,10 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "a gap that is no share": ({"planner": {"gapTolerance": 1}}, r"^settings: planner\.gapTolerance: "),
     "a negative seed": ({"planner": {"seed": -1}}, r"^settings: planner\.seed: "),
     "a negative time": ({"planner": {"lateTiersSeconds": -1}}, r"^settings: planner\.lateTiersSeconds: "),
+    "a part that is more than the whole": (
+        {"planner": {"lateTiersSeconds": 20}},
+        r"^settings: planner: .*lateTiersSeconds 20 is a part of timeLimitSeconds 10: lower it, or raise",
+    ),
     "a lease that is too short": ({"lease": {"durationSeconds": 1}}, r"^settings: lease\.durationSeconds: "),
     "a level of the name of the implicit one": (
         {"topologyLevels": [{"name": "node", "label": "x"}]},

@@ -245,6 +245,6 @@ def test_a_quota_of_a_queue_in_a_circle_is_refused_with_what_is_wrong(run: Run, 
 def test_who_waits_outside_the_plan_is_counted_and_named(run: Run, circle: str) -> None:
     text = run("plan", "--snapshot", circle).stdout
     assert text.startswith("1 job running, 0 waiting, 1 more waiting outside the plan, as of ")
-    assert 'Not in the plan\n  bio/grow  Misconfigured: spec.queue: queue "bio" cannot be planned with' in text
+    assert "Not in the plan\n  bio/grow  Misconfigured: " in text
     told = json.loads(run("plan", "--snapshot", circle, "-o", "json").stdout)
     assert [one["name"] for one in told["outside"]] == ["bio/grow"]
