@@ -21,7 +21,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from stowplan_allocator import alternatives, forecast, lines, spread, starvation, types
+from stowplan_allocator import alternatives, forecast, spread, starvation, types
 from stowplan_allocator.relaxing import ChangeKind
 
 _PACKAGE_ROOT = str(pathlib.Path(__file__).resolve().parent.parent)
@@ -43,17 +43,15 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Advice:
-    """What is known of one waiting job: its place in the line of its queue, and the names of those before it.
+    """What is known of one waiting job beside its reason.
 
     ``changes`` is None where it was not asked for, or there was no time. ``reservation`` is the room that should be
     kept for it from now on, and which the forecasts of all reckon with.
     """
 
-    position: int
     forecast: forecast.Forecast | None = None
     changes: tuple[Change, ...] | None = None
     not_tried: tuple[ChangeKind, ...] = ()
-    ahead: tuple[str, ...] = ()
     reservation: types.Reservation | None = None
 
 
@@ -91,15 +89,7 @@ def answer(question: Question) -> dict[str, Advice]:
         budget_seconds=_FORECAST_SHARE * question.budget_seconds,
         leaving=question.leaving,
     )
-    found = {
-        job_id: Advice(
-            position=standing.position,
-            ahead=standing.ahead,
-            forecast=starts.get(job_id),
-            reservation=reserved.get(job_id),
-        )
-        for job_id, standing in lines.standings(snapshot, order=settings.order).items()
-    }
+    found = {job_id: Advice(forecast=start, reservation=reserved.get(job_id)) for job_id, start in starts.items()}
     planned = spread.at_longest(snapshot, longest=question.longest, order=settings.order)
     for job_id in question.asked:
         left = question.budget_seconds - (time.monotonic() - began)

@@ -1,4 +1,4 @@
-"""Keeps the last advice on every waiting job: its position, when it starts, and what would start it now.
+"""Keeps the last advice on every waiting job: when it starts, and what would start it now.
 
 The questions are asked beside the planner, about its last cycle, in a process of their own: a plan never waits for
 them. What must stay true: the jobs that have waited longest for an answer come first; an answer is forgotten with

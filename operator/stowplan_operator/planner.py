@@ -14,7 +14,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Protocol
 
-from stowplan_allocator import types
+from stowplan_allocator import lines, types
 from stowplan_operator import (
     answers,
     api,
@@ -112,7 +112,7 @@ class Planner:
         await self._each(jobs, lambda state: self._advance(state, moment))
         # 3. Plan for those that want a place.
         scene = self._scene(moment)
-        plan = await self._plan(jobs, moment, scene)
+        plan, positions = await self._plan(jobs, moment, scene)
         # 4. Take places back from those whom the plan stops, and write the placements, before any pod exists.
         orders = displacing.orders(plan)
         requests = {state.job.uid: state.request for state in jobs if state.request is not None}
@@ -127,7 +127,7 @@ class Planner:
         # 5. Create and delete pods until they match the placements.
         await self._each(jobs, lambda state: self._children.match(state, settings))
         # 6. Say how every job does, once, where a user can see a change.
-        await self._each(jobs, lambda state: self._report(state, plan, moment, scene))
+        await self._each(jobs, lambda state: self._report(state, plan, positions, moment, scene))
         await self._each(jobs, lambda state: self._warn(state, moment))
         await self._each(jobs, lambda state: self._expire(state, now))
         self._record(jobs, moment)
@@ -214,7 +214,8 @@ class Planner:
 
     async def _plan(
         self, jobs: Sequence[states.JobState], moment: moments.Moment, scene: gathering.Scene
-    ) -> types.Plan:
+    ) -> tuple[types.Plan, Mapping[str, int]]:
+        """The plan, and of those who wait their places in the lines of their queues, by UID."""
         settings = moment.settings
         versions = {state.job.uid: state.job.resource_version for state in jobs}
         self._in_doubt = {uid: doubt for uid, doubt in self._in_doubt.items() if versions.get(uid) == doubt[0]}
@@ -224,7 +225,7 @@ class Planner:
             nothing = types.Certificate(
                 status=types.SolveStatus.NOTHING_TO_DO, strategy=settings.planner.strategy.value
             )
-            return types.Plan(placements=again, waiting={}, certificate=nothing)
+            return types.Plan(placements=again, waiting={}, certificate=nothing), {}
         current = expectations.complete(
             current,
             (state.job for state in jobs),
@@ -233,12 +234,12 @@ class Planner:
             with_ends=settings.planner.order is types.QueueOrder.SHORTEST,
         )
         timeless = expectations.timeless(current)
-        if self._last_plan and self._last_snapshot == timeless:
-            return dataclasses.replace(self._last_plan, placements={**self._last_plan.placements, **again})
-        plan = await self._solver.plan(current, settings.for_allocator())
-        self._last_snapshot, self._last_plan = timeless, plan
-        self._metrics.record_plan(plan.certificate)
-        return dataclasses.replace(plan, placements={**plan.placements, **again})
+        if self._last_plan is None or self._last_snapshot != timeless:
+            self._last_plan = await self._solver.plan(current, settings.for_allocator())
+            self._last_snapshot = timeless
+            self._metrics.record_plan(self._last_plan.certificate)
+        plan = dataclasses.replace(self._last_plan, placements={**self._last_plan.placements, **again})
+        return plan, lines.positions(current, plan=plan, order=settings.planner.order)
 
     def _scene(self, moment: moments.Moment) -> gathering.Scene:
         priorities, default_priority = self._store.priorities(), self._store.default_priority()
@@ -318,7 +319,12 @@ class Planner:
             self._in_doubt[state.job.uid] = (before, placement)
 
     async def _report(
-        self, state: states.JobState, plan: types.Plan, moment: moments.Moment, scene: gathering.Scene
+        self,
+        state: states.JobState,
+        plan: types.Plan,
+        positions: Mapping[str, int],
+        moment: moments.Moment,
+        scene: gathering.Scene,
     ) -> None:
         job = state.job
         if state.skip or job.deleting:
@@ -328,6 +334,7 @@ class Planner:
         facts = dataclasses.replace(
             moments.facts(state, moment),
             waiting=waiting if unplaced else None,
+            position=positions.get(job.uid),
             certificate=plan.certificate if waiting else None,
             misconfigured=state.misconfigured if unplaced else "",
         )

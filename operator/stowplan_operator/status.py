@@ -32,13 +32,13 @@ from stowplan_operator import (
 Json = dict[str, Any]
 
 DECISION_NUMBERS_SECONDS = 60
-# A decision that names nobody who is still in the way is renewed sooner, but over all jobs no more often than this: of
-# 1,000 jobs that wait each still has a minute.
+# A decision that names nobody who is still in the way, or a place in the line that is another one by now, is renewed
+# sooner, but over all jobs no more often than this: of 1,000 jobs that wait each still has a minute.
 _RENEWALS_PER_SECOND = 1000 / DECISION_NUMBERS_SECONDS
 ALTERNATIVES_SECONDS = 600
 # Fields of the decision that are found beside the plan, and stay until they are found anew.
 _CHANGES = ("alternatives", "alternativesNotTried")
-_ADVICE = ("position", "predictedStart", "predictedStartBasis", "reserved", *_CHANGES)
+_ADVICE = ("predictedStart", "predictedStartBasis", "reserved", *_CHANGES)
 UNKNOWN_PROGRESS_SECONDS = 60
 _UNKNOWN = "progress is unknown: "
 _NAMED_NODES = 4
@@ -51,6 +51,8 @@ class Facts:
     now_seconds: float
     accelerators: int
     waiting: Waiting | None = None
+    # Its place in the line of its queue, 1 for the first.
+    position: int | None = None
     certificate: Certificate | None = None
     misconfigured: str = ""
     # The Queue that is to be corrected, where that is what is misconfigured.
@@ -135,6 +137,8 @@ def _decide(job: views.JobView, status: Json, phase: api.Phase, facts: Facts) ->
             new["numbers"] = dict(facts.waiting.numbers)
         if facts.waiting.blockers:
             new["blockers"] = list(facts.waiting.blockers)
+        if facts.position is not None:
+            new["position"] = facts.position
     elif phase is api.Phase.SUSPENDED:
         new = {"reason": "Suspended", "message": "spec.suspend is true"}
     else:
@@ -166,7 +170,8 @@ def _hold_seconds(old: Json, new: Json, facts: Facts) -> float:
     if answered.is_by_user(old, new) or (is_found and not is_advised):
         return 0.0
     blockers = old.get("blockers", ())
-    if is_found or (blockers and not any(map(facts.is_there, blockers))):
+    has_moved = old.get("position") != new.get("position")
+    if is_found or has_moved or (blockers and not any(map(facts.is_there, blockers))):
         seconds = facts.num_waiting / _RENEWALS_PER_SECOND
         return 0.0 if seconds < 1 else min(DECISION_NUMBERS_SECONDS, seconds)
     return DECISION_NUMBERS_SECONDS
@@ -204,8 +209,8 @@ def _same_decision(old: Mapping[str, Any], new: Mapping[str, Any], now_seconds: 
 
 
 def _advice_json(advice: Advice) -> Json:
-    """Position, predicted start and alternatives, as far as they are known."""
-    fields: Json = {"position": advice.position}
+    """Predicted start and alternatives, as far as they are known."""
+    fields: Json = {}
     room = ""
     if advice.reservation is not None:
         fields["reserved"] = True

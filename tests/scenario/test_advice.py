@@ -42,6 +42,26 @@ async def test_a_waiting_job_says_when_it_starts_and_what_would_start_it_now() -
     assert "alternatives" not in world.status("b")["decision"]
 
 
+async def test_places_in_the_line_are_those_of_the_cycle_that_says_them() -> None:
+    world = World(a_node("n1"), a_node("n2"))
+
+    def places(*names: str) -> list[int | None]:
+        return [world.status(name)["decision"].get("position") for name in names]
+
+    for number, name in enumerate(("runs", "first", "second")):
+        world.submit(a_job(name).created(world.now + number))
+        await world.settle()
+    assert places("first", "second") == [1, 2]
+    world.advise()
+    await world.settle()
+    world.submit(a_job("huge").nodes(9).created(world.now))
+    await world.settle()
+    assert places("first", "second", "huge") == [1, 2, None], "who can never start stands in no line"
+    world.delete("first")
+    await world.settle()
+    assert places("second") == [1], "whatever the last advice was found for"
+
+
 async def test_advice_stays_while_none_newer_is_known_and_moves_only_by_what_a_user_can_see() -> None:
     world = World(a_node("n1"), a_node("n2"))
     world.submit(a_job("a").spec(activeDeadlineSeconds=7200))

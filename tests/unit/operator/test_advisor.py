@@ -79,12 +79,12 @@ async def test_nothing_is_asked(cycle: Seen | None) -> None:
 
 
 async def test_a_new_job_is_asked_about_soon_and_old_ones_every_minute() -> None:
-    rig = Rig(seen=seen("x"), answer={"x": Advice(1)})
+    rig = Rig(seen=seen("x"), answer={"x": Advice()})
     times = []
     for seconds in range(0, 140, 2):
         rig.now = NOW + seconds
         if seconds == 20:
-            rig.seen, rig.answer = seen("x", "y"), {"x": Advice(1), "y": Advice(2)}
+            rig.seen, rig.answer = seen("x", "y"), {"x": Advice(), "y": Advice()}
         before = len(rig.questions)
         await rig.advisor.ask_where_due()
         times += [seconds] * (len(rig.questions) - before)
@@ -107,7 +107,7 @@ ROUNDS: dict[str, tuple[dict[int, Seen], list[int]]] = {
 async def test_a_job_that_was_answered_something_else_is_asked_about_soon_but_not_all_the_time(
     cycles: dict[int, Seen], want: list[int]
 ) -> None:
-    rig = Rig(answer={"x": Advice(1, changes=(CHANGE,))})
+    rig = Rig(answer={"x": Advice(changes=(CHANGE,))})
     times = []
     for seconds in range(0, 140, 2):
         rig.now, rig.seen = NOW + seconds, cycles.get(seconds, rig.seen)
@@ -118,28 +118,28 @@ async def test_a_job_that_was_answered_something_else_is_asked_about_soon_but_no
 
 
 async def test_changes_are_told_with_the_answer_for_which_they_were_found() -> None:
-    rig = Rig(seen=seen("x"), answer={"x": Advice(1, changes=(CHANGE,))})
+    rig = Rig(seen=seen("x"), answer={"x": Advice(changes=(CHANGE,))})
     await rig.advisor.ask_where_due()
     assert rig.seen is not None
     first = advisor.answers_of(rig.seen)
     assert rig.advisor.advised_on() == first
-    rig.seen, rig.answer, rig.now = seen("x", allowed=3), {"x": Advice(1)}, rig.now + 60
+    rig.seen, rig.answer, rig.now = seen("x", allowed=3), {"x": Advice()}, rig.now + 60
     await rig.advisor.ask_where_due()
     assert rig.advisor.advised_on() == first, "there was no time for its changes, which are still the old ones"
-    rig.answer, rig.now, told = {"x": Advice(1, changes=(CHANGE,))}, rig.now + 60, rig.changes
+    rig.answer, rig.now, told = {"x": Advice(changes=(CHANGE,))}, rig.now + 60, rig.changes
     await rig.advisor.ask_where_due()
     assert rig.advisor.advised_on() == advisor.answers_of(rig.seen)
     assert rig.changes == told + 1, "the same changes are news where they are for another answer"
 
 
 async def test_who_waited_longest_for_an_answer_comes_first_and_old_answers_stay_until_then() -> None:
-    rig = Rig(seen=seen("x", "y"), answer={"x": Advice(1, changes=(CHANGE,)), "y": Advice(2)})
+    rig = Rig(seen=seen("x", "y"), answer={"x": Advice(changes=(CHANGE,)), "y": Advice()})
     await rig.advisor.ask_where_due()
     rig.now += 60
-    rig.answer = {"x": Advice(2), "y": Advice(1, changes=())}
+    rig.answer = {"x": Advice(), "y": Advice(changes=())}
     await rig.advisor.ask_where_due()
     assert [question.asked for question in rig.questions] == [("x", "y"), ("y", "x")]
-    assert rig.advisor.latest() == {"x": Advice(2, changes=(CHANGE,)), "y": Advice(1, changes=())}
+    assert rig.advisor.latest() == {"x": Advice(changes=(CHANGE,)), "y": Advice(changes=())}
     rig.seen = seen()
     await rig.advisor.ask_where_due()
     assert rig.advisor.latest() == {}
@@ -147,11 +147,11 @@ async def test_who_waited_longest_for_an_answer_comes_first_and_old_answers_stay
 
 @pytest.mark.parametrize("error", [AdviceError("no answer"), OSError("no process")])
 async def test_without_an_answer_the_last_one_stays(error: Exception) -> None:
-    rig = Rig(seen=seen("x"), answer={"x": Advice(1)})
+    rig = Rig(seen=seen("x"), answer={"x": Advice()})
     await rig.advisor.ask_where_due()
     rig.error, rig.now = error, rig.now + 60
     await rig.advisor.ask_where_due()
-    assert rig.advisor.latest() == {"x": Advice(1)}
+    assert rig.advisor.latest() == {"x": Advice()}
 
 
 async def test_the_question_is_of_this_moment_and_has_no_gangs_that_leave() -> None:

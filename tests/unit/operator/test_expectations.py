@@ -45,7 +45,7 @@ def snapshot(
         types.Snapshot((), (one,), now_seconds=int(NOW + seconds)),
         [job.view()],
         expected={} if estimate is None else {"uid-a": estimate},
-        advice={} if reserved is None else {reserved.job_id: Advice(1, reservation=reserved)},
+        advice={} if reserved is None else {reserved.job_id: Advice(reservation=reserved)},
         with_ends=with_ends,
     )
 
@@ -131,7 +131,7 @@ def test_where_room_is_kept_only_the_ends_of_what_stands_there_are_told() -> Non
         types.Snapshot((), (there, other, large), now_seconds=int(NOW)),
         [RUNNING.meta(uid=uid).view() for uid in ("uid-there", "uid-other")],
         expected={uid: of(300, "history of 9 runs") for uid in ("uid-there", "uid-other")},
-        advice={"uid-large": Advice(1, reservation=dataclasses.replace(ROOM, job_id="uid-large"))},
+        advice={"uid-large": Advice(reservation=dataclasses.replace(ROOM, job_id="uid-large"))},
         with_ends=False,
     )
     assert [job.expected_seconds for job in made.jobs] == [300, None, None]

@@ -98,7 +98,7 @@ def offering(job: JobBuilder, at: float, *sentences: str) -> Json:
     known = facts(
         at,
         waiting=WAITING,
-        advice=Advice(1, changes=changes),
+        advice=Advice(changes=changes),
         advised_on=answered.of_plan(WAITING, generation=job.view().generation),
     )
     return derive(job, known=known)
