@@ -31,6 +31,9 @@ _RULES = frozenset(
         "resource_quota_needed",
     }
 )
+# What others leave: with less of the first, or more of the second, what was found before may do no longer.
+_ROOM = ("pods_fitting", "accelerators_free")
+_TAKEN = ("quota_used", "quota_used_there", "running_jobs", "resource_quota_used", "jobs_ahead")
 # What is lost with a change, and what it takes to ask for it: these grow by the second.
 _PRICE = re.compile(r"\d+(?= accelerator-seconds)|(?<=make-room=)\d+")
 _ANOTHER_PRICE = 0.2
@@ -46,6 +49,7 @@ class Answer:
     rules: Mapping[str, str]
     blockers: frozenset[str]
     generation: int
+    numbers: Mapping[str, str]
 
     def is_same(self, other: Answer) -> bool:
         """Whether what was found for the one holds for the other: some of those who are in the way still are."""
@@ -53,16 +57,24 @@ class Answer:
             self.blockers == other.blockers or not self.blockers.isdisjoint(other.blockers)
         )
 
+    def has_room_of(self, other: Answer) -> bool:
+        """Whether others leave at least what they left then."""
+        now, then = self.numbers, other.numbers
+        return all(_at_least(now[name], then[name]) for name in _ROOM if name in now and name in then) and all(
+            _at_least(then[name], now[name]) for name in _TAKEN if name in now and name in then
+        )
+
 
 def of_plan(waiting: Waiting, *, generation: int) -> Answer:
     """What the plan answers."""
-    return Answer(waiting.reason.value, _rules(dict(waiting.numbers)), frozenset(waiting.blockers), generation)
+    numbers = dict(waiting.numbers)
+    return Answer(waiting.reason.value, _rules(numbers), frozenset(waiting.blockers), generation, numbers)
 
 
 def of_decision(decision: Mapping[str, Any], *, generation: int) -> Answer:
     """What ``status.decision`` says."""
-    blockers = frozenset(decision.get("blockers", ()))
-    return Answer(decision.get("reason", ""), _rules(decision.get("numbers", {})), blockers, generation)
+    blockers, numbers = frozenset(decision.get("blockers", ())), decision.get("numbers", {})
+    return Answer(decision.get("reason", ""), _rules(numbers), blockers, generation, numbers)
 
 
 def is_by_user(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
@@ -83,6 +95,11 @@ def costs_about_the_same(old: Sequence[str], new: Sequence[str]) -> bool:
         return False
     pairs = zip(_PRICE.findall(" ".join(old)), _PRICE.findall(" ".join(new)), strict=True)
     return all(abs(int(after) - int(before)) <= _ANOTHER_PRICE * int(before) for before, after in pairs)
+
+
+def _at_least(value: str, other: str) -> bool:
+    """Whether a number is no less; amounts with a unit are compared as texts."""
+    return int(value) >= int(other) if value.isdecimal() and other.isdecimal() else value == other
 
 
 def _rules(numbers: Mapping[str, str]) -> dict[str, str]:

@@ -171,7 +171,8 @@ def _hold_seconds(old: Json, new: Json, facts: Facts) -> float:
         return 0.0
     blockers = old.get("blockers", ())
     has_moved = old.get("position") != new.get("position")
-    if is_found or has_moved or (blockers and not any(map(facts.is_there, blockers))):
+    is_gone = bool(blockers) and not any(map(facts.is_there, blockers))
+    if is_found or has_moved or is_gone or ("alternatives" in old and "alternatives" not in new):
         seconds = facts.num_waiting / _RENEWALS_PER_SECOND
         return 0.0 if seconds < 1 else min(DECISION_NUMBERS_SECONDS, seconds)
     return DECISION_NUMBERS_SECONDS
@@ -182,7 +183,8 @@ def _found_beside(answer: answered.Answer, job: views.JobView, old: Json, facts:
     found: Json = {}
     if facts.advice is not None:
         found = _advice_json(facts.advice)
-        if facts.advised_on is None or not answer.is_same(facts.advised_on):
+        then = facts.advised_on
+        if then is None or not (answer.is_same(then) and answer.has_room_of(then)):
             found = {key: value for key, value in found.items() if key not in _CHANGES}
     kept = set(_ADVICE) if facts.advice is None else set(_CHANGES) if facts.advice.changes is None else set()
     if not answer.is_same(answered.of_decision(old, generation=int(job.status.get("observedGeneration", 0)))):

@@ -227,3 +227,25 @@ async def test_a_quota_that_was_changed_and_jobs_that_are_gone_are_told_within_a
     world.delete("holder")
     await world.settle()
     assert (world.reason("b"), world.status("b")["decision"]["blockers"]) == ("WaitingForQuota", ["team/next"])
+
+
+async def test_what_was_found_while_more_was_free_is_not_offered_any_longer() -> None:
+    world = World(*(a_node(f"n{number}") for number in range(1, 4)))
+    world.submit(a_job("holder").nodes(1))
+    await world.settle()
+    world.submit(a_job("b").nodes(3))
+    await world.settle()
+    world.advise()
+    await world.settle()
+    first = offers(world, "b")
+    assert "FewerPods" in first
+    world.submit(a_job("small").nodes(1))
+    await world.settle()
+    assert world.phase("small") == "Running"
+    assert "alternatives" not in world.status("b")["decision"], "two pods do not fit any more"
+    world.advise()
+    await world.settle()
+    assert offers(world, "b") != first
+    world.delete("small")
+    await world.settle()
+    assert offers(world, "b"), "with more room it still does"
