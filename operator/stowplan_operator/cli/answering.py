@@ -31,6 +31,7 @@ from stowplan_operator.cli import (
     planning,
     pulse,
     refusals,
+    rights,
     schedule,
 )
 from stowplan_operator.cli import defrag as defrag_module
@@ -171,6 +172,7 @@ async def explain(asker: Asker, *, name: str, form: str | None) -> Exit:
     beat = await pulse.take(asker.cluster, asker.operator_namespace, asker.speaker)
     said = explaining.explain(job, asker.speaker, pulse=beat)
     said = dataclasses.replace(said, next=tuple(one for one in said.next if explaining.DEEP not in one.command))
+    said = await rights.within(said, asker.cluster, asker.speaker, operator_namespace=asker.operator_namespace)
     try:
         seen = await asker.ask()
     except CliError:  # what is known without it is still an answer

@@ -18,12 +18,11 @@ from typing import Any
 from stowplan_allocator import inputs
 from stowplan_operator import observation
 from stowplan_operator.cli import commands, refusals
-from stowplan_operator.cli.client import OPERATOR_SELECTOR, Cluster, Target
+from stowplan_operator.cli.client import ANSWERS_ROLE, OPERATOR_SELECTOR, Cluster, Target
 from stowplan_operator.cli.exits import CliError, Exit
 from stowplan_operator.cli.model import clean, text
 from stowplan_operator.cli.words import Speaker
 
-ROLE = "stowplan-user-answers"
 STDIN = "-"
 
 
@@ -162,8 +161,8 @@ def _may_not(error: CliError, namespace: str, speaker: Speaker) -> CliError:
     return CliError(
         f"you may not read the operator's snapshot: {error.message}",
         code=Exit.UNREACHABLE,
-        hint=f"an administrator can give you the role {ROLE}:\n  "
-        + speaker.elsewhere("create", "rolebinding", "NAME", f"--role={ROLE}", "--user=YOU", "-n", namespace),
+        hint=f"an administrator can give you the role {ANSWERS_ROLE}:\n  "
+        + speaker.elsewhere("create", "rolebinding", "NAME", f"--role={ANSWERS_ROLE}", "--user=YOU", "-n", namespace),
     )
 
 

@@ -25,6 +25,7 @@ _PAGE = "500"
 _TIMEOUT_SECONDS = 15
 _SNAPSHOT_SECONDS = 60
 ANSWERS_PORT = 8082
+ANSWERS_ROLE = "stowplan-user-answers"
 OPERATOR_SELECTOR = "app.kubernetes.io/name=stowplan,app.kubernetes.io/component=operator"
 
 
@@ -158,6 +159,22 @@ class Cluster:
             if error.status in (0, 401, 403):
                 raise self._refusal(error, "get", "pods/log", self.namespace) from None
             raise
+
+    async def may(self, verb: str, resource: str, *, group: str = "", namespace: str = "") -> bool:
+        """Whether the user may do this, in all namespaces where none is named; True where that cannot be told."""
+        name, _, below = resource.partition("/")
+        wanted = {"verb": verb, "group": group, "resource": name, "subresource": below, "namespace": namespace}
+        review = {
+            "apiVersion": "authorization.k8s.io/v1",
+            "kind": "SelfSubjectAccessReview",
+            "spec": {"resourceAttributes": wanted},
+        }
+        path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
+        try:
+            answer = json.loads(await self._kube.request("POST", path, body=review, timeout_seconds=_TIMEOUT_SECONDS))
+        except (kube.ApiError, ValueError):
+            return True
+        return text(answer, "status", "allowed") != "False"
 
     async def lease(self, namespace: str, name: str) -> dict[str, Any]:
         """A Lease, by which operators tell that they live."""

@@ -14,7 +14,7 @@ from typing import Any
 from rich.text import Text
 
 from stowplan_operator.api import Phase
-from stowplan_operator.cli import details, documents, explaining, listing, logs, output, pulse, waiting, words
+from stowplan_operator.cli import details, documents, explaining, listing, logs, output, pulse, rights, waiting, words
 from stowplan_operator.cli.client import Cluster, Target
 from stowplan_operator.cli.exits import CliError, Exit
 from stowplan_operator.cli.model import Job
@@ -109,6 +109,7 @@ async def explain_job(
     """Print what the job does and why; yes when it has its place or succeeded."""
     job = (await cluster.get_job(name)).printable
     said = explaining.explain(job, speaker, pulse=await pulse.take(cluster, operator_namespace, speaker))
+    said = await rights.within(said, cluster, speaker, operator_namespace=operator_namespace)
     print_explanation(job, said, speaker, form=form)
     return said.answer.exit
 

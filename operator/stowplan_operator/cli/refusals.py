@@ -127,7 +127,9 @@ def no_such_job(name: str, *, namespace: str, places: Iterable[tuple[str, str]] 
     elif here:
         hint = f"jobs there: {', '.join(here[:5])}{', …' if len(here) > 5 else ''}"
     else:
-        hint = "there are no TrainingJobs in that namespace; kubectl stowplan list -A shows all"
+        hint = "there are no TrainingJobs in that namespace" + (
+            "" if {place for place, _ in known} <= {namespace} else "; kubectl stowplan list -A shows all"
+        )
     return CliError(message, code=Exit.USAGE, hint=hint)
 
 

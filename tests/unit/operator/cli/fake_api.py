@@ -77,6 +77,7 @@ class FakeApi:
                 web.get(_JOBS + "/namespaces/{namespace}/" + api.PLURAL + "/{name}", self._get_job),
                 web.post(_JOBS + "/namespaces/{namespace}/" + api.PLURAL, self._try_job),
                 web.patch(_JOBS + "/namespaces/{namespace}/" + api.PLURAL + "/{name}", self._patch_job),
+                web.post("/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", self._review),
                 web.get("/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases/{name}", self._get_lease),
                 web.get("/api/v1/namespaces/{namespace}/events", self._list_events),
                 web.get("/api/v1/namespaces/{namespace}/pods", self._list_pods),
@@ -159,6 +160,13 @@ class FakeApi:
         self.state.patches.append(patch)
         body["spec"].update(patch["spec"])
         return web.json_response(body)
+
+    async def _review(self, request: web.Request) -> web.Response:
+        """Whether the user may do it; ``NAME everywhere`` is meant where no namespace is named, as in ``forbidden``."""
+        wanted = json.loads(await request.text())["spec"]["resourceAttributes"]
+        resource = "/".join(part for part in (wanted["resource"], wanted["subresource"]) if part)
+        right = f"{wanted['verb']} {resource}" + ("" if wanted["namespace"] else " everywhere")
+        return web.json_response({"status": {"allowed": right not in self.state.forbidden}}, status=201)
 
     async def _get_lease(self, request: web.Request) -> web.Response:
         self._allow("get", "leases")
