@@ -33,7 +33,7 @@ class Moment:
 class Departure:
     """A job, by name, that left its nodes: it had ended, or it gave way, to a job (id) or on its way out already.
 
-    ``protection`` is what kept it there for so long.
+    Who comes back at a smaller size gives way, too. ``protection`` is what kept it there for so long.
     """
 
     name: str
@@ -103,7 +103,9 @@ class Replay:
         for_whom = {job.id: "" for job in self.snapshot.jobs if job.leaving}
         for_whom |= {eviction.job_id: eviction.for_job for eviction in made.evictions}
         for_whom |= {move.job_id: move.for_job for move in made.moves}
-        goes_on = bool(for_whom or self.snapshot.coming_back)
+        # Who grows as nobody waits is left as it is: that starts nobody.
+        shrinks = {one.job_id: one for one in made.resizes if one.for_job and one.placement is not None}
+        goes_on = bool(for_whom or shrinks or self.snapshot.coming_back)
         moved = {move.job_id for move in made.moves}
         back = {job.name for job in self.snapshot.jobs if job.placement is None and job.returning}
         back.update(job.name for job in self.snapshot.coming_back)
@@ -119,6 +121,12 @@ class Replay:
                 if started_job.expected_seconds is not None:
                     self._ends[job.id] = now + started_job.expected_seconds
                 jobs.append(started_job)
+            elif job.id in shrinks:
+                self._departs(job, for_job=shrinks[job.id].for_job)
+                shrunk = _resized(job, shrinks[job.id])
+                if shrunk.expected_seconds is not None:
+                    self._ends[job.id] = now + shrunk.expected_seconds
+                jobs.append(shrunk)
             elif job.id in for_whom:
                 self._ends.pop(job.id, None)
                 jobs.append(replace(job, placement=None, leaving=False, returning=job.returning or job.id in moved))
@@ -184,6 +192,16 @@ def started(job: types.Job, *, placement: types.Placement) -> types.Job:
     speed = max(throughput.get(placement.product, 1000) * worth // (job.num_pods * goodput.UNIT), 1)
     needed = -(-max(job.expected_seconds, 0) * 1000 // speed)
     return replace(job, placement=placement, expected_seconds=needed)
+
+
+def _resized(job: types.Job, resize: types.Resize) -> types.Job:
+    """The running job at its new place, where what is left of it takes as much longer as less gets done."""
+    assert job.placement is not None, "only running jobs are resized"
+    left = job.expected_seconds
+    if left is not None:
+        before = goodput.worth(job, num_pods=job.placement.num_pods)
+        left = -(-max(left, 0) * before // max(goodput.worth(job, num_pods=resize.num_pods), 1))
+    return replace(job, placement=resize.placement, expected_seconds=left)
 
 
 def _older(job: types.Job, *, seconds: int) -> types.Job:

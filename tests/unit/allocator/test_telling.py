@@ -125,6 +125,17 @@ def test_who_may_leave_first_leaves_and_of_those_who_may_then_the_cheapest() -> 
         assert (*found.waits_for, found.starts_at_seconds) == want
 
 
+def test_who_gets_the_surplus_of_an_elastic_job_starts_at_once_and_that_one_takes_longer() -> None:
+    elastic = running("e", {"n1": 1, "n2": 1}, 8, allowed_num_pods=(1, 2), resize_cost=5, expected_seconds=50)
+    jobs = [elastic, job("x"), job("y", 2, created_at_seconds=1)]
+    snapshot = worlds.snapshot([node("n1"), node("n2")], [*jobs[:2], dataclasses.replace(jobs[2], preempts=False)])
+    setting = sa.Settings(resize=True)
+    found = forecast.predict_starts(snapshot, settings=setting)
+    assert (found["x"].starts_at_seconds, found["x"].basis) == (0, "starts once e has left")
+    alone = dataclasses.replace(snapshot, jobs=(elastic, dataclasses.replace(jobs[1], expected_seconds=30), jobs[2]))
+    assert forecast.predict_starts(alone, settings=setting)["y"].starts_at_seconds == 100
+
+
 def test_who_takes_the_place_of_a_gang_that_the_snapshot_leaves_out_is_told_that_it_leaves() -> None:
     gang = running("low/1", {"n1": 1}, 8, leaving=True)
     snapshot = worlds.snapshot([node("n1"), node("n2")], [job("high"), job("other", created_at_seconds=1)])
