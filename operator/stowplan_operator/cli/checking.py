@@ -52,7 +52,8 @@ async def by_cluster(manifests: Sequence[Manifest], cluster: Cluster) -> None:
         except CliError as error:
             if error.code is not Exit.USAGE:
                 raise
-            raise _refused(manifest, error.message, hint="\n  ".join(faults(manifest.body))) from None
+            more = (fault for fault in faults(manifest.body) if fault not in error.message)
+            raise _refused(manifest, error.message, hint="\n  ".join(more)) from None
 
 
 def by_schema(manifests: Sequence[Manifest]) -> None:

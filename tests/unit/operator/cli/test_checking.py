@@ -86,6 +86,10 @@ REFUSED: dict[str, tuple[tuple[int, str, str], str]] = {
         (422, "Invalid", "spec.image contains white space; write REGISTRY/NAME:TAG without blanks"),
         "would refuse new: spec.image contains white space",
     ),
+    "what the schema says too, once": (
+        (422, "Invalid", "spec.qeue is no field; did you mean queue?"),
+        "would refuse new: spec.qeue is no field; did you mean queue?\n  correct the manifest; nothing was planned",
+    ),
     "a policy": ((403, "Forbidden", "ValidatingAdmissionPolicy 'p' denied request: no"), "denied request: no"),
     "a namespace that is not there": ((404, "NotFound", 'namespaces "team" not found'), "create namespace team"),
 }
