@@ -252,9 +252,9 @@ def test_an_unknown_solver_is_refused_with_the_known_ones() -> None:
 def test_the_public_names_are_these() -> None:
     want = (
         "AffinityTerm CapacityType Certificate DisruptionBudget Eviction Job LabelExpression LabelOperator Move "
-        "NamespaceLimit Node NodeShare Placement Plan PlanViolationError Preemption PriorityClass ProductChoice Queue "
-        "QueueOrder QueuePreemption Quota Reason Reservation Resize Resources Settings Snapshot SolveStatus "
-        "Spread Strategy Taint TaintEffect TierResult Toleration TopologyMode TopologyRequest Waiting plan"
+        "NamespaceLimit Node NodeShare Placement Plan PlanViolationError Preemption PriorityClass ProductChoice "
+        "Protection Queue QueueOrder QueuePreemption Quota Reason Reservation Resize Resources Settings Snapshot "
+        "SolveStatus Spread Strategy Taint TaintEffect TierResult Toleration TopologyMode TopologyRequest Waiting plan"
     )
     assert set(sa.__all__) == set(want.split(" "))
     assert {reason.value for reason in sa.Reason} == {

@@ -126,7 +126,7 @@ def test_every_field_of_a_job_is_known_to_the_short_way() -> None:
         *("placement", "disruption_cost", "leaving", "preempts"),
         *("queue", "other_queues", "order"),
         *("goodput_milli", "resize_cost", "returning", "make_room", "stays"),
-        *("rest_quantiles", "avoided_anyway"),
+        *("rest_quantiles", "avoided_anyway", "protection"),
     }
     assert {field.name for field in fields(sa.Job)} == known
 
