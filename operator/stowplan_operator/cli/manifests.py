@@ -6,7 +6,9 @@ times of jobs like it. Whether the API server would take a manifest at all is fo
 
 from __future__ import annotations
 
+import math
 import pathlib
+import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -47,13 +49,47 @@ class Manifest:
 
 
 class _Loader(yaml.SafeLoader):
-    """Leaves times as text, as kubectl does."""
+    """Takes for numbers what kubectl does: ``1e3``, but not ``12:30:00``. Times and ``=`` are text, too."""
 
 
+_INTEGER, _FLOAT = "tag:yaml.org,2002:int", "tag:yaml.org,2002:float"
+_OTHERWISE = (_INTEGER, _FLOAT, "tag:yaml.org,2002:timestamp", "tag:yaml.org,2002:value")
 _Loader.yaml_implicit_resolvers = {
-    first: [one for one in resolvers if one[0] != "tag:yaml.org,2002:timestamp"]
+    first: [one for one in resolvers if one[0] not in _OTHERWISE]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
+_Loader.add_implicit_resolver(
+    _INTEGER,
+    re.compile(
+        r"[-+]?(?:0[bB]_*[01][01_]*|0[oO]_*[0-7][0-7_]*|0[xX]_*[0-9a-fA-F][0-9a-fA-F_]*|0[0-7_]*|[1-9][0-9_]*)\Z"
+    ),
+    list("-+0123456789"),
+)
+_Loader.add_implicit_resolver(
+    _FLOAT,
+    re.compile(
+        r"[-+]?(?:\.[0-9]+|[0-9][0-9_]*(?:\.[0-9_]*)?)(?:[eE][-+]?[0-9][0-9_]*)?\Z"
+        r"|[-+]?\.(?:inf|Inf|INF)\Z|\.(?:nan|NaN|NAN)\Z"
+    ),
+    list("-+.0123456789"),
+)
+
+
+def _integer(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> int:
+    digits = str(loader.construct_scalar(node)).replace("_", "")
+    return int(re.sub(r"^([-+]?)0(?=\d)", r"\g<1>0o", digits), 0)  # 014 is twelve
+
+
+def _float(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> float | str:
+    """A whole number as int, as in the JSON that kubectl sends; what no float can hold (a commit's 6e12345) as text."""
+    found: float = loader.construct_yaml_float(node)
+    if math.isinf(found) and not node.value.lower().endswith("inf"):
+        return str(node.value)
+    return int(found) if found.is_integer() else found
+
+
+_Loader.add_constructor(_INTEGER, _integer)
+_Loader.add_constructor(_FLOAT, _float)
 
 
 def read(file: str) -> tuple[Manifest, ...]:
@@ -63,7 +99,7 @@ def read(file: str) -> tuple[Manifest, ...]:
         documents = [one for one in yaml.load_all(content, Loader=_Loader) if one is not None]
     except OSError as error:
         raise CliError(f"{file} cannot be read: {error.strerror}", code=Exit.USAGE) from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError) as error:
         raise CliError(f"{file} is no YAML: {error}", code=Exit.USAGE) from None
     bodies = [item for one in documents for item in (one.get("items") or [one] if isinstance(one, dict) else [one])]
     jobs = [one for one in bodies if isinstance(one, dict) and one.get("kind") == api.KIND]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import pathlib
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 import yaml
 
 from fakes.builders import a_job
-from stowplan_operator.cli import checking
+from stowplan_operator.cli import checking, manifests
 from unit.operator.cli import observed
 from unit.operator.cli.conftest import Run
 from unit.operator.cli.fake_api import State
@@ -74,6 +75,49 @@ def test_a_time_without_quotes_is_text_as_in_kubectl(run: Run, tmp_path: pathlib
     path.write_text(path.read_text().replace("DEADLINE", "2037-01-10T08:00:00Z"))
     result = run("what-if", "submit", str(path), "--snapshot", str(tmp_path / "day.json"))
     assert (result.exit_code in (0, 1), result.stderr) == (True, "")
+
+
+# A value without quotes → what kubectl 1.32 sends for it (it refuses infinity).
+SENT: dict[str, object] = {
+    "12:30:00": "12:30:00",
+    "1:30": "1:30",
+    "190:20:30.15": "190:20:30.15",
+    "1e3": 1000,
+    "-1E+3": -1000,
+    "1e-3": 0.001,
+    "1.": 1,
+    "-.5": -0.5,
+    "1_000.5": 1000.5,
+    "089": 89,
+    "-014": -12,
+    "0o14": 12,
+    "0X1_f": 31,
+    "-0b11": -3,
+    "0": 0,
+    "12e4567": "12e4567",
+    ".inf": math.inf,
+    "0x_": "0x_",
+    "1.2.3": "1.2.3",
+    "=": "=",
+    "yes": True,
+    "off": False,
+}
+
+
+@pytest.mark.parametrize("written", SENT)
+def test_a_value_without_quotes_is_read_as_by_kubectl(tmp_path: pathlib.Path, written: str) -> None:
+    path = tmp_path / "job.yaml"
+    path.write_text(f"kind: TrainingJob\nmetadata: {{name: a}}\nspec: {{x: {written}}}\n")
+    (manifest,) = manifests.read(str(path))
+    found = manifest.body["spec"]["x"]
+    assert (type(found), found) == (type(SENT[written]), SENT[written])
+
+
+def test_what_is_called_a_number_and_is_none_is_said(run: Run, tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "job.yaml"
+    path.write_text("kind: TrainingJob\nmetadata: {name: a}\nspec: {numNodes: !!int two}\n")
+    result = run("what-if", "submit", str(path))
+    assert (result.exit_code, "is no YAML: invalid literal for int()" in result.stderr) == (2, True)
 
 
 # What the API server answers → what must be said.
