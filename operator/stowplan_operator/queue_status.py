@@ -99,13 +99,20 @@ def _active(door: queueing.Door, classes: Collection[str]) -> tuple[bool, str, s
 
 def _shared(door: queueing.Door) -> str:
     namespace, others = door.shared[0]
-    which = "every namespace" if namespace == queueing.ALL_NAMESPACES else f'namespace "{namespace}"'
-    more = f", and {len(door.shared) - 1} more of its namespaces are named twice" if len(door.shared) > 1 else ""
-    them = "queue" if len(others) == 1 else "queues"
     names = wording.some([f'"{other}"' for other in others], most=_NAMED)
+    them = f"{'queue' if len(others) == 1 else 'queues'} {names}"
+    if namespace == queueing.ALL_NAMESPACES:
+        admit = "admits" if len(others) == 1 else "admit"
+        return (
+            f"spec.namespaces: {them} {admit} every namespace, too: jobs of namespaces that no queue names wait as "
+            'Misconfigured where they name no queue. Keep "*" in one of the queues, or set spec.queue of those jobs'
+        )
+    more, which, each = "", "it", "the"
+    if len(door.shared) > 1:
+        more, which, each = f", and {len(door.shared) - 1} more of its namespaces may use others", "them", "each"
     return (
-        f"spec.namespaces: {which} may use {them} {names}, too{more}: jobs of it that name no queue wait as "
-        "Misconfigured. Keep the namespace in one of the queues, or set spec.queue of its jobs"
+        f'spec.namespaces: namespace "{namespace}" may use {them}, too{more}: jobs of {which} that name no queue '
+        f"wait as Misconfigured. Keep {each} namespace in one of the queues, or set spec.queue of its jobs"
     )
 
 

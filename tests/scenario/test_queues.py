@@ -398,10 +398,29 @@ async def test_two_queues_that_name_one_namespace_both_say_so_until_one_lets_go(
     assert [world.queue(name)["conditions"][0]["reason"] for name in ("red", "blue")] == ["Planned", "Planned"]
 
 
-async def test_two_queues_that_admit_all_share_every_namespace() -> None:
+async def test_two_queues_that_admit_all_share_the_namespaces_that_no_queue_names() -> None:
     world = a_world(a_queue("red", "*"), a_queue("blue", "*"))
+    world.submit(job("a"))
     await world.settle()
-    assert 'every namespace may use queue "blue", too' in world.queue("red")["conditions"][0]["message"]
+    assert world.reason("a") == "Misconfigured"
+    world.add_queue(a_queue("own", NAMESPACE))
+    await world.settle()
+    assert (world.reason("a"), world.status("a")["queue"]) == ("AllPodsRunning", "own")
+    assert world.queue("red")["conditions"][0]["message"] == (
+        'spec.namespaces: queue "blue" admits every namespace, too: jobs of namespaces that no queue names wait as '
+        'Misconfigured where they name no queue. Keep "*" in one of the queues, or set spec.queue of those jobs'
+    )
+    assert [world.queue(name)["conditions"][0]["reason"] for name in ("blue", "own")] == ["NamespaceShared", "Planned"]
+
+
+async def test_two_queues_that_name_several_namespaces_say_so_of_all() -> None:
+    world = a_world(a_queue("red", NAMESPACE, "x", "y"), a_queue("blue", "x", "y", NAMESPACE), a_queue("green", "x"))
+    await world.settle()
+    assert world.queue("red")["conditions"][0]["message"] == (
+        'spec.namespaces: namespace "team" may use queue "blue", too, and 2 more of its namespaces may use others: '
+        "jobs of them that name no queue wait as Misconfigured. Keep each namespace in one of the queues, or set "
+        "spec.queue of its jobs"
+    )
 
 
 async def test_a_queue_whose_status_cannot_be_written_stops_nothing() -> None:
