@@ -9,7 +9,7 @@ import dataclasses
 from collections.abc import Mapping
 
 from stowplan_allocator.advising import Advice
-from stowplan_operator import answered, deadlines, estimates, node_watch, preemption, queueing, states, status, views
+from stowplan_operator import answered, deadlines, estimates, findings, node_watch, preemption, queueing, states, views
 from stowplan_operator.progress import Pace, Progress
 from stowplan_operator.settings import Settings
 
@@ -47,10 +47,10 @@ class Moment:
     num_waiting: int = 0
 
 
-def facts(state: states.JobState, moment: Moment) -> status.Facts:
+def facts(state: states.JobState, moment: Moment) -> findings.Facts:
     """What every status of a cycle says alike, whichever of its steps writes it."""
     uid, readings = state.job.uid, moment.readings
-    return status.Facts(
+    return findings.Facts(
         now_seconds=moment.now,
         accelerators=state.accelerators,
         cleaning_up=state.has_predecessors

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from stowplan_allocator import types
-from stowplan_operator import api, snapshot, status, views, wording
+from stowplan_operator import api, decision, snapshot, views, wording
 
 _NAMED_NODES = 8
 _NAMED_DOMAINS = 4
@@ -31,7 +31,7 @@ def core(
     new["decision"] = {
         "reason": "Placed",
         "message": _sentence(placement, domains),
-        "certificate": status.certificate_json(certificate),
+        "certificate": decision.certificate_json(certificate),
         "since": now,
         "lastUpdated": now,
     }

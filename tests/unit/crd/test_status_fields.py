@@ -7,13 +7,13 @@ from typing import Any
 
 import crd_schema
 from stowplan_allocator import types
-from stowplan_operator import api, failures, lifecycle, progress, snapshot, status, views
+from stowplan_operator import api, failures, findings, lifecycle, progress, snapshot, status, views
 
 NOW = 1_800_000_000.0
 CERTIFICATE = types.Certificate(
     status=types.SolveStatus.FEASIBLE, strategy="exact", bound=3.0, gap=0.01, seconds=1.5, note="tier 3 was cut"
 )
-FACTS = status.Facts(now_seconds=NOW, accelerators=8, certificate=CERTIFICATE, telemetry_stale="no answer")
+FACTS = findings.Facts(now_seconds=NOW, accelerators=8, certificate=CERTIFICATE, telemetry_stale="no answer")
 
 
 def _job(**current: Any) -> views.JobView:

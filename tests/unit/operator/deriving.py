@@ -8,7 +8,7 @@ from typing import Any
 
 from fakes.builders import NOW, JobBuilder, PodBuilder
 from stowplan_allocator.types import Certificate, Reason, SolveStatus, Waiting
-from stowplan_operator import status
+from stowplan_operator import findings, status
 from stowplan_operator.progress import Progress
 
 Json = dict[str, Any]
@@ -17,13 +17,13 @@ CERTIFICATE = Certificate(SolveStatus.OPTIMAL, "exact", value=1, bound=1, gap=0.
 READING = Progress(step=50, steps_total=200, loss=0.12345, samples_per_second=812.456, checkpoint_step=40)
 
 
-def facts(at: float = NOW, **known: Any) -> status.Facts:
+def facts(at: float = NOW, **known: Any) -> findings.Facts:
     if reading := known.get("progress"):
         known["progress"] = dataclasses.replace(reading, read_at_seconds=at)
-    return status.Facts(**{"now_seconds": at, "accelerators": 8, **known})
+    return findings.Facts(**{"now_seconds": at, "accelerators": 8, **known})
 
 
-def derive(job: JobBuilder, pods: Sequence[PodBuilder] = (), known: status.Facts | None = None) -> Json:
+def derive(job: JobBuilder, pods: Sequence[PodBuilder] = (), known: findings.Facts | None = None) -> Json:
     view = job.view()
     return status.derive(view, view.status, [pod.view() for pod in pods], known or facts())
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import pytest
 
 from fakes.builders import NOW, JobBuilder, PodBuilder, a_gang, a_job, a_pod, an_attempt, time_text
-from stowplan_operator import api, status
+from stowplan_operator import api, findings, status
 from unit.operator.deriving import CERTIFICATE, READING, WAITING, Json, again, conditions, derive, facts
 from unit.operator.gang import BOTH_RUN, FIRST, PLACED, RUNNING, SECOND
 
@@ -20,7 +20,7 @@ class Case:
 
     job: JobBuilder
     pods: tuple[PodBuilder, ...] = ()
-    known: status.Facts = dataclasses.field(default_factory=facts)
+    known: findings.Facts = dataclasses.field(default_factory=facts)
     want_phase: api.Phase = api.Phase.PENDING
     want_reason: str = ""
     want_message: str = ""

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from stowplan_allocator import types
-from stowplan_operator import status
+from stowplan_operator import decision
 from stowplan_operator.cli import model, parts, words
 from stowplan_operator.cli.words import Speaker
 from unit.operator.cli import samples
@@ -117,7 +117,7 @@ def test_gpu_time_is_told_in_seconds_below_an_hour(seconds: int, want: str) -> N
 
 @pytest.mark.parametrize("solved", types.SolveStatus)
 def test_every_certificate_that_the_operator_writes_is_put_in_words(solved: types.SolveStatus) -> None:
-    written = status.certificate_json(types.Certificate(solved, "exact", bound=12, gap=0.015, seconds=0.2))
+    written = decision.certificate_json(types.Certificate(solved, "exact", bound=12, gap=0.015, seconds=0.2))
     assert parts.proof({"certificate": written}).startswith(PROOFS[solved])
 
 
