@@ -118,7 +118,7 @@ def interpret(
 ) -> None:
     """Read the job's spec, and what it asks of the allocator as its status stands; anew when its place has gone."""
     state.misconfigured, state.queue_fault, state.pod, state.request, state.barred = "", None, None, None, None
-    state.queue, state.is_adrift, state.run_limit = _stood_in(state.job, queues), False, None
+    state.queue, state.is_adrift, state.run_limit = _stood_in(state.job), False, None
     read = functools.partial(
         snapshot.build_job,
         state.job,
@@ -134,14 +134,15 @@ def interpret(
         _stand(state, state.request, queues)
     except queueing.QueueFaultError as error:
         state.misconfigured, state.queue_fault = str(error), error
-        assert state.spec is not None, "a queue is looked for once the spec is read"
-        with contextlib.suppress(ValueError):
-            elsewhere = read(state.spec.model_copy(update={"queue": None}), queues=queueing.NONE)
-            state.barred = dataclasses.replace(elsewhere, queue=error.queue)
     except ValueError as error:
         state.misconfigured = str(error)
     except Exception as error:  # one object that nobody foresaw must not stop the others
         state.misconfigured = f"the job cannot be read ({type(error).__name__}: {error})"
+    if state.queue_fault is not None:
+        assert state.spec is not None, "a queue is looked for once the spec is read"
+        with contextlib.suppress(Exception):  # nor does one that cannot be read in any queue
+            elsewhere = read(state.spec.model_copy(update={"queue": None}), queues=queueing.NONE)
+            state.barred = dataclasses.replace(elsewhere, queue=state.queue_fault.queue)
 
 
 def comes_back(
@@ -175,16 +176,18 @@ def comes_back(
 
 def _stand(state: JobState, request: types.Job, queues: queueing.Queues) -> None:
     """Note where the job stands, and what that means for it."""
-    stood_in = _stood_in(state.job, queues)
+    stood_in = _stood_in(state.job)
     state.queue = request.queue or stood_in
     state.is_adrift = not request.queue and queues.is_adrift(stood_in)
     state.run_limit = queues.run_limit(request.queue)
 
 
-def _stood_in(job: views.JobView, queues: queueing.Queues) -> str:
-    """The queue in which a job with a place was last said to stand, while that is there."""
-    queue = str(job.status.get("queue") or "") if job.status.get("placement") is not None else ""
-    return queue if queue in queues.doors else ""
+def _stood_in(job: views.JobView) -> str:
+    """The queue in which a job with a place was last said to stand, be it there or not.
+
+    Without it the job would count as one that started before there were queues, and stand in another one from then on.
+    """
+    return str(job.status.get("queue") or "") if job.status.get("placement") is not None else ""
 
 
 def lost_nodes(

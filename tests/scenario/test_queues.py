@@ -245,13 +245,43 @@ async def test_a_job_whose_queue_is_deleted_runs_on_as_a_guest() -> None:
     world.server.remove(api.QUEUES, "", "red")
     await world.settle()
     assert {world.phase(name) for name in "abc"} == {"Running"}
-    assert not any("queue" in world.status(name) for name in "abc"), "nobody stands in a queue that is gone"
     world.submit(job("mine", "blue", nodes=2))
     await world.settle()
     assert world.phase("mine") == "Running"
     (guest,) = (name for name in "abc" if world.phase(name) == "Pending")
     assert world.reason(guest) == "Misconfigured"
     assert "that it lent to jobs without a queue" in world.status(guest)["history"][-1]["reason"]
+
+
+async def test_a_job_whose_queue_is_deleted_is_in_no_other_queue_by_that_and_comes_back_with_its_own() -> None:
+    own, shared = a_queue("own").admits(NAMESPACE).owns(8), a_queue("shared").admits("*").owns(4).limits(runSeconds=60)
+    world = a_world(own, shared)
+    world.submit(a_job("a").nodes(1))
+    await world.settle()
+    await world.wait(600)
+    world.server.remove(api.QUEUES, "", "own")
+    for _ in range(3):
+        await world.step()
+    await world.wait(15)
+    assert (world.phase("a"), world.queue("shared")["gpus"]) == ("Running", "0/4")
+    world.add_queue(own)
+    await world.settle()
+    await world.wait(15)
+    assert (world.phase("a"), world.queue("own")["gpus"]) == ("Running", "4/8")
+
+
+async def test_one_job_that_cannot_be_read_in_a_queue_with_a_fault_stops_nobody() -> None:
+    world = a_world(a_queue("own").admits(NAMESPACE))
+    world.submit(a_job("odd").nodes(9))
+    world.submit(a_job("fine"))
+    await world.settle()
+    history = [{"attempt": 1, "nodes": 1, "lastStep": 3}]
+    world.server.change(api.PLURAL, NAMESPACE, "odd", lambda job: job["status"].update(attempt=1, history=history))
+    world.edit_queue("own", parent="gone")
+    await world.settle()
+    world.succeed("fine")
+    await world.settle()
+    assert world.phase("fine") == "Succeeded"
 
 
 async def test_limits_of_a_queue() -> None:
