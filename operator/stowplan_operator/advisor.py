@@ -3,7 +3,8 @@
 The questions are asked beside the planner, about its last cycle, in a process of their own: a plan never waits for
 them. What must stay true: the jobs that have waited longest for an answer come first; an answer is forgotten with
 its job; alternatives are known with the answer of the plan for which they were found, and a job that was answered
-something else since is asked about soon, once an interval at most; ``run`` ends only by cancellation.
+something else since comes an interval sooner; an interval has two batches more for such jobs at most; ``run`` ends
+only by cancellation.
 """
 
 from __future__ import annotations
@@ -74,6 +75,7 @@ class Advisor:
         self._explored_at: dict[str, float] = {}
         # When a job was last asked about out of turn, by UID.
         self._hurried_at: dict[str, float] = {}
+        self._last_hurry_at = 0.0
         self._asked_at = 0.0
 
     def latest(self) -> Mapping[str, Advice]:
@@ -107,12 +109,16 @@ class Advisor:
             for uid in waiting
             if self._is_outdated(uid, answers) and now - self._hurried_at.get(uid, 0.0) >= settings.interval_seconds
         }
-        if now - self._asked_at < (settings.gather_seconds if is_new or hurried else settings.interval_seconds):
+        is_hurry = bool(hurried) and now - self._last_hurry_at >= settings.interval_seconds / 2
+        if now - self._asked_at < (settings.gather_seconds if is_new or is_hurry else settings.interval_seconds):
             return
+        if hurried:
+            self._last_hurry_at = now
         self._asked_at = now
         kept = {uid: at for uid, at in self._hurried_at.items() if uid in waiting}
         self._hurried_at = kept | dict.fromkeys(hurried, now)
-        order = sorted(waiting, key=lambda uid: 0.0 if uid in hurried else self._explored_at.get(uid, 0.0))
+        ahead = dict.fromkeys(hurried, settings.interval_seconds)
+        order = sorted(waiting, key=lambda uid: self._explored_at.get(uid, 0.0) - ahead.get(uid, 0.0))
         question = await asyncio.to_thread(
             question_of, seen, order=order, budget_seconds=settings.budget_seconds, now_seconds=now
         )

@@ -14,31 +14,22 @@ from typing import Any
 
 from stowplan_allocator.types import Reason, Waiting
 
-# What is asked for, and what queues and ResourceQuotas allow: only a user's own change moves these.
-_RULES = frozenset(
-    {
-        "pods_needed",
-        "accelerators_needed",
-        "accelerators_per_job",
-        "queue",
-        "quota_product",
-        "quota_wanted",
-        "quota_nominal",
-        "max_running_jobs",
-        "resource_quota",
-        "resource_quota_resource",
-        "resource_quota_hard",
-        "resource_quota_needed",
-    }
+# What is asked for, and what queues and ResourceQuotas allow: the names that tell which limit it is, and its numbers,
+# which only a user's own change moves.
+_LIMITS: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = (
+    ((), ("pods_needed", "accelerators_needed", "accelerators_per_job")),
+    (("queue", "quota_product"), ("quota_wanted", "quota_nominal")),
+    (("queue", "quota_product", "quota_binds_at"), ("quota_limit",)),
+    (("queue",), ("max_running_jobs",)),
+    (("resource_quota", "resource_quota_resource"), ("resource_quota_hard", "resource_quota_needed")),
 )
+_RULES = frozenset(name for named, limits in _LIMITS for name in (*named, *limits))
 # What others leave: with less of the first, or more of the second, what was found before may do no longer.
 _ROOM = ("pods_fitting", "accelerators_free")
 _TAKEN = ("quota_used", "quota_used_there", "running_jobs", "resource_quota_used", "jobs_ahead")
 # What is lost with a change, and what it takes to ask for it: these grow by the second.
 _PRICE = re.compile(r"\d+(?= accelerator-seconds)|(?<=make-room=)\d+")
 _ANOTHER_PRICE = 0.2
-# Which of the queues above a job binds depends upon who runs; what that one allows does not.
-_BINDS, _LIMIT = "quota_binds_at", "quota_limit"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,15 +69,24 @@ def of_decision(decision: Mapping[str, Any], *, generation: int) -> Answer:
 
 
 def is_by_user(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
-    """Whether a user's own change made ``new`` of ``old``, two decisions of one reason."""
+    """Whether a user's own change made ``new`` of ``old``, two decisions of one reason: a limit is another than it was.
+
+    That another limit is named does not tell: which one binds depends upon who runs.
+    """
     if new["reason"] == Reason.MISCONFIGURED.value:
         return bool(old.get("message") != new["message"])
-    before, after = _rules(old.get("numbers", {})), _rules(new.get("numbers", {}))
-    if before.get(_BINDS) != after.get(_BINDS):
-        for each in (before, after):
-            each.pop(_BINDS, None)
-            each.pop(_LIMIT, None)
-    return before != after
+    before, after = old.get("numbers", {}), new.get("numbers", {})
+    return any(
+        all(before.get(name) == after.get(name) for name in named)
+        and any(name in before and name in after and before[name] != after[name] for name in limits)
+        for named, limits in _LIMITS
+    )
+
+
+def names_another_limit(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
+    """Whether the limit that one decision names is another one's in the other."""
+    before, after = old.get("numbers", {}), new.get("numbers", {})
+    return any(before.get(name) != after.get(name) for named, _ in _LIMITS for name in named)
 
 
 def costs_about_the_same(old: Sequence[str], new: Sequence[str]) -> bool:
@@ -103,4 +103,4 @@ def _at_least(value: str, other: str) -> bool:
 
 
 def _rules(numbers: Mapping[str, str]) -> dict[str, str]:
-    return {name: value for name, value in numbers.items() if name in _RULES or name in (_BINDS, _LIMIT)}
+    return {name: value for name, value in numbers.items() if name in _RULES}

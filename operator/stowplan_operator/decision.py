@@ -17,8 +17,8 @@ from stowplan_operator import answered, api, findings, views, wording
 Json = dict[str, Any]
 
 DECISION_NUMBERS_SECONDS = 60
-# A decision that names nobody who is still in the way, or a place in the line that is another one by now, is renewed
-# sooner, but over all jobs no more often than this: of 1,000 jobs that wait each still has a minute.
+# A decision that names nobody who is still in the way, or a place in the line or a limit that is another one by now, is
+# renewed sooner: so often over all jobs, that of 1,000 that wait, or of more, each has a minute as for its numbers.
 _RENEWALS_PER_SECOND = 1000 / DECISION_NUMBERS_SECONDS
 ALTERNATIVES_SECONDS = 600
 # Fields of the decision that are found beside the plan, and stay until they are found anew.
@@ -75,7 +75,8 @@ def _hold_seconds(old: Json, new: Json, facts: findings.Facts) -> float:
     blockers = old.get("blockers", ())
     has_moved = old.get("position") != new.get("position")
     is_gone = bool(blockers) and not any(map(facts.is_there, blockers))
-    if is_found or has_moved or is_gone or ("alternatives" in old and "alternatives" not in new):
+    is_withdrawn = "alternatives" in old and "alternatives" not in new
+    if is_found or has_moved or is_gone or is_withdrawn or answered.names_another_limit(old, new):
         seconds = facts.num_waiting / _RENEWALS_PER_SECOND
         return 0.0 if seconds < 1 else min(DECISION_NUMBERS_SECONDS, seconds)
     return DECISION_NUMBERS_SECONDS

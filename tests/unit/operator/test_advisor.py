@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 from collections.abc import Mapping
 
@@ -49,6 +50,8 @@ class Rig:
     seen: Seen | None = None
     answer: Mapping[str, Advice] = dataclasses.field(default_factory=dict)
     error: Exception | None = None
+    # Of so many of the jobs that are asked about the changes are found, instead of ``answer``.
+    most_tried: int | None = None
     questions: list[Question] = dataclasses.field(default_factory=list)
     changes: int = 0
 
@@ -65,7 +68,10 @@ class Rig:
         self.questions.append(question)
         if self.error:
             raise self.error
-        return self.answer
+        if self.most_tried is None:
+            return self.answer
+        tried = question.asked[: self.most_tried]
+        return {uid: Advice(changes=(CHANGE,) if uid in tried else None) for uid in question.asked}
 
     def _changed(self) -> None:
         self.changes += 1
@@ -115,6 +121,27 @@ async def test_a_job_that_was_answered_something_else_is_asked_about_soon_but_no
         await rig.advisor.ask_where_due()
         times += [seconds] * (len(rig.questions) - before)
     assert times == want
+
+
+def crowd(minute: int, *, restless: int) -> Seen:
+    """Thirty jobs that wait, of which the first ones are told something else each minute."""
+    names = [f"u{number:02}" for number in range(30)]
+    moved, still = seen(*names, allowed=minute), seen(*names)
+    waiting = {name: (moved if name < f"u{restless:02}" else still).plan.waiting[name] for name in names}
+    return dataclasses.replace(still, plan=dataclasses.replace(still.plan, waiting=waiting))
+
+
+@pytest.mark.parametrize("restless", [5, 30])
+async def test_jobs_that_are_told_something_else_all_the_time_keep_nobody_from_an_answer(restless: int) -> None:
+    rig, explored = Rig(most_tried=3), collections.Counter[str]()
+    for seconds in range(0, 3600, 2):
+        rig.now, rig.seen = NOW + seconds, crowd(seconds // 60, restless=restless)
+        before = len(rig.questions)
+        await rig.advisor.ask_where_due()
+        explored.update(name for question in rig.questions[before:] for name in question.asked[:3])
+    assert len(explored) == 30
+    assert min(explored.values()) >= 4
+    assert len(rig.questions) <= 180, "three an interval at most"
 
 
 async def test_changes_are_told_with_the_answer_for_which_they_were_found() -> None:

@@ -33,14 +33,12 @@ def test_a_decision_holds_reason_numbers_blockers_and_certificate() -> None:
 
 
 OTHER_NUMBERS = dataclasses.replace(WAITING, message="needs 8, 6 are free", numbers=(("free", "6"),))
-MORE_ALLOWED = dataclasses.replace(WAITING, numbers=(("free", "4"), ("resource_quota_hard", "6")))
 OTHER_REASON = dataclasses.replace(WAITING, reason=Reason.FRAGMENTED, message="free, but in pieces")
 REFRESHES: dict[str, tuple[float, Waiting, str, float, float]] = {
     "new numbers wait for a minute": (59, OTHER_NUMBERS, "4 are free", 0, 0),
     "after a minute they are told": (60, OTHER_NUMBERS, "6 are free", 0, 60),
     "the same numbers are not told again": (600, WAITING, "4 are free", 0, 0),
     "a new reason is told at once": (1, OTHER_REASON, "in pieces", 1, 1),
-    "what a user allows is told at once": (1, MORE_ALLOWED, "4 are free", 0, 1),
 }
 
 
@@ -53,6 +51,33 @@ def test_when_a_decision_is_renewed(
     decision = decided(NOW + after, waiting=waiting)
     assert want_message in decision["message"]
     assert (decision["since"], decision["lastUpdated"]) == (time_text(NOW + want_since), time_text(NOW + want_updated))
+
+
+CAPPED = {"queue": "red", "max_running_jobs": "2"}
+OWNED = {"queue": "red", "quota_product": "*", "quota_nominal": "8", "quota_binds_at": "red", "quota_limit": "8"}
+ABOVE = OWNED | {"quota_binds_at": "org", "quota_limit": "16"}
+OF_PODS = {"resource_quota": "cap", "resource_quota_resource": "pods", "resource_quota_hard": "4"}
+OF_GPUS = {"resource_quota": "cap", "resource_quota_resource": "requests.nvidia.com/gpu", "resource_quota_hard": "8"}
+LIMITS: dict[str, tuple[dict[str, str], dict[str, str], int]] = {
+    "a quota that was raised": (OWNED, OWNED | {"quota_nominal": "12", "quota_limit": "12"}, 1),
+    "the quota of the queue above": (ABOVE, ABOVE | {"quota_limit": "4"}, 1),
+    "a limit of running jobs": (CAPPED, CAPPED | {"max_running_jobs": "3"}, 1),
+    "a ResourceQuota": (OF_PODS, OF_PODS | {"resource_quota_hard": "5"}, 1),
+    "a queue's other limit, which binds as others run": (CAPPED, OWNED, 60),
+    "another queue of the tree, which binds as others run": (OWNED, ABOVE, 60),
+    "another resource of the ResourceQuota, which others use": (OF_PODS, OF_GPUS, 60),
+}
+
+
+@pytest.mark.parametrize(("old", "new", "want_seconds"), LIMITS.values(), ids=LIMITS)
+def test_a_limit_that_a_user_changed_is_told_at_once_to_all_and_one_that_others_bring_within_the_minute(
+    old: dict[str, str], new: dict[str, str], want_seconds: int
+) -> None:
+    before, after = (dataclasses.replace(WAITING, numbers=tuple(numbers.items())) for numbers in (old, new))
+    job = again(a_job(), derive(a_job(), known=facts(NOW, waiting=before, num_waiting=4000)))
+    told = (derive(job, known=facts(NOW + at, waiting=after, num_waiting=4000))["decision"] for at in range(1, 70))
+    first = next(at for at, decision in enumerate(told, start=1) if decision["numbers"] == new)
+    assert first == want_seconds
 
 
 def test_an_answer_to_a_changed_spec_does_not_wait() -> None:
