@@ -13,6 +13,7 @@ pytestmark = pytest.mark.kind
 # accuracy on the 359 images from 0.950 to 0.992.
 LEAST_ACCURACY = 0.9
 
+
 def test_an_elastic_job_shrinks_for_a_waiting_one_and_loses_no_step(
     workspace: Workspace, undisturbed: dict[str, Any]
 ) -> None:
