@@ -28,7 +28,7 @@ def find_breaches(placements: Mapping[str, types.Placement], *, snapshot: types.
                 asks = jobs[one.job_id].make_room > 0
                 coming = [(job, pods) for job, pods in started if not (asks and job.returning)]
                 stay = [
-                    [(job, pods) for job, pods in some if job.id != one.job_id and _stands(job, one, snapshot)]
+                    [(job, pods) for job, pods in some if is_beside(one, job=job, snapshot=snapshot)]
                     for some in (running, coming)
                 ]
                 then = [*stay[0], (jobs[one.job_id], one.placement.num_pods)]
@@ -45,10 +45,11 @@ def find_disruptions(plan: types.Plan, *, snapshot: types.Snapshot) -> Iterator[
             yield f'PodDisruptionBudget "{budget.name}": {pods} pods are stopped where {budget.allowed} may be'
 
 
-def _stands(job: types.Job, one: types.Reservation, snapshot: types.Snapshot) -> bool:
-    if job.expected_seconds is None:
-        return True
-    return snapshot.now_seconds + job.expected_seconds > one.starts_at_seconds
+def is_beside(one: types.Reservation, *, job: types.Job, snapshot: types.Snapshot) -> bool:
+    """Whether another job that runs now may still do so when the reservation starts."""
+    if job.id == one.job_id:
+        return False
+    return job.expected_seconds is None or snapshot.now_seconds + job.expected_seconds > one.starts_at_seconds
 
 
 def _exceeded(limit: types.NamespaceLimit, *, running: Standing, started: Standing) -> Iterator[str]:

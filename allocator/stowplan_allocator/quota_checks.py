@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
-from stowplan_allocator import types
+from stowplan_allocator import limit_checks, types
 
 # Behind a queue's name: its own jobs, without those of its children.
 OWN = " itself"
@@ -34,7 +34,7 @@ def find_breaches(placements: Mapping[str, types.Placement], *, snapshot: types.
             asks = jobs[one.job_id].make_room > 0
             coming = [(job, at) for job, at in started if not (asks and job.returning)]
             stay = [
-                [(job, at) for job, at in some if job.id != one.job_id and _stands(job, one=one, snapshot=snapshot)]
+                [(job, at) for job, at in some if limit_checks.is_beside(one, job=job, snapshot=snapshot)]
                 for some in (running, coming)
             ]
             then = [*stay[0], (jobs[one.job_id], one.placement)]
@@ -43,13 +43,6 @@ def find_breaches(placements: Mapping[str, types.Placement], *, snapshot: types.
                 *_too_many(tree, running=then, started=stay[1]),
             ):
                 yield f"when {one.job_id} is to start: {breach}"
-
-
-def _stands(job: types.Job, *, one: types.Reservation, snapshot: types.Snapshot) -> bool:
-    """Whether a job that runs now may still do so when the reservation starts."""
-    if job.expected_seconds is None:
-        return True
-    return snapshot.now_seconds + job.expected_seconds > one.starts_at_seconds
 
 
 def _exceeded(tree: Tree, *, before: Standing, started: Standing) -> Iterator[str]:

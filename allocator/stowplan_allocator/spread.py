@@ -4,7 +4,7 @@ The median of runs is the best single number for one job, and a bad one for many
 for days, a cluster whose every job needs the median empties as no cluster does. So each job has
 the quantiles of the time that it still needs (``Job.rest_quantiles``), and a forecast gives each the quantile
 that its id falls on: together they end as such jobs do. (3Sigma, EuroSys 2018, plans with whole
-distributions; where many jobs run, one draw for each was as good as many, see docs/benchmarks.md.)
+distributions; where many jobs run, one draw for each was as good as many, see docs/benchmarks-philly.md.)
 
 What must stay true: a job has the same draw in every forecast, so that answers do not flutter; jobs
 without quantiles stay as they are.
@@ -20,7 +20,8 @@ from dataclasses import replace
 from stowplan_allocator import types
 
 NUM_QUANTILES = 64
-# The latest runs of one kind that tell: fewer leave chance in, older ones what is no longer so (docs/benchmarks.md).
+# The latest runs of one kind that tell: fewer leave chance in, older ones what is no longer so, see
+# docs/benchmarks-philly.md.
 RUNS_KEPT = 500
 # Up to so many jobs, so many draws; of more jobs one.
 _DRAWS = ((20, 5), (60, 3))

@@ -24,7 +24,7 @@ ALTERNATIVES_SECONDS = 600
 # Fields of the decision that are found beside the plan, and stay until they are found anew.
 _CHANGES = ("alternatives", "alternativesNotTried")
 _ADVICE = ("predictedStart", "predictedStartBasis", "reserved", *_CHANGES)
-_NAMED_NODES = 4
+NAMED_NODES = 4
 
 
 def decide(job: views.JobView, status: Json, phase: api.Phase, facts: findings.Facts) -> None:
@@ -121,7 +121,7 @@ def _advice_json(advice: Advice) -> Json:
     if advice.reservation is not None:
         fields["reserved"] = True
         nodes = [share.node for share in advice.reservation.placement.shares]
-        room = f"; room is kept for it on {wording.some(nodes, most=_NAMED_NODES)}"
+        room = f"; room is kept for it on {wording.some(nodes, most=NAMED_NODES)}"
     if advice.forecast is not None:
         fields["predictedStartBasis"] = advice.forecast.basis + room
         if advice.forecast.starts_at_seconds is not None:

@@ -31,7 +31,6 @@ Json = dict[str, Any]
 
 UNKNOWN_PROGRESS_SECONDS = 60
 _UNKNOWN = "progress is unknown: "
-_NAMED_NODES = 4
 
 
 def derive(job: views.JobView, core: Mapping[str, Any], pods: Sequence[views.PodView], facts: findings.Facts) -> Json:
@@ -231,7 +230,7 @@ def _has(job: views.JobView, condition: api.Condition) -> bool:
 def _placement_text(status: Mapping[str, Any]) -> str:
     placement = status["placement"]
     nodes = [share["name"] for share in placement["nodes"]]
-    return f"attempt {placement['attempt']} on {wording.some(nodes, most=_NAMED_NODES)}"
+    return f"attempt {placement['attempt']} on {wording.some(nodes, most=decision.NAMED_NODES)}"
 
 
 def merge_conditions(

@@ -16,7 +16,7 @@ from rich.text import Text
 
 import stowplan_allocator
 from stowplan_allocator import defragmenting, moving, types
-from stowplan_operator import observation, wording
+from stowplan_operator import observation
 from stowplan_operator.cli import figures, output, words
 from stowplan_operator.cli.output import Column
 from stowplan_operator.cli.words import Speaker
@@ -192,7 +192,7 @@ def _rows(snapshot: types.Snapshot, moves: tuple[types.Move, ...]) -> Iterator[t
 
 
 def _where(placement: types.Placement | None) -> str:
-    return wording.some([share.node for share in placement.shares] if placement else [], most=_NODES_NAMED)
+    return figures.where(placement, most=_NODES_NAMED)
 
 
 def _price(cost: int, bound: int) -> str:

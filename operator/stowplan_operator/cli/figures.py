@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from stowplan_allocator import standings, types
 from stowplan_allocator.simulate import sampling
-from stowplan_operator import observation
+from stowplan_operator import observation, wording
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,3 +171,8 @@ def _broken(seen: observation.Observation, name: str, fault: str) -> Iterator[Qu
             used[job.placement.product] += job.placement.num_pods * job.pod.accelerators
     nothing = QueueFigures(name, "", None, 0, 0, 0, 0, len(jobs), 0, 0.0, 0.0, fault)
     yield from (replace(nothing, product=product, used=used[product]) for product in sorted(used) or ("",))
+
+
+def where(placement: types.Placement | None, *, most: int) -> str:
+    """The nodes of a placement, at most so many by name; empty for none."""
+    return wording.some([share.node for share in placement.shares] if placement else [], most=most)

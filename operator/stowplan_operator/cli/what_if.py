@@ -17,7 +17,7 @@ from rich.text import Text
 
 import stowplan_allocator
 from stowplan_allocator import forecast, spread, types
-from stowplan_operator import observation, wording
+from stowplan_operator import observation
 from stowplan_operator.cli import figures, output, schedule, words
 from stowplan_operator.cli.changes import Change, Changed
 from stowplan_operator.cli.output import Column
@@ -274,7 +274,7 @@ def sentence(fate: Fate, *, stopped: bool = False) -> str:
 
 
 def _where(placement: types.Placement | None) -> str:
-    return wording.some([share.node for share in placement.shares] if placement else [], most=_NODES_NAMED)
+    return figures.where(placement, most=_NODES_NAMED)
 
 
 def _lost(victims: Sequence[types.Eviction | types.Move]) -> str:
